@@ -1,0 +1,1 @@
+"""The hub: users, rights, servers and pages."""

@@ -1,0 +1,1 @@
+"""The routing process in front of everything, and the client the hub speaks to it with."""

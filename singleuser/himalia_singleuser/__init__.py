@@ -1,0 +1,1 @@
+"""The Jupyter server that each person gets."""

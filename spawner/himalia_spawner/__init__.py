@@ -1,0 +1,1 @@
+"""Backends that start and stop single-user servers."""

@@ -1,0 +1,117 @@
+"""All that a hub needs to know of spawners: the Protocol and the values that cross it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class Presence(StrEnum):
+    """Whether a backend holds a server. UNKNOWN means that it could not be asked; never guess ABSENT."""
+
+    ABSENT = "absent"
+    PRESENT = "present"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRef:
+    """Which server is meant.
+
+    `name` is deterministic for a (user, server) pair, so creating twice finds the first; `incarnation`
+    (the hub's server id and generation) tells one life of that name from the next, so that a late stop
+    never hits a successor.
+    """
+
+    name: str
+    incarnation: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSpec:
+    """What to start.
+
+    `env` is complete but for what only the backend knows: `JUPYTERHUB_SERVICE_URL`, `HOME`, `USER`, `SHELL`.
+    `prefix` is the URL path the server answers under, with a slash at both ends. An empty `command` means
+    the project's own single-user server.
+    """
+
+    ref: ServerRef
+    username: str
+    server_name: str
+    prefix: str
+    env: Mapping[str, str] = field(repr=False)  # holds the API token
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """A server that a backend holds: whose it is, and where it listens.
+
+    `url` has no path: `http://127.0.0.1:PORT`, or `http+unix://%2Fpath%2Fto%2Fsocket`.
+    `state` is the backend's own JSON, for logs and pages; the hub never reads it.
+    """
+
+    ref: ServerRef
+    url: str
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a server ended, as far as the backend can tell. `reason` is a sentence for its user."""
+
+    reason: str
+    status: int | None = None
+    signal: int | None = None
+    log_tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What is there now under a name. PRESENT always has a handle once its address is known."""
+
+    presence: Presence
+    handle: Handle | None = None
+    exit: Exit | None = None
+    detail: str = ""
+
+
+class Spawner(Protocol):
+    """Starts and stops servers. Knows nothing of users' rights, tokens or the database."""
+
+    node: str | None
+    """The host whose processes this spawner sees, or None where any hub can reach every server."""
+
+    async def start(self, spec: ServerSpec) -> Handle:
+        """Create it, or adopt what already carries `spec.ref`. Twice equals once.
+
+        Raises SpawnRefused or SpawnFailed when there is nothing to wait for, BackendGone to try later.
+        """
+
+    async def look(self, name: str) -> Sighting:
+        """What is there under `name`, whatever its incarnation."""
+
+    async def stop(self, ref: ServerRef, *, grace_s: float | None = None) -> None:
+        """Gone on return. Not being there, or another incarnation being there, is success.
+
+        `grace_s` caps the time given before SIGKILL; None takes the backend's own escalation times.
+        """
+
+    def watch(self) -> AsyncIterator[str]:
+        """Names of servers that just ended or changed, as it happens, until cancelled."""
+
+    async def list(self) -> list[Handle]:
+        """Every server the backend holds for this hub, for finding orphans."""
+
+    async def logs(self, name: str, lines: int = 50) -> list[str]:
+        """The last lines the server wrote, oldest first; empty if there are none."""
+
+    async def purge(self, name: str) -> None:
+        """Remove what outlives a stop (logs, runtime folder), never a person's files."""
+
+    async def close(self) -> None:
+        """Let go of the backend. Servers go on."""
