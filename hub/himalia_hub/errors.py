@@ -1,0 +1,99 @@
+"""The errors of the hub. One tree, drawn here; the middleware turns them into JSON or a page.
+
+HimaliaError
+├── ConfigError            the configuration cannot be used (stops the start)
+├── BadRequest       400   what was sent cannot be understood or is not allowed to be that value
+├── NotAuthenticated 403   no valid credentials (JupyterHub answers 403, never 401)
+├── NotAuthorized    403   credentials without the needed right
+├── NotFound         404   no such thing, or none that this caller may know of
+├── Conflict         409   it exists already, or is between states
+├── TooMany          429   a limit or a back-off; `retry_after_s` says when to come back
+├── SpawnProblem     500   a server could not be started; carries cause and last log lines
+└── Unavailable      503   the database, proxy or backend cannot be reached just now
+"""
+
+from __future__ import annotations
+
+
+class HimaliaError(Exception):
+    """Base of all errors that people may see. `str()` is one sentence; `status` is the HTTP answer."""
+
+    status = 500
+    code = "error"
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+
+class ConfigError(HimaliaError):
+    """The configuration cannot be used. The message lists every problem with its key and source."""
+
+    code = "config"
+
+
+class BadRequest(HimaliaError):
+    """What was sent cannot be used; the message names the value and what would be right."""
+
+    status = 400
+    code = "bad-request"
+
+
+class NotAuthenticated(HimaliaError):
+    """No valid credentials came with the request."""
+
+    status = 403
+    code = "not-authenticated"
+
+    def __init__(self, message: str = "Missing or invalid credentials.") -> None:
+        super().__init__(message)
+
+
+class NotAuthorized(HimaliaError):
+    """The credentials are good but do not carry the right."""
+
+    status = 403
+    code = "not-authorized"
+
+
+class NotFound(HimaliaError):
+    """There is no such thing, or none that this caller may know of."""
+
+    status = 404
+    code = "not-found"
+
+
+class Conflict(HimaliaError):
+    """It exists already, or it is between two states."""
+
+    status = 409
+    code = "conflict"
+
+
+class TooMany(HimaliaError):
+    """A limit is reached; come back after `retry_after_s` seconds."""
+
+    status = 429
+    code = "too-many"
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class SpawnProblem(HimaliaError):
+    """A server could not be started; `log_tail` holds the last lines it wrote."""
+
+    code = "spawn-failed"
+
+    def __init__(self, message: str, *, log_tail: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.log_tail = log_tail
+
+
+class Unavailable(HimaliaError):
+    """Something the hub depends on cannot be reached just now."""
+
+    status = 503
+    code = "unavailable"

@@ -1,0 +1,26 @@
+"""Typed keys of what the application and a request carry. There are no string keys and no globals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from himalia_hub.db.engine import Database
+    from himalia_hub.rbac.identity import Identity
+    from himalia_hub.secrets import Secrets
+    from himalia_hub.servers.doorbell import Doorbell
+    from himalia_hub.settings import HubSettings
+    from himalia_proxy.base import Proxy
+    from himalia_spawner.base import Spawner
+
+SETTINGS: web.AppKey[HubSettings] = web.AppKey("settings")
+DB: web.AppKey[Database] = web.AppKey("db")
+SECRETS: web.AppKey[Secrets] = web.AppKey("secrets")
+SPAWNER: web.AppKey[Spawner] = web.AppKey("spawner")
+PROXY: web.AppKey[Proxy] = web.AppKey("proxy")
+DOORBELL: web.AppKey[Doorbell] = web.AppKey("doorbell")
+
+IDENTITY: web.RequestKey[Identity | None] = web.RequestKey("identity")
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id")

@@ -1,0 +1,83 @@
+"""Minting, hashing and comparing secrets; what is signed or derived from the hub's own secret.
+
+One secret of 32 bytes stands in `<data>/secret` (0600), or comes from the settings when replicas share it.
+Every use has a key of its own, derived by HMAC with a label, so that a value signed for one purpose is
+worth nothing for another.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets as stdlib_secrets
+from pathlib import Path
+
+from himalia_hub.errors import ConfigError
+
+SECRET_BYTES = 32
+
+
+def mint(length_bytes: int = 24) -> str:
+    """A fresh random secret, url-safe text."""
+    return stdlib_secrets.token_urlsafe(length_bytes)
+
+
+def hash_token(token: str) -> str:
+    """What is stored for a random token. Such tokens carry ≥128 bits of chance, so one round is enough."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def same(left: str, right: str) -> bool:
+    """Equality in constant time."""
+    return hmac.compare_digest(left.encode(), right.encode())
+
+
+class Secrets:
+    """What is derived from the hub's secret."""
+
+    def __init__(self, master: bytes) -> None:
+        self._master = master
+
+    def _key(self, purpose: str) -> bytes:
+        return hmac.digest(self._master, b"himalia:" + purpose.encode(), "sha256")
+
+    def server_token(self, server_id: int, incarnation: str) -> str:
+        """The API token of one life of a server.
+
+        Derived, not random: a hub killed between storing the hash and starting the process starts again
+        with the same token, so a process that did start in time is never locked out of its hub.
+        """
+        digest = hmac.digest(self._key("server-token"), f"{server_id}:{incarnation}".encode(), "sha256")
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+    def sign(self, purpose: str, value: str) -> str:
+        """`value` with a signature that `unsign` accepts for the same purpose only."""
+        digest = hmac.digest(self._key(purpose), value.encode(), "sha256")
+        return f"{value}.{base64.urlsafe_b64encode(digest).decode().rstrip('=')}"
+
+    def unsign(self, purpose: str, signed: str) -> str | None:
+        """The value if its signature is right, else None."""
+        value, _, _signature = signed.rpartition(".")
+        return value if value and same(self.sign(purpose, value), signed) else None
+
+
+def load_or_create(path: Path) -> Secrets:
+    """The hub's secret from its file; made on the first start. Refuses a file that others can read."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        mode = path.stat().st_mode & 0o077
+        if mode:
+            raise ConfigError(f"{path} is readable by others; run: chmod 600 {path}") from None
+        master = path.read_bytes()
+        if len(master) < SECRET_BYTES:
+            raise ConfigError(
+                f"{path} holds {len(master)} bytes, {SECRET_BYTES} are needed; remove it to make a new one (everyone signs in again)"
+            ) from None
+        return Secrets(master)
+    with os.fdopen(descriptor, "wb") as file:
+        master = stdlib_secrets.token_bytes(SECRET_BYTES)
+        file.write(master)
+    return Secrets(master)

@@ -1,0 +1,70 @@
+"""The tables of servers and of what happened to them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from himalia_hub.db.base import Base
+from himalia_hub.servers.state import Desired, Phase
+
+
+def _text_enum(kind: type[Desired] | type[Phase]) -> sa.Enum:
+    return sa.Enum(kind, native_enum=False, length=16, values_callable=lambda e: [m.value for m in e])
+
+
+class Server(Base):
+    """One (user, name) pair: the wish, what was last recorded, and the queue it stands in.
+
+    The queue is this table: `due_at` is when the row wants a step (None = at rest), the three `lease_`
+    columns say who works on it. `generation` counts wishes, `acted_generation` the last one that was started;
+    `incarnation` names the life that was last started. `doomed` rows vanish once stopped.
+    """
+
+    __tablename__ = "servers"
+    __table_args__ = (sa.UniqueConstraint("user_id", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(sa.String(255), default="")
+    display_name: Mapped[str] = mapped_column(sa.String(255), default="")
+    backend_name: Mapped[str] = mapped_column(sa.String(128), unique=True)
+    user_options: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+    desired: Mapped[Desired] = mapped_column(_text_enum(Desired), default=Desired.STOPPED)
+    generation: Mapped[int] = mapped_column(default=0)
+    acted_generation: Mapped[int] = mapped_column(default=0)
+    doomed: Mapped[bool] = mapped_column(default=False)
+
+    phase: Mapped[Phase] = mapped_column(_text_enum(Phase), default=Phase.STOPPED)
+    phase_since: Mapped[datetime]
+    unknown_since: Mapped[datetime | None]
+    incarnation: Mapped[str] = mapped_column(sa.String(64), default="")
+    node: Mapped[str | None] = mapped_column(sa.String(255))
+    url: Mapped[str] = mapped_column(sa.String(512), default="")
+    started: Mapped[datetime | None]
+    last_activity: Mapped[datetime | None]
+    failure: Mapped[dict[str, Any] | None]
+
+    due_at: Mapped[datetime | None] = mapped_column(index=True)
+    lease_owner: Mapped[str | None] = mapped_column(sa.String(128))
+    lease_until: Mapped[datetime | None]
+    lease_epoch: Mapped[int] = mapped_column(default=0)
+    attempts: Mapped[int] = mapped_column(default=0)
+
+
+class ServerEvent(Base):
+    """A line of a server's story, for progress pages. `generation` groups one start or stop."""
+
+    __tablename__ = "server_events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    server_id: Mapped[int] = mapped_column(sa.ForeignKey("servers.id", ondelete="CASCADE"), index=True)
+    generation: Mapped[int]
+    at: Mapped[datetime]
+    kind: Mapped[str] = mapped_column(sa.String(16))
+    progress: Mapped[int]
+    message: Mapped[str] = mapped_column(sa.Text)

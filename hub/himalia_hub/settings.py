@@ -1,0 +1,177 @@
+"""What can be configured: one frozen section per TOML table; `himalia config` reads its texts from here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, SecretStr, field_validator
+
+
+class Section(BaseModel, extra="forbid", frozen=True):
+    """Base of every table: a key that is not known is an error, and nothing changes after the start."""
+
+
+class HubSection(Section):
+    """[hub] — where the hub itself listens; people reach it through the proxy."""
+
+    ip: str = Field("127.0.0.1", description="address the hub listens on")
+    port: int = Field(8081, ge=0, le=65535, description="port the hub listens on; 0 takes a free one")
+    connect_url: str = Field(
+        "",
+        description="how proxy and servers reach the hub, such as `http://10.0.0.1:8081`; empty: ip and port",
+    )
+    secret_file: Path | None = Field(
+        None, description="file with the hub's secret; empty: `secret` in the data folder"
+    )
+
+
+class ProxySection(Section):
+    """[proxy] — the routing process in front of everything."""
+
+    ip: str = Field("127.0.0.1", description="public address; `0.0.0.0` opens the hub to the network")
+    port: int = Field(8000, ge=1, le=65535, description="public port")
+    start: bool = Field(True, description="start the proxy and watch it; off for a proxy that others run")
+    command: list[str] = Field(
+        default_factory=list,
+        description="program to start instead of our proxy, such as `configurable-http-proxy`; same options",
+    )
+    args: list[str] = Field(default_factory=list, description="further arguments for the proxy")
+    api_ip: str = Field("127.0.0.1", description="address of the proxy's REST API")
+    api_port: int = Field(
+        0, ge=0, le=65535, description="port of the proxy's REST API; 0: the public port + 1"
+    )
+    api_url: str = Field(
+        "", description="the REST API of a proxy that others run; empty: api_ip and api_port"
+    )
+    auth_token: SecretStr | None = Field(
+        None, description="token of the REST API; empty: made and kept in the data folder"
+    )
+    auth_token_file: Path | None = Field(None, description="file with the token of the REST API")
+    check_interval_s: float = Field(
+        5, gt=0, description="how often the routing table is compared with the rows"
+    )
+
+
+class DbSection(Section):
+    """[db] — where the rows live."""
+
+    url: SecretStr | None = Field(
+        None, description="`postgresql://user:password@host/name`; empty: SQLite in the data folder"
+    )
+
+
+class AuthSection(Section):
+    """[auth] — accounts and sign-in."""
+
+    cookie_max_age_days: float = Field(14, gt=0, description="how long a browser stays signed in")
+    password_min_length: int = Field(8, ge=1, le=1024, description="characters a new password needs")
+    secure_cookies: bool | None = Field(
+        None, description="mark cookies Secure; empty: when the visitor came by https"
+    )
+
+
+class SpawnerSection(Section):
+    """[spawner] — how single-user servers are started."""
+
+    kind: str = Field("process", description="name of a spawner plug-in")
+    command: list[str] = Field(
+        default_factory=list,
+        description="what to run; empty: the project's own server; `[\"jupyterhub-singleuser\"]`: JupyterHub's",
+    )
+    args: list[str] = Field(default_factory=list, description="further arguments for the command")
+    environment: dict[str, str] = Field(
+        default_factory=dict, description="further environment of every server"
+    )
+    default_url: str = Field("", description="page a server opens on, such as `/lab`")
+    notebook_dir: str = Field("", description="folder a server shows; empty: its person's home")
+    start_timeout_s: float = Field(60, gt=0, description="from start until the server answers")
+    stop_grace_s: float | None = Field(
+        None, ge=0, description="cap on the time before SIGKILL; empty: the plug-in's own"
+    )
+    concurrent_steps: int = Field(16, ge=1, le=1000, description="servers that are worked on at once")
+    process: dict[str, Any] = Field(
+        default_factory=dict, description="settings of the process spawner, see its own table"
+    )
+
+
+class ServersSection(Section):
+    """[servers] — limits and manners of starting and stopping."""
+
+    allow_named: bool = Field(
+        True, description="let people have further, named servers beside the default one"
+    )
+    named_limit_per_user: int = Field(0, ge=0, description="named servers one person may have; 0: no limit")
+    active_limit: int = Field(0, ge=0, description="servers that may run at once; 0: no limit")
+    concurrent_start_limit: int = Field(
+        100, ge=0, description="starts that may be under way at once; 0: no limit"
+    )
+    slow_start_s: float = Field(10, ge=0, description="how long a start request waits before it answers 202")
+    slow_stop_s: float = Field(10, ge=0, description="how long a stop request waits before it answers 202")
+    resync_s: float = Field(10, gt=0, description="the longest a wish waits when its wake-up call was lost")
+    lease_s: float = Field(10, gt=0, description="after this long a dead replica's work is taken over")
+    stop_on_exit: bool = Field(
+        True, description="stop everyone's servers when `himalia up` ends by Ctrl-C or SIGTERM"
+    )
+
+
+class LogSection(Section):
+    """[log] — what is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least important level written"
+    )
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console in a terminal, else JSON"
+    )
+
+
+class HubSettings(Section):
+    """The whole configuration."""
+
+    data_dir: Path = Field(
+        Path("himalia-data"), description="folder for the database, secret, logs and homes"
+    )
+    base_url: str = Field("/", description="path below which everything lives, with a slash at both ends")
+    public_url: str = Field(
+        "", description="how people reach the hub from outside, such as `https://hub.example.org`"
+    )
+    hub: HubSection = Field(default_factory=HubSection)
+    proxy: ProxySection = Field(default_factory=ProxySection)
+    db: DbSection = Field(default_factory=DbSection)
+    auth: AuthSection = Field(default_factory=AuthSection)
+    spawner: SpawnerSection = Field(default_factory=SpawnerSection)
+    servers: ServersSection = Field(default_factory=ServersSection)
+    log: LogSection = Field(default_factory=LogSection)
+
+    @field_validator("base_url")
+    @classmethod
+    def _slashes(cls, value: str) -> str:
+        return "/" + value.strip("/") + "/" if value.strip("/") else "/"
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def hub_prefix(self) -> str:
+        """`{H}` of the contracts: the path of the hub's pages, with a slash at both ends."""
+        return self.base_url + "hub/"
+
+    @property
+    def db_url(self) -> str:
+        """The database URL in force."""
+        return (
+            self.db.url.get_secret_value() if self.db.url else f"sqlite:///{self.data_dir / 'himalia.sqlite'}"
+        )
+
+    @property
+    def proxy_api_port(self) -> int:
+        """Port of the REST API of a proxy that we start."""
+        return self.proxy.api_port or self.proxy.port + 1
+
+    @property
+    def proxy_api_url(self) -> str:
+        """Base URL of the proxy's REST API."""
+        return self.proxy.api_url or f"http://{self.proxy.api_ip}:{self.proxy_api_port}"

@@ -1,0 +1,100 @@
+"""Queries on tokens."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub.secrets import hash_token, mint
+from himalia_hub.tokens.models import ApiToken
+from himalia_hub.users.models import User
+
+
+async def find_by_secret(db: AsyncSession, token: str, *, now: datetime) -> tuple[ApiToken, User] | None:
+    """The live token with this secret and its owner, or None when unknown or expired."""
+    found = await db.execute(
+        sa.select(ApiToken, User)
+        .join(User, User.id == ApiToken.user_id)
+        .where(ApiToken.hashed == hash_token(token))
+        .where(sa.or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > now))
+    )
+    row = found.one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+async def issue(
+    db: AsyncSession,
+    user_id: int,
+    *,
+    now: datetime,
+    scopes: list[str],
+    note: str = "",
+    expires_in: timedelta | None = None,
+    client_id: str = "jupyterhub",
+    session_id: str | None = None,
+) -> tuple[ApiToken, str]:
+    """A new token row and its secret, which is shown once and never stored."""
+    secret = mint()
+    row = ApiToken(
+        user_id=user_id,
+        client_id=client_id,
+        session_id=session_id,
+        hashed=hash_token(secret),
+        scopes=scopes,
+        note=note,
+        created=now,
+        expires_at=None if expires_in is None else now + expires_in,
+    )
+    db.add(row)
+    await db.flush()
+    return row, secret
+
+
+async def put_server_token(
+    db: AsyncSession,
+    *,
+    user_id: int,
+    server_id: int,
+    incarnation: str,
+    secret: str,
+    prefix: str,
+    now: datetime,
+) -> None:
+    """Make `secret` the only token of this server. Repeating it with the same secret changes nothing."""
+    await db.execute(
+        sa.delete(ApiToken).where(ApiToken.server_id == server_id, ApiToken.hashed != hash_token(secret))
+    )
+    if await db.scalar(sa.select(ApiToken.id).where(ApiToken.hashed == hash_token(secret))) is None:
+        db.add(
+            ApiToken(
+                user_id=user_id,
+                server_id=server_id,
+                incarnation=incarnation,
+                hashed=hash_token(secret),
+                scopes=["users:activity!user", "access:servers!server"],
+                note=f"Server at {prefix}",
+                created=now,
+            )
+        )
+
+
+async def revoke_server_tokens(db: AsyncSession, *, server_id: int, client_id: str) -> None:
+    """End a stopped server's own token and every token issued to visitors through its OAuth client."""
+    await db.execute(
+        sa.delete(ApiToken).where(sa.or_(ApiToken.server_id == server_id, ApiToken.client_id == client_id))
+    )
+
+
+async def list_for_user(db: AsyncSession, user_id: int) -> list[ApiToken]:
+    """A person's tokens, oldest first."""
+    return list(
+        await db.scalars(sa.select(ApiToken).where(ApiToken.user_id == user_id).order_by(ApiToken.id))
+    )
+
+
+async def purge_expired(db: AsyncSession, *, now: datetime) -> int:
+    """Delete every token whose time is over; how many."""
+    done = await db.execute(sa.delete(ApiToken).where(ApiToken.expires_at <= now))
+    return int(done.rowcount)  # type: ignore[attr-defined]

@@ -1,0 +1,1 @@
+"""People: rows, queries, and the users part of the REST API."""

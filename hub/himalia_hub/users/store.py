@@ -1,0 +1,45 @@
+"""Queries on people."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub.errors import BadRequest, Conflict
+from himalia_hub.users.models import User
+
+
+def normalise(name: str) -> str:
+    """The stored form of a user name; BadRequest names what is wrong with it."""
+    clean = name.strip().lower()
+    if not clean or len(clean) > 255 or "/" in clean or not clean.strip(".") or not clean.isprintable():
+        raise BadRequest(
+            f"{name[:255]!r} cannot be a user name",
+            remedy="1 to 255 printable characters, no slash, not only dots",
+        )
+    return clean
+
+
+async def by_name(db: AsyncSession, name: str) -> User | None:
+    """The person with this (normalised) name."""
+    return (await db.scalars(sa.select(User).where(User.name == name))).one_or_none()
+
+
+async def count(db: AsyncSession) -> int:
+    """How many people there are."""
+    return await db.scalar(sa.select(sa.func.count()).select_from(User)) or 0
+
+
+async def create(
+    db: AsyncSession, name: str, *, now: datetime, admin: bool = False, password_hash: str | None = None
+) -> User:
+    """A new person; Conflict when the name is taken."""
+    clean = normalise(name)
+    if await by_name(db, clean) is not None:
+        raise Conflict(f"user {clean!r} exists already")
+    user = User(name=clean, admin=admin, password_hash=password_hash, created=now)
+    db.add(user)
+    await db.flush()
+    return user
