@@ -1,0 +1,263 @@
+"""Queries on servers: wishes of people, the queue of the loop, and what it records. None of them commits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub.servers.models import Server, ServerEvent
+from himalia_hub.servers.state import Desired, Phase
+from himalia_hub.users.models import User
+from himalia_spawner.names import backend_name
+
+CHANNEL = "himalia_servers"
+"""PostgreSQL notification channel; the payload is the server's id."""
+
+
+class LeaseLost(Exception):  # noqa: N818 -- an outcome, not an error of ours
+    """Another replica works on this server now: drop everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on one server. `epoch` fences every write made under it."""
+
+    server_id: int
+    owner: str
+    epoch: int
+
+
+# ------------------------------------------------------------------ what people see and wish
+
+
+async def find(db: AsyncSession, username: str, name: str) -> Server | None:
+    """The server of this person with this name ('' is the default one)."""
+    found = sa.select(Server).join(User, User.id == Server.user_id).where(User.name == username, Server.name == name)
+    return (await db.scalars(found)).one_or_none()
+
+
+async def list_for_user(db: AsyncSession, user_id: int) -> list[Server]:
+    """A person's servers, the default one first."""
+    return list(await db.scalars(sa.select(Server).where(Server.user_id == user_id).order_by(Server.name)))
+
+
+async def list_for_users(db: AsyncSession, user_ids: Sequence[int]) -> dict[int, list[Server]]:
+    """The servers of many people by user id."""
+    servers: dict[int, list[Server]] = {user_id: [] for user_id in user_ids}
+    found = sa.select(Server).where(Server.user_id.in_(user_ids)).order_by(Server.user_id, Server.name)
+    for server in await db.scalars(found):
+        servers[server.user_id].append(server)
+    return servers
+
+
+async def get_or_create(db: AsyncSession, user: User, name: str, *, now: datetime) -> Server:
+    """The row of this person's server; made, stopped, when there is none."""
+    server = await find(db, user.name, name)
+    if server is None:
+        server = Server(
+            user_id=user.id,
+            name=name,
+            backend_name=backend_name(user.name, name),
+            user_options={},
+            phase_since=now,
+        )
+        db.add(server)
+        await db.flush()
+    return server
+
+
+async def want_running(
+    db: AsyncSession, user: User, name: str, *, options: dict[str, Any] | None, now: datetime
+) -> Server:
+    """Wish that the server runs. Wishing what is wished already changes nothing."""
+    server = await get_or_create(db, user, name, now=now)
+    wishes = sa.update(Server).where(Server.id == server.id, Server.desired != Desired.RUNNING)
+    values: dict[str, Any] = {
+        "desired": Desired.RUNNING,
+        "generation": Server.generation + 1,
+        "due_at": now,
+        "attempts": 0,
+        "doomed": False,
+        "failure": None,
+    }
+    if options is not None:
+        values["user_options"] = options
+    changed = await db.execute(wishes.values(values))
+    await db.refresh(server)
+    if changed.rowcount:  # type: ignore[attr-defined]
+        add_event(db, server, "info", 0, "Server requested", now=now)
+        await notify(db, server.id)
+    return server
+
+
+async def want_stopped(db: AsyncSession, server: Server, *, now: datetime, doomed: bool = False) -> None:
+    """Wish that the server is gone, in whatever state it is; `doomed` deletes its row as well."""
+    values: dict[str, Any] = {"due_at": now, "attempts": 0}
+    if doomed:
+        values["doomed"] = True
+    await db.execute(sa.update(Server).where(Server.id == server.id).values(values))
+    changed = await db.execute(
+        sa.update(Server)
+        .where(Server.id == server.id, Server.desired != Desired.STOPPED)
+        .values(desired=Desired.STOPPED, generation=Server.generation + 1)
+    )
+    await db.refresh(server)
+    if changed.rowcount:  # type: ignore[attr-defined]
+        add_event(db, server, "info", 0, "Stop requested", now=now)
+    await notify(db, server.id)
+
+
+async def notify(db: AsyncSession, server_id: int) -> None:
+    """Tell the other replicas at commit, where the database can (PostgreSQL NOTIFY)."""
+    if db.get_bind().dialect.name == "postgresql":
+        await db.execute(sa.select(sa.func.pg_notify(CHANNEL, str(server_id))))
+
+
+def add_event(
+    db: AsyncSession, server: Server, kind: str, progress: int, message: str, *, now: datetime
+) -> None:
+    """Add a line to the server's story. Kinds: info, ready, failed, stopped."""
+    db.add(
+        ServerEvent(
+            server_id=server.id, generation=server.generation, at=now, kind=kind, progress=progress, message=message
+        )
+    )
+
+
+async def events_after(db: AsyncSession, server_id: int, generation: int, after_id: int) -> list[ServerEvent]:
+    """The story of one start or stop, from just after the event `after_id`."""
+    found = sa.select(ServerEvent).where(
+        ServerEvent.server_id == server_id, ServerEvent.generation == generation, ServerEvent.id > after_id
+    )
+    return list(await db.scalars(found.order_by(ServerEvent.id)))
+
+
+async def touch(db: AsyncSession, server_id: int, at: datetime) -> None:
+    """Move the server's last activity forward, never back."""
+    await db.execute(
+        sa.update(Server)
+        .where(Server.id == server_id, sa.or_(Server.last_activity.is_(None), Server.last_activity < at))
+        .values(last_activity=at)
+    )
+
+
+async def count_active(db: AsyncSession) -> tuple[int, int]:
+    """How many servers are wished to run, and how many of those are not ready yet."""
+    active = sa.select(sa.func.count()).select_from(Server).where(Server.desired == Desired.RUNNING)
+    return await db.scalar(active) or 0, await db.scalar(active.where(Server.phase != Phase.READY)) or 0
+
+
+# ------------------------------------------------------------------ the queue and its leases
+
+
+async def claim_due(
+    db: AsyncSession, owner: str, *, node: str | None, now: datetime, ttl: timedelta
+) -> tuple[Lease, Server] | None:
+    """Lease the server that has waited longest, or None. The same statement on PostgreSQL and SQLite."""
+    free = sa.or_(Server.lease_until.is_(None), Server.lease_until < now)
+    mine = sa.or_(Server.node.is_(None), Server.node == node)
+    due = sa.select(Server.id).where(free, mine, Server.due_at <= now).order_by(Server.due_at).limit(1)
+    claim = (
+        sa.update(Server)
+        .where(Server.id == due.with_for_update(skip_locked=True).scalar_subquery(), free)
+        .values(lease_owner=owner, lease_until=now + ttl, lease_epoch=Server.lease_epoch + 1)
+        .returning(Server)
+    )
+    server = (await db.scalars(claim)).one_or_none()
+    return None if server is None else (Lease(server.id, owner, server.lease_epoch), server)
+
+
+async def anything_due(db: AsyncSession, *, node: str | None, now: datetime) -> bool:
+    """Whether a claim could succeed; asked first on SQLite, where claiming takes the one write lock."""
+    free = sa.or_(Server.lease_until.is_(None), Server.lease_until < now)
+    mine = sa.or_(Server.node.is_(None), Server.node == node)
+    due = sa.select(Server.id).where(free, mine, Server.due_at <= now).limit(1)
+    return await db.scalar(due) is not None
+
+
+async def next_due(db: AsyncSession, *, node: str | None) -> datetime | None:
+    """When the next row wants a step; leased rows count from the end of their lease."""
+    mine = sa.or_(Server.node.is_(None), Server.node == node)
+    earliest = sa.case((Server.lease_until > Server.due_at, Server.lease_until), else_=Server.due_at)
+    return await db.scalar(
+        sa.select(sa.type_coerce(sa.func.min(earliest), Server.due_at.type)).where(Server.due_at.is_not(None), mine)
+    )
+
+
+async def renew(db: AsyncSession, lease: Lease, *, until: datetime) -> None:
+    """Keep the lease; LeaseLost when it is no longer ours."""
+    await _fenced(db, lease, {"lease_until": until})
+
+
+async def record(db: AsyncSession, lease: Lease, values: dict[str, Any]) -> None:
+    """Write facts about the outside under the lease; LeaseLost when it is no longer ours."""
+    await _fenced(db, lease, values)
+
+
+async def decide(db: AsyncSession, lease: Lease, generation: int, values: dict[str, Any]) -> bool:
+    """Write a decision (`desired`, `due_at`, the end of a story) unless a newer wish came meanwhile.
+
+    False when one did: the wish stays as people made it. LeaseLost when the lease is no longer ours.
+    """
+    done = await db.execute(
+        sa.update(Server)
+        .where(Server.id == lease.server_id, Server.lease_epoch == lease.epoch, Server.generation == generation)
+        .values(values)
+    )
+    if done.rowcount:  # type: ignore[attr-defined]
+        return True
+    await _fenced(db, lease, {"lease_epoch": lease.epoch})
+    return False
+
+
+async def release(db: AsyncSession, lease: Lease) -> None:
+    """Give the row back to the queue. A lease lost meanwhile is nobody's loss."""
+    await db.execute(
+        sa.update(Server)
+        .where(Server.id == lease.server_id, Server.lease_epoch == lease.epoch)
+        .values(lease_owner=None, lease_until=None)
+    )
+
+
+async def take_back(db: AsyncSession, owner_prefix: str, *, now: datetime) -> int:
+    """Free the leases of this host's dead hubs at once, without waiting for their end; how many."""
+    done = await db.execute(
+        sa.update(Server)
+        .where(Server.lease_owner.startswith(owner_prefix, autoescape=True))
+        .values(lease_owner=None, lease_until=None, due_at=now)
+    )
+    return int(done.rowcount)  # type: ignore[attr-defined]
+
+
+async def wake(db: AsyncSession, backend_names: Sequence[str], *, now: datetime) -> list[int]:
+    """Make these servers due now (their process ended, their route is wrong); their ids."""
+    done = await db.scalars(
+        sa.update(Server)
+        .where(Server.backend_name.in_(backend_names))
+        .values(due_at=sa.case((Server.due_at < now, Server.due_at), else_=now))
+        .returning(Server.id)
+    )
+    return list(done)
+
+
+async def wake_active(db: AsyncSession, *, node: str | None, now: datetime) -> list[int]:
+    """Make every server that is not at rest due now: after a hub's start, and as the slow net."""
+    mine = sa.or_(Server.node.is_(None), Server.node == node)
+    active = sa.or_(Server.desired == Desired.RUNNING, Server.phase.in_([Phase.STARTING, Phase.STOPPING, Phase.READY]))
+    done = await db.scalars(
+        sa.update(Server).where(active, mine, Server.due_at.is_(None)).values(due_at=now).returning(Server.id)
+    )
+    return list(done)
+
+
+async def _fenced(db: AsyncSession, lease: Lease, values: dict[str, Any]) -> None:
+    done = await db.execute(
+        sa.update(Server).where(Server.id == lease.server_id, Server.lease_epoch == lease.epoch).values(values)
+    )
+    if not done.rowcount:  # type: ignore[attr-defined]
+        raise LeaseLost(f"server {lease.server_id}, epoch {lease.epoch}")
