@@ -37,7 +37,11 @@ class Lease:
 
 async def find(db: AsyncSession, username: str, name: str) -> Server | None:
     """The server of this person with this name ('' is the default one)."""
-    found = sa.select(Server).join(User, User.id == Server.user_id).where(User.name == username, Server.name == name)
+    found = (
+        sa.select(Server)
+        .join(User, User.id == Server.user_id)
+        .where(User.name == username, Server.name == name)
+    )
     return (await db.scalars(found)).one_or_none()
 
 
@@ -124,7 +128,12 @@ def add_event(
     """Add a line to the server's story. Kinds: info, ready, failed, stopped."""
     db.add(
         ServerEvent(
-            server_id=server.id, generation=server.generation, at=now, kind=kind, progress=progress, message=message
+            server_id=server.id,
+            generation=server.generation,
+            at=now,
+            kind=kind,
+            progress=progress,
+            message=message,
         )
     )
 
@@ -185,7 +194,9 @@ async def next_due(db: AsyncSession, *, node: str | None) -> datetime | None:
     mine = sa.or_(Server.node.is_(None), Server.node == node)
     earliest = sa.case((Server.lease_until > Server.due_at, Server.lease_until), else_=Server.due_at)
     return await db.scalar(
-        sa.select(sa.type_coerce(sa.func.min(earliest), Server.due_at.type)).where(Server.due_at.is_not(None), mine)
+        sa.select(sa.type_coerce(sa.func.min(earliest), Server.due_at.type)).where(
+            Server.due_at.is_not(None), mine
+        )
     )
 
 
@@ -206,7 +217,9 @@ async def decide(db: AsyncSession, lease: Lease, generation: int, values: dict[s
     """
     done = await db.execute(
         sa.update(Server)
-        .where(Server.id == lease.server_id, Server.lease_epoch == lease.epoch, Server.generation == generation)
+        .where(
+            Server.id == lease.server_id, Server.lease_epoch == lease.epoch, Server.generation == generation
+        )
         .values(values)
     )
     if done.rowcount:  # type: ignore[attr-defined]
@@ -248,7 +261,9 @@ async def wake(db: AsyncSession, backend_names: Sequence[str], *, now: datetime)
 async def wake_active(db: AsyncSession, *, node: str | None, now: datetime) -> list[int]:
     """Make every server that is not at rest due now: after a hub's start, and as the slow net."""
     mine = sa.or_(Server.node.is_(None), Server.node == node)
-    active = sa.or_(Server.desired == Desired.RUNNING, Server.phase.in_([Phase.STARTING, Phase.STOPPING, Phase.READY]))
+    active = sa.or_(
+        Server.desired == Desired.RUNNING, Server.phase.in_([Phase.STARTING, Phase.STOPPING, Phase.READY])
+    )
     done = await db.scalars(
         sa.update(Server).where(active, mine, Server.due_at.is_(None)).values(due_at=now).returning(Server.id)
     )
@@ -257,7 +272,9 @@ async def wake_active(db: AsyncSession, *, node: str | None, now: datetime) -> l
 
 async def _fenced(db: AsyncSession, lease: Lease, values: dict[str, Any]) -> None:
     done = await db.execute(
-        sa.update(Server).where(Server.id == lease.server_id, Server.lease_epoch == lease.epoch).values(values)
+        sa.update(Server)
+        .where(Server.id == lease.server_id, Server.lease_epoch == lease.epoch)
+        .values(values)
     )
     if not done.rowcount:  # type: ignore[attr-defined]
         raise LeaseLost(f"server {lease.server_id}, epoch {lease.epoch}")

@@ -63,10 +63,14 @@ def stopped(server: Server) -> bool:
 def phase_word(server: Server) -> str:
     """One of stopped, starting, ready, stopping, failed, unknown: for pages."""
     match pending(server):
-        case "spawn": return "starting"
-        case "stop": return "stopping"
-        case "check": return "unknown"
-        case _: return server.phase.value
+        case "spawn":
+            return "starting"
+        case "stop":
+            return "stopping"
+        case "check":
+            return "unknown"
+        case _:
+            return server.phase.value
 
 
 def server_model(server: Server, username: str, settings: HubSettings) -> dict[str, Any]:

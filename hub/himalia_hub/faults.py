@@ -1,0 +1,77 @@
+"""Named moments at which a test can make this process die, fail, wait or hang.
+
+`HIMALIA_FAULT=name:action[:n]` arms one point: at its n-th passing (default 1) the process exits at once with 137
+(`exit137`, like SIGKILL), raises (`raise`), waits a second (`delay`) or for ever (`hang`). Without the variable a
+point costs one comparison. The points stand before and after every commit and outside effect of a start and a stop,
+in the order in which a life passes them; the kill test walks this list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+POINTS = (
+    "wish.before_commit",
+    "wish.after_commit",
+    "claim.after_commit",
+    "observe.after",
+    "start.before_commit",
+    "start.after_commit",
+    "start.before_create",
+    "spawner.before_lock",
+    "spawner.after_lock",
+    "spawner.before_fork",
+    "spawner.after_fork",
+    "spawner.after_record",
+    "start.after_create",
+    "start.after_record",
+    "publish.before_put",
+    "publish.after_put",
+    "ready.before_commit",
+    "ready.after_commit",
+    "unpublish.before_delete",
+    "unpublish.after_delete",
+    "stop.before_commit",
+    "stop.after_commit",
+    "stop.before_stop",
+    "stop.after_stop",
+    "stopped.before_commit",
+    "stopped.after_commit",
+)
+
+_armed = os.environ.get("HIMALIA_FAULT", "")
+_passed = 0
+
+
+class FaultRaised(Exception):  # noqa: N818 -- only tests see it
+    """What an armed `raise` point raises."""
+
+
+def fault(name: str) -> None:
+    """Pass the point `name`; does nothing unless a test armed it."""
+    if _armed and _armed.partition(":")[0] == name:
+        _act(name)
+
+
+async def async_fault(name: str) -> None:
+    """The same where waiting may give the loop away."""
+    if _armed and _armed.partition(":")[0] == name:
+        action = _act(name)
+        if action == "delay":
+            await asyncio.sleep(1)
+        elif action == "hang":
+            await asyncio.Event().wait()
+
+
+def _act(name: str) -> str:
+    global _passed  # noqa: PLW0603 -- one process, one armed point
+    _passed += 1
+    _, action, *nth = _armed.split(":")
+    if _passed != int(nth[0] if nth else 1):
+        return ""
+    if action == "exit137":
+        os._exit(137)
+    if action == "raise":
+        raise FaultRaised(name)
+    return action

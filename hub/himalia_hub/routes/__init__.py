@@ -1,0 +1,1 @@
+"""Which routes should exist, and making the proxy agree."""

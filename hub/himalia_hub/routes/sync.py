@@ -1,0 +1,108 @@
+"""Compare the proxy's table with the rows, again and again, and repair what differs; take activity from it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from himalia_hub import clock
+from himalia_hub.routes.wanted import Difference, Expected, difference
+from himalia_hub.servers import store
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.view import ready, routespec
+from himalia_hub.servers.world import World
+from himalia_hub.users.models import User
+from himalia_proxy.base import ProxyError, Route
+
+log = structlog.get_logger()
+
+
+async def run(world: World, wake_up: asyncio.Event) -> None:
+    """Compare every `proxy.check_interval_s`, and at once when `wake_up` is set (the proxy was started again)."""
+    reachable = True
+    while True:
+        try:
+            await check(world)
+            if not reachable:
+                log.info("proxy.reachable")
+            reachable = True
+        except (ProxyError, SQLAlchemyError, OSError) as error:
+            if reachable:
+                log.warning("proxy.not_checked", error=str(error))
+            reachable = False
+        pause = (
+            world.settings.proxy.check_interval_s
+            if reachable
+            else min(1.0, world.settings.proxy.check_interval_s)
+        )
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await wake_up.wait()
+        wake_up.clear()
+
+
+async def check(world: World) -> Difference:
+    """One comparison and its repairs; what was found."""
+    # The table is read before the rows: a server published in between is then missing from the table, which only
+    # makes its row look again, and never a route whose row is not known yet.
+    table = await world.proxy.routes()
+    rows = await _rows(world)
+    found = difference([hub_route(world)], [expected for expected, _ in rows.values()], table)
+    for route in found.put:
+        await world.proxy.put(route)
+    for spec in found.delete:
+        log.warning("route.removed", routespec=spec, why="no such server")
+        await world.proxy.delete(spec)
+    if found.wake:
+        log.warning("route.differs", servers=list(found.wake))
+        async with world.db.begin() as db:
+            ids = await store.wake(db, found.wake, now=clock.now())
+        for server_id in ids:
+            world.doorbell.ring(server_id)
+    await _take_activity(world, table, {spec: server for spec, (_, server) in rows.items()})
+    return found
+
+
+def hub_route(world: World) -> Route:
+    """The default route: everything that is no server's goes to the hub."""
+    return Route(world.settings.base_url, world.hub_url, {"jupyterhub": True, "hub": True})
+
+
+async def _rows(world: World) -> dict[str, tuple[Expected, Server]]:
+    async with world.db.read() as db:
+        found = await db.execute(sa.select(Server, User.name).join(User, User.id == Server.user_id))
+        rows = [(row[0], row[1]) for row in found]
+    expected: dict[str, tuple[Expected, Server]] = {}
+    for server, username in rows:
+        spec = routespec(world.settings, username, server.name)
+        fact = Expected(
+            spec, server.backend_name, server.url, ready=ready(server), settled=server.due_at is None
+        )
+        expected[spec] = (fact, server)
+    return expected
+
+
+async def _take_activity(world: World, table: Mapping[str, Route], servers: Mapping[str, Server]) -> None:
+    """The proxy sees traffic that no server reports (official servers report every 5 minutes only)."""
+    moved: list[tuple[int, datetime]] = []
+    for spec, route in table.items():
+        at = route.data.get("last_activity")
+        if spec not in servers or not isinstance(at, str):
+            continue
+        with contextlib.suppress(ValueError):
+            moment = datetime.fromisoformat(at)
+            moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+            last = servers[spec].last_activity
+            # Below this resolution every open page would cost a write at each comparison.
+            if last is None or (moment - last).total_seconds() >= 30:
+                moved.append((servers[spec].id, min(moment, clock.now())))
+    if moved:
+        async with world.db.begin() as db:
+            for server_id, moment in moved:
+                await store.touch(db, server_id, moment)

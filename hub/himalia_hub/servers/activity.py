@@ -1,0 +1,59 @@
+"""Activity reports of single-user servers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from aiohttp import web
+
+from himalia_hub import clock
+from himalia_hub.body import json_object
+from himalia_hub.errors import BadRequest, NotFound
+from himalia_hub.keys import DB
+from himalia_hub.rbac.guard import scoped
+from himalia_hub.servers import store
+from himalia_hub.users import store as users
+from himalia_hub.users.models import User
+
+FUTURE_LIMIT = timedelta(minutes=59)
+
+
+def parse_moment(value: Any, key: str, *, now: datetime) -> datetime:
+    """An ISO 8601 moment; naive means UTC. BadRequest for anything else, and for what is an hour ahead."""
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise BadRequest(
+            f"{key} is {value!r}; it must be an ISO 8601 time such as 2026-01-31T12:00:00Z"
+        ) from None
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    if moment > now + FUTURE_LIMIT:
+        raise BadRequest(f"{key} is {value!r}, which lies in the future; check the clock")
+    return moment
+
+
+@scoped("users:activity")
+async def report_activity(request: web.Request) -> web.Response:
+    """POST `{last_activity?, servers?: {name: {last_activity}}}`: 200; older than what is stored is ignored."""
+    username, now = request.match_info["user"], clock.now()
+    body = await json_object(request)
+    servers = body.get("servers", {})
+    if not isinstance(servers, dict) or not ("last_activity" in body or servers):
+        raise BadRequest("the body must have last_activity, servers, or both")
+    own = parse_moment(body["last_activity"], "last_activity", now=now) if body.get("last_activity") else None
+    async with request.app[DB].begin() as db:
+        user = await users.by_name(db, username)
+        if user is None:
+            raise NotFound(f"there is no user {username!r}")
+        for name, facts in servers.items():
+            server = await store.find(db, username, name)
+            if server is None:
+                raise BadRequest(f"{username} has no server named {name!r}")
+            at = facts.get("last_activity") if isinstance(facts, dict) else None
+            await store.touch(db, server.id, parse_moment(at, f"servers.{name}.last_activity", now=now))
+        if own is not None:
+            older = sa.or_(User.last_activity.is_(None), User.last_activity < own)
+            await db.execute(sa.update(User).where(User.id == user.id, older).values(last_activity=own))
+    return web.Response()

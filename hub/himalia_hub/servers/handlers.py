@@ -1,0 +1,231 @@
+"""The servers part of the REST API: handlers write a wish, wait a little, and answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from himalia_hub import clock
+from himalia_hub.body import json_object
+from himalia_hub.errors import BadRequest, Conflict, NotFound, SpawnProblem
+from himalia_hub.faults import async_fault
+from himalia_hub.keys import DB, DOORBELL, SETTINGS
+from himalia_hub.rbac.guard import scoped
+from himalia_hub.servers import store
+from himalia_hub.servers.activity import report_activity
+from himalia_hub.servers.limits import check_name, check_start, must_be_startable
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.progress import progress
+from himalia_hub.servers.state import Desired, Phase
+from himalia_hub.servers.view import pending, ready, server_model, stopped
+from himalia_hub.users import store as users
+from himalia_hub.users.models import User
+
+START_KEYS = {"user_options", "display_name"}
+
+
+def routes(prefix: str) -> list[web.RouteDef]:
+    """Handler paths below the hub's prefix."""
+    user = prefix + "api/users/{user}"
+    both = [user + "/server", user + "/servers/{server}", user + "/servers/"]
+    table: list[web.RouteDef] = [
+        web.post(user + "/activity", report_activity),
+        web.put(user + "/servers/{server}", create_server),
+        web.patch(user + "/servers/{server}", change_server),
+    ]
+    for path in both:
+        table += [
+            web.get(path, get_server),
+            web.post(path, start_server),
+            web.delete(path, stop_server),
+            web.get(path.rstrip("/") + "/progress", progress)
+            if path != both[2]
+            else web.get(path + "progress", progress),
+        ]
+    return table
+
+
+@scoped("read:servers")
+async def get_server(request: web.Request) -> web.Response:
+    """200 the server model; 404 unknown."""
+    _, server = await _find(request)
+    return web.json_response(server_model(server, request.match_info["user"], request.app[SETTINGS]))
+
+
+@scoped("start:servers")
+async def start_server(request: web.Request) -> web.Response:
+    """Wish that it runs. 201 when it is ready within `slow_start_s`, else 202 with the start under way."""
+    options, display_name = await _start_body(request)
+    username, name = _names(request)
+    settings = request.app[SETTINGS].servers
+    async with request.app[DB].begin() as db:
+        user = await _user(db, username)
+        server = await store.find(db, user.name, name)
+        must_be_startable(server)
+        if server is None or pending(server) != "spawn":
+            await check_start(db, user, name, settings)
+        server = await store.want_running(db, user, name, options=options, now=clock.now())
+        if display_name is not None:
+            server.display_name = display_name
+        await async_fault("wish.before_commit")
+    await async_fault("wish.after_commit")
+    request.app[DOORBELL].ring(server.id)
+    generation = server.generation
+    server = await wait_until(
+        request.app, server, lambda row: ready(row) or _failed(row, generation), settings.slow_start_s
+    )
+    if _failed(server, generation):
+        failure = server.failure or {}
+        raise SpawnProblem(
+            f"The server {failure.get('cause', 'failed')}: {failure.get('message', 'no reason was recorded')}",
+            log_tail=tuple(failure.get("log_tail", ())),
+        )
+    model = server_model(server, username, request.app[SETTINGS])
+    return web.json_response(model, status=201 if ready(server) else 202)
+
+
+@scoped("delete:servers")
+async def stop_server(request: web.Request) -> web.Response:
+    """Wish that it is gone. 204 when it is within `slow_stop_s`, else 202; `{"remove": true}` deletes a named server."""
+    body = await json_object(request)
+    remove = body.get("remove", False)
+    if not isinstance(remove, bool):
+        raise BadRequest(f"remove is {remove!r}; it must be true or false")
+    username, name = _names(request)
+    if remove and not name:
+        raise BadRequest("the default server cannot be removed", remedy="stop it without `remove`")
+    async with request.app[DB].begin() as db:
+        await _user(db, username)
+        server = await store.find(db, username, name)
+        if server is None and name:
+            raise NotFound(f"{username} has no server named {name!r}")
+        if server is None or (stopped(server) and not remove):
+            return web.Response(status=204)
+        await store.want_stopped(db, server, now=clock.now(), doomed=remove)
+        await async_fault("wish.before_commit")
+    await async_fault("wish.after_commit")
+    request.app[DOORBELL].ring(server.id)
+    gone = await wait_until(
+        request.app, server, stopped, request.app[SETTINGS].servers.slow_stop_s, until_gone=remove
+    )
+    return web.Response(status=204 if gone.phase is Phase.STOPPED or stopped(gone) else 202)
+
+
+@scoped("start:servers")
+async def create_server(request: web.Request) -> web.Response:
+    """PUT: make a named server without starting it. 201; 409 when there is one."""
+    options, display_name = await _start_body(request)
+    username, name = _names(request)
+    check_name(name, request.app[SETTINGS].servers)
+    async with request.app[DB].begin() as db:
+        user = await _user(db, username)
+        if await store.find(db, username, name) is not None:
+            raise Conflict(f"{username} has a server named {name!r} already")
+        await check_start(db, user, name, request.app[SETTINGS].servers)
+        server = await store.get_or_create(db, user, name, now=clock.now())
+        server.user_options, server.display_name = options or {}, display_name or ""
+    return web.json_response(server_model(server, username, request.app[SETTINGS]), status=201)
+
+
+@scoped("start:servers")
+async def change_server(request: web.Request) -> web.Response:
+    """PATCH: change the display name or the options of a stopped server. Renaming comes with the full API."""
+    body = await json_object(request)
+    unknown = set(body) - START_KEYS
+    if unknown or not body:
+        raise BadRequest(
+            f"unknown fields {sorted(unknown)}" if unknown else "nothing to change",
+            remedy="send display_name or user_options",
+        )
+    username, name = _names(request)
+    async with request.app[DB].begin() as db:
+        server = await store.find(db, username, name)
+        if server is None:
+            raise NotFound(f"{username} has no server named {name!r}")
+        if not stopped(server):
+            raise BadRequest(f"the server {name or 'default'!r} is active", remedy="stop it first")
+        options, display_name = _options(body)
+        server.user_options = server.user_options if options is None else options
+        server.display_name = server.display_name if display_name is None else display_name
+    return web.json_response(server_model(server, username, request.app[SETTINGS]))
+
+
+async def wait_until(
+    app: web.Application,
+    server: Server,
+    done: Callable[[Server], bool],
+    at_most_s: float,
+    *,
+    until_gone: bool = False,
+) -> Server:
+    """The row once `done(row)`, or as it is when the time is over; woken by the bell, with a look each half second.
+
+    With `until_gone` a deleted row counts as done.
+    """
+    deadline = time.monotonic() + at_most_s
+    with app[DOORBELL].watch(server.id) as watch:
+        while True:
+            async with app[DB].read() as db:
+                row = await db.get(Server, server.id)
+            if row is None:
+                server.phase, server.desired = Phase.STOPPED, Desired.STOPPED
+                return server
+            left = deadline - time.monotonic()
+            if (done(row) and not until_gone) or left <= 0:
+                return row
+            await watch.wait(min(left, 0.5))
+
+
+def _failed(server: Server, generation: int) -> bool:
+    return (
+        server.generation == generation and server.phase is Phase.FAILED and server.desired is Desired.STOPPED
+    )
+
+
+def _names(request: web.Request) -> tuple[str, str]:
+    return request.match_info["user"], request.match_info.get("server", "")
+
+
+async def _user(db: Any, username: str) -> User:
+    user = await users.by_name(db, username)
+    if user is None:
+        raise NotFound(f"there is no user {username!r}")
+    return user
+
+
+async def _find(request: web.Request) -> tuple[User, Server]:
+    username, name = _names(request)
+    async with request.app[DB].read() as db:
+        user = await _user(db, username)
+        server = await store.find(db, username, name)
+    if server is None and name:
+        raise NotFound(f"{username} has no server named {name!r}")
+    if server is None:  # every person has a default server, started or not
+        server = Server(
+            id=0, user_id=user.id, name="", display_name="", backend_name="", user_options={},
+            desired=Desired.STOPPED, phase=Phase.STOPPED, generation=0, acted_generation=0, phase_since=clock.now(),
+        )  # fmt: skip
+    return user, server
+
+
+async def _start_body(request: web.Request) -> tuple[dict[str, Any] | None, str | None]:
+    body = await json_object(request)
+    if not body:
+        return None, None
+    if not set(body) & START_KEYS:
+        return body, None  # the form before JupyterHub 6: the whole object is the options
+    return _options(body)
+
+
+def _options(body: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
+    options, display_name = body.get("user_options"), body.get("display_name")
+    if options is not None and not isinstance(options, dict):
+        raise BadRequest(f"user_options is {options!r}; it must be an object")
+    if display_name is not None and not (
+        isinstance(display_name, str) and len(display_name) <= 255 and display_name.isprintable()
+    ):
+        raise BadRequest("display_name must be at most 255 printable characters")
+    return options, display_name

@@ -1,0 +1,156 @@
+"""The loop: claim due servers, work on each in a task of its own, sleep until the next is due or the bell rings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import uuid
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from himalia_hub import clock
+from himalia_hub.faults import async_fault
+from himalia_hub.servers import store
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.reconcile import keep_lease, put_back, reconcile
+from himalia_hub.servers.store import Lease, LeaseLost
+from himalia_hub.servers.world import World
+
+log = structlog.get_logger()
+
+SLOW_RESYNC_S = 300.0
+"""How often rows that rest while running are looked at again: the net below `watch()`, not the mechanism."""
+
+
+class Owner:
+    """This process's name in the lease columns: host, boot, pid and start, so that a successor on this host knows it
+    for dead at once."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.host = socket.gethostname()
+        self._path = data_dir / "hub.owner"
+        self.name = f"{self.host}/{uuid.uuid4().hex}"
+
+    def predecessor(self) -> str | None:
+        """The owner that last ran on this data folder, if its process is gone; it is replaced by this one.
+
+        Only one hub may use a data folder at a time (`cli.hub` holds its lock), so whoever wrote the file is dead.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            last = self._path.read_text().strip()
+            self._write()
+            return last if last.startswith(self.host + "/") else None
+        self._write()
+        return None
+
+    def _write(self) -> None:
+        scratch = self._path.with_suffix(".new")
+        scratch.write_text(self.name)
+        os.replace(scratch, self._path)
+
+
+async def run(world: World, owner: Owner) -> None:
+    """Work on due servers until cancelled. Also follows the spawner's own reports of exits."""
+    predecessor = owner.predecessor()
+    async with world.db.begin() as db:
+        if predecessor:
+            await store.take_back(db, predecessor, now=clock.now())
+        await store.wake_active(db, node=world.spawner.node, now=clock.now())
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_watch(world), name="spawner.watch")
+        group.create_task(_resync(world), name="servers.resync")
+        group.create_task(_dispatch(world, owner.name), name="servers.dispatch")
+
+
+async def _dispatch(world: World, owner: str) -> None:
+    places = asyncio.Semaphore(world.settings.spawner.concurrent_steps)
+    async with asyncio.TaskGroup() as group:
+        while True:
+            await places.acquire()
+            try:
+                lease = await _claim(world, owner)
+            except (SQLAlchemyError, OSError) as error:
+                log.error("database.unreachable", error=type(error).__name__)
+                lease = None
+                await asyncio.sleep(1)
+            if lease is None:
+                places.release()
+                await world.doorbell.wait(at_most_s=await _pause(world))
+                continue
+            task = group.create_task(_work(world, lease[0]), name=f"server.{lease[0].server_id}")
+            task.add_done_callback(lambda _: places.release())
+
+
+async def _claim(world: World, owner: str) -> tuple[Lease, Server] | None:
+    now = clock.now()
+    if world.db.is_sqlite:
+        async with world.db.read() as db:
+            if not await store.anything_due(db, node=world.spawner.node, now=now):
+                return None
+    ttl = timedelta(seconds=world.settings.servers.lease_s)
+    async with world.db.begin() as db:
+        claimed = await store.claim_due(db, owner, node=world.spawner.node, now=now, ttl=ttl)
+    if claimed is not None:
+        await async_fault("claim.after_commit")
+    return claimed
+
+
+async def _pause(world: World) -> float:
+    longest = world.settings.servers.resync_s
+    try:
+        async with world.db.read() as db:
+            due = await store.next_due(db, node=world.spawner.node)
+    except (SQLAlchemyError, OSError):
+        return 1.0
+    return longest if due is None else min(longest, max(0.005, (due - clock.now()).total_seconds()))
+
+
+async def _work(world: World, lease: Lease) -> None:
+    """One lease from claim to release. One bad server must not stop the rest."""
+    keeper = asyncio.create_task(keep_lease(world, lease))
+    worker = asyncio.create_task(reconcile(lease, world))
+    try:
+        done, _ = await asyncio.wait({keeper, worker}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    except LeaseLost:
+        log.info("server.lease_lost", server_id=lease.server_id)
+    except Exception as error:
+        log.exception("server.step_failed", server_id=lease.server_id)
+        with contextlib.suppress(SQLAlchemyError, OSError, LeaseLost):
+            await put_back(world, lease, error)
+    finally:
+        for task in (keeper, worker):
+            task.cancel()
+        await asyncio.gather(keeper, worker, return_exceptions=True)
+        with contextlib.suppress(SQLAlchemyError, OSError):
+            async with world.db.begin() as db:
+                await store.release(db, lease)
+        world.doorbell.ring(lease.server_id)
+
+
+async def _watch(world: World) -> None:
+    """A server ended: make its row due at once."""
+    async for name in world.spawner.watch():
+        try:
+            async with world.db.begin() as db:
+                ids = await store.wake(db, [name], now=clock.now())
+        except (SQLAlchemyError, OSError):
+            log.exception("spawner.report_lost", name=name)  # the slow resync finds it
+            continue
+        for server_id in ids:
+            world.doorbell.ring(server_id)
+
+
+async def _resync(world: World) -> None:
+    while True:
+        await asyncio.sleep(SLOW_RESYNC_S)
+        with contextlib.suppress(SQLAlchemyError, OSError):
+            async with world.db.begin() as db:
+                await store.wake_active(db, node=world.spawner.node, now=clock.now())
+            world.doorbell.ring(0)

@@ -1,0 +1,99 @@
+"""Server-sent events of a start or stop, read from rows: any replica can serve them, a reload loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import json
+import time
+
+from aiohttp import web
+
+from himalia_hub import clock
+from himalia_hub.errors import BadRequest, NotFound
+from himalia_hub.keys import DB, DOORBELL, SETTINGS
+from himalia_hub.rbac.guard import scoped
+from himalia_hub.servers import store
+from himalia_hub.servers.models import Server, ServerEvent
+from himalia_hub.servers.state import Phase
+from himalia_hub.servers.view import pending, ready, server_prefix
+
+KEEP_ALIVE_S = 8.0
+LOOK_S = 1.0
+
+
+@scoped("read:servers")
+async def progress(request: web.Request) -> web.StreamResponse:
+    """200 `text/event-stream`: `{"progress", "message"}` …, then one with `ready` or `failed`; 400 when not starting.
+
+    Each event carries its row's id, so a browser that reconnects with `Last-Event-ID` goes on where it was.
+    """
+    username, name = request.match_info["user"], request.match_info.get("server", "")
+    async with request.app[DB].read() as db:
+        server = await store.find(db, username, name)
+    if server is None:
+        raise NotFound(f"{username} has no server {name!r} that was ever started")
+    if not ready(server) and pending(server) is None and server.phase is not Phase.FAILED:
+        raise BadRequest(f"{username}'s server {name or 'default'!r} is not starting")
+    response = web.StreamResponse(
+        headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    )
+    await response.prepare(request)
+    try:
+        await _follow(request, response, server, username)
+        await response.write_eof()
+    except (ConnectionResetError, asyncio.CancelledError):
+        if asyncio.current_task() and asyncio.current_task().cancelling():  # type: ignore[union-attr]
+            raise
+    return response
+
+
+async def _follow(request: web.Request, response: web.StreamResponse, server: Server, username: str) -> None:
+    after = request.headers.get("Last-Event-ID", "")
+    last = int(after) if after.isascii() and after.isdigit() else 0
+    generation, spoke = server.generation, time.monotonic()
+    with request.app[DOORBELL].watch(server.id) as watch:
+        while True:
+            async with request.app[DB].read() as db:
+                row = await db.get(Server, server.id)
+                events = await store.events_after(db, server.id, generation, last)
+            if row is None:
+                return
+            for event in events:
+                last, spoke = event.id, time.monotonic()
+                if event.kind == "info":
+                    await _send(response, event, {})
+            if row.generation != generation:
+                generation = row.generation
+                continue
+            end = _end(request, row, username)
+            if end is not None:
+                await _write(response, last, end)
+                return
+            if time.monotonic() - spoke > KEEP_ALIVE_S:
+                await response.write(b"\n\n")
+                spoke = time.monotonic()
+            await watch.wait(LOOK_S)
+
+
+def _end(request: web.Request, row: Server, username: str) -> dict[str, object] | None:
+    if ready(row):
+        url = server_prefix(request.app[SETTINGS], username, row.name)
+        message = f"Server ready at {url}"
+        link = f'Server ready at <a href="{html.escape(url)}">{html.escape(url)}</a>'
+        return {"progress": 100, "ready": True, "message": message, "html_message": link, "url": url}
+    if pending(row) is not None:
+        return None
+    if row.phase is Phase.FAILED and row.failure:
+        message = f"The server {row.failure.get('cause')}: {row.failure.get('message')}"
+        return {"progress": 100, "failed": True, "message": message}
+    return {"progress": 100, "failed": True, "message": "The server was stopped"}
+
+
+async def _send(response: web.StreamResponse, event: ServerEvent, more: dict[str, object]) -> None:
+    body = {"progress": event.progress, "message": event.message, "at": clock.iso(event.at)} | more
+    await _write(response, event.id, body)
+
+
+async def _write(response: web.StreamResponse, event_id: int, body: dict[str, object]) -> None:
+    await response.write(f"id: {event_id}\ndata: {json.dumps(body)}\n\n".encode())

@@ -1,0 +1,158 @@
+"""One server, step by step, under a lease: observe → decide → act → record, until it rests or must wait."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+import structlog
+
+from himalia_hub import clock
+from himalia_hub.servers import steps, store
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.state import Desired, Phase, Seen, Situation, Step, next_step
+from himalia_hub.servers.store import Lease, LeaseLost
+from himalia_hub.servers.world import Observation, World, observe
+from himalia_hub.users.models import User
+
+log = structlog.get_logger()
+
+EAGER_S = 2.0
+"""So long a starting server is probed without giving the lease back: our own server answers far sooner."""
+
+
+def back_off_s(attempts: int) -> float:
+    """Pause before the next try: full jitter, 1 s doubling to 5 min."""
+    return random.uniform(0.1, min(300.0, 2.0**attempts))  # noqa: S311 -- jitter, not a secret
+
+
+def situation(server: Server, seen: Observation, *, now: datetime, start_timeout_s: float) -> Situation:
+    """The facts a decision looks at, from a row and one observation. Pure."""
+    fresh = server.desired is Desired.RUNNING and server.generation > server.acted_generation
+    age = now - server.phase_since
+    return Situation(
+        desired=server.desired,
+        seen=seen.seen,
+        routed=seen.routed,
+        fresh=fresh,
+        overdue=server.phase is Phase.STARTING and age > timedelta(seconds=start_timeout_s),
+        was_ready=server.phase is Phase.READY,
+    )
+
+
+async def reconcile(lease: Lease, world: World) -> None:
+    """Bring one server to rest, or to where only time can help. Safe to repeat, safe to be killed in."""
+    pause = 0.01
+    while True:
+        server, username = await _read(world, lease)
+        seen = await observe(world, server, username)
+        now = clock.now()
+        facts = situation(server, seen, now=now, start_timeout_s=world.settings.spawner.start_timeout_s)
+        step = next_step(facts)
+        log.debug("server.step", user=username, server=server.name, step=step.value, seen=seen.seen.value)
+        if seen.seen is not Seen.UNKNOWN and server.unknown_since is not None:
+            await _known_again(world, lease)
+        if step is Step.WAIT and seen.seen is not Seen.UNKNOWN:
+            if now - server.phase_since < timedelta(seconds=EAGER_S):
+                with world.doorbell.watch(server.id) as watch:
+                    await watch.wait(pause)
+                pause = min(pause * 1.5, 0.25)
+                continue
+            await _wait(world, lease, server, seconds=0.3)
+            return
+        if step is Step.WAIT:
+            await _wait_unknown(world, lease, server, why=seen.why)
+            return
+        if step is Step.REST:
+            if await _rest(world, lease, server, username, seen):
+                return
+            continue
+        await _act(step, world, lease, server, username, seen)
+
+
+async def _act(
+    step: Step, world: World, lease: Lease, server: Server, username: str, seen: Observation
+) -> None:
+    match step:
+        case Step.START:
+            await steps.start(world, lease, server, username)
+        case Step.PUBLISH:
+            await steps.publish(world, server, username, seen)
+        case Step.UNPUBLISH:
+            await steps.unpublish(world, server, username)
+        case Step.STOP:
+            await steps.stop(world, lease, server)
+        case Step.STOP_STALE:
+            await steps.stop_stale(world, seen)
+        case Step.TIME_OUT:
+            await steps.time_out(world, lease, server)
+        case Step.RECORD_EXIT:
+            await steps.record_exit(world, lease, server, seen)
+        case Step.REST | Step.WAIT:
+            raise AssertionError(step)
+
+
+async def _rest(world: World, lease: Lease, server: Server, username: str, seen: Observation) -> bool:
+    if server.desired is Desired.RUNNING:
+        settled = await steps.rest_running(world, lease, server, seen)
+    else:
+        settled = await steps.rest_stopped(world, lease, server, username)
+    if settled:
+        log.info("server.rests", user=username, server=server.name, desired=server.desired.value)
+    return settled
+
+
+async def _read(world: World, lease: Lease) -> tuple[Server, str]:
+    async with world.db.read() as db:
+        found = await db.execute(
+            sa.select(Server, User.name)
+            .join(User, User.id == Server.user_id)
+            .where(Server.id == lease.server_id, Server.lease_epoch == lease.epoch)
+        )
+        row = found.one_or_none()
+    if row is None:
+        raise LeaseLost(f"server {lease.server_id}")
+    return row[0], row[1]
+
+
+async def _wait(world: World, lease: Lease, server: Server, *, seconds: float) -> None:
+    async with world.db.begin() as db:
+        await store.decide(db, lease, server.generation, {"due_at": clock.now() + timedelta(seconds=seconds)})
+
+
+async def _wait_unknown(world: World, lease: Lease, server: Server, *, why: str) -> None:
+    """The outside cannot be asked: keep everything as it is, ask again later and later."""
+    log.warning("server.unknown", server_id=server.id, why=why, attempts=server.attempts)
+    moment = clock.now()
+    due = moment + timedelta(seconds=min(back_off_s(server.attempts), 30.0))
+    async with world.db.begin() as db:
+        await store.decide(db, lease, server.generation, {"due_at": due, "attempts": server.attempts + 1})
+        if server.unknown_since is None:
+            await store.record(db, lease, {"unknown_since": moment})
+
+
+async def _known_again(world: World, lease: Lease) -> None:
+    async with world.db.begin() as db:
+        await store.record(db, lease, {"unknown_since": None, "attempts": 0})
+
+
+async def put_back(world: World, lease: Lease, error: Exception) -> None:
+    """A step raised: back off in the row, so that the back-off survives a restart of the hub."""
+    async with world.db.begin() as db:
+        server = await db.get(Server, lease.server_id)
+        if server is None or server.lease_epoch != lease.epoch:
+            return
+        due = clock.now() + timedelta(seconds=back_off_s(server.attempts))
+        await store.decide(db, lease, server.generation, {"due_at": due, "attempts": server.attempts + 1})
+    log.warning("server.backs_off", server_id=lease.server_id, error=str(error), attempts=server.attempts + 1)
+
+
+async def keep_lease(world: World, lease: Lease) -> None:
+    """Renew until cancelled; LeaseLost ends the work that shares its task group."""
+    ttl = world.settings.servers.lease_s
+    while True:
+        await asyncio.sleep(ttl / 3)
+        async with world.db.begin() as db:
+            await store.renew(db, lease, until=clock.now() + timedelta(seconds=ttl))

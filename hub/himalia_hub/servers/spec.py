@@ -1,0 +1,72 @@
+"""From a row to what a spawner is asked to start: command, arguments, and the environment contract.
+
+The environment is JupyterHub's (its docs: "The environment of a single-user server"), so that official servers
+run unchanged. Pure but for the derived token.
+"""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote
+
+from himalia_hub.secrets import Secrets
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.view import quoted, server_prefix
+from himalia_hub.settings import HubSettings
+from himalia_spawner.base import ServerRef, ServerSpec
+
+BASE_CLIENT_SCOPES: list[str] = []
+
+
+def incarnation_of(server: Server) -> str:
+    """The name of the life that the present wish asks for."""
+    return f"{server.id}.{server.generation}"
+
+
+def client_id(username: str, name: str) -> str:
+    """JupyterHub's OAuth client id of a server; slashes stay as they are."""
+    return f"jupyterhub-user-{quote(username)}" + (f"-{quote(name)}" if name else "")
+
+
+def build_spec(
+    server: Server, username: str, *, settings: HubSettings, secrets: Secrets, hub_url: str
+) -> ServerSpec:
+    """What to start for this row. `hub_url` is the hub's own address, such as `http://127.0.0.1:8081`."""
+    prefix = server_prefix(settings, username, server.name)
+    api_url = f"{hub_url}{settings.hub_prefix}api"
+    public = settings.public_url.rstrip("/")
+    token = secrets.server_token(server.id, server.incarnation)
+    access = [f"access:servers!server={username}/{server.name}", f"access:servers!user={username}"]
+    env = {
+        "JUPYTERHUB_API_TOKEN": token,
+        "JPY_API_TOKEN": token,
+        "JUPYTERHUB_CLIENT_ID": client_id(username, server.name),
+        "JUPYTERHUB_OAUTH_CALLBACK_URL": f"{prefix}oauth_callback",
+        "JUPYTERHUB_OAUTH_ACCESS_SCOPES": json.dumps(access),
+        "JUPYTERHUB_OAUTH_SCOPES": json.dumps(access),
+        "JUPYTERHUB_OAUTH_CLIENT_ALLOWED_SCOPES": json.dumps(BASE_CLIENT_SCOPES),
+        "JUPYTERHUB_USER": username,
+        "JUPYTERHUB_SERVER_NAME": server.name,
+        "JUPYTERHUB_API_URL": api_url,
+        "JUPYTERHUB_ACTIVITY_URL": f"{api_url}/users/{quoted(username)}/activity",
+        "JUPYTERHUB_BASE_URL": settings.base_url,
+        "JUPYTERHUB_SERVICE_PREFIX": prefix,
+        "JUPYTERHUB_HOST": "",
+        "JUPYTERHUB_PUBLIC_URL": public + prefix if public else "",
+        "JUPYTERHUB_PUBLIC_HUB_URL": public + settings.hub_prefix if public else "",
+        "JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED": "0",
+    }
+    if settings.spawner.notebook_dir:
+        env["JUPYTERHUB_ROOT_DIR"] = settings.spawner.notebook_dir
+    if settings.spawner.default_url:
+        env["JUPYTERHUB_DEFAULT_URL"] = settings.spawner.default_url
+    env |= settings.spawner.environment
+    return ServerSpec(
+        ref=ServerRef(server.backend_name, server.incarnation),
+        username=username,
+        server_name=server.name,
+        prefix=prefix,
+        env=env,
+        command=tuple(settings.spawner.command),
+        args=tuple(settings.spawner.args),
+    )

@@ -1,0 +1,199 @@
+"""What each step does: the only lines that change the outside. Each is safe to repeat and to be killed in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from himalia_hub import clock
+from himalia_hub.faults import async_fault
+from himalia_hub.servers import store
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.spec import build_spec, client_id, incarnation_of
+from himalia_hub.servers.state import Desired, Phase
+from himalia_hub.servers.store import Lease
+from himalia_hub.servers.view import routespec, server_prefix
+from himalia_hub.servers.world import Observation, World
+from himalia_hub.tokens import store as tokens
+from himalia_proxy.base import Route
+from himalia_spawner.base import ServerRef
+from himalia_spawner.errors import BackendGone, SpawnError
+
+LOG_TAIL_LINES = 50
+
+
+async def start(world: World, lease: Lease, server: Server, username: str) -> None:
+    """Commit the incarnation and its token, then create. A refusal or failure ends the wish with its cause."""
+    await async_fault("start.before_commit")
+    moment = clock.now()
+    server.incarnation = incarnation_of(server)
+    async with world.db.begin() as db:
+        values = {
+            "phase": Phase.STARTING, "phase_since": moment, "acted_generation": server.generation,
+            "incarnation": server.incarnation, "node": world.spawner.node, "url": "", "started": None, "failure": None,
+        }  # fmt: skip
+        if not await store.decide(db, lease, server.generation, values):
+            return
+        await tokens.put_server_token(
+            db,
+            user_id=server.user_id,
+            server_id=server.id,
+            incarnation=server.incarnation,
+            secret=world.secrets.server_token(server.id, server.incarnation),
+            prefix=server_prefix(world.settings, username, server.name),
+            now=moment,
+        )
+        store.add_event(db, server, "info", 20, "Starting the server", now=moment)
+    await async_fault("start.after_commit")
+    world.doorbell.tell(server.id)
+    spec = build_spec(server, username, settings=world.settings, secrets=world.secrets, hub_url=world.hub_url)
+    await async_fault("start.before_create")
+    try:
+        handle = await world.spawner.start(spec)
+    except BackendGone:
+        raise
+    except SpawnError as error:
+        await give_up(
+            world, lease, server, cause="could not be started", message=str(error), tail=error.log_tail
+        )
+        return
+    await async_fault("start.after_create")
+    async with world.db.begin() as db:
+        await store.record(db, lease, {"url": handle.url, "started": clock.now()})
+        store.add_event(db, server, "info", 50, "The process runs; waiting for it to answer", now=clock.now())
+    await async_fault("start.after_record")
+    world.doorbell.tell(server.id)
+
+
+async def publish(world: World, server: Server, username: str, seen: Observation) -> None:
+    """Route requests to the server that was just seen answering."""
+    if seen.sighting is None or seen.sighting.handle is None:
+        return
+    await async_fault("publish.before_put")
+    data = {"jupyterhub": True, "user": username, "server_name": server.name}
+    spec = routespec(world.settings, username, server.name)
+    await world.proxy.put(Route(spec, seen.sighting.handle.url, data))
+    await async_fault("publish.after_put")
+
+
+async def unpublish(world: World, server: Server, username: str) -> None:
+    """Take the route away.
+
+    Route first, process second: the other order leaves a window in which the proxy sends a person's requests to
+    an address that something else may own by then.
+    """
+    await async_fault("unpublish.before_delete")
+    await world.proxy.delete(routespec(world.settings, username, server.name))
+    await async_fault("unpublish.after_delete")
+
+
+async def stop(world: World, lease: Lease, server: Server) -> None:
+    """Say that it is stopping, then stop this incarnation and no other."""
+    if server.phase is not Phase.STOPPING:
+        await async_fault("stop.before_commit")
+        async with world.db.begin() as db:
+            await store.record(db, lease, {"phase": Phase.STOPPING, "phase_since": clock.now()})
+            store.add_event(db, server, "info", 50, "Stopping the server", now=clock.now())
+        await async_fault("stop.after_commit")
+        world.doorbell.tell(server.id)
+    await async_fault("stop.before_stop")
+    ref = ServerRef(server.backend_name, server.incarnation)
+    await world.spawner.stop(ref, grace_s=world.settings.spawner.stop_grace_s)
+    await async_fault("stop.after_stop")
+
+
+async def stop_stale(world: World, seen: Observation) -> None:
+    """Stop the server of an earlier incarnation that still carries the name."""
+    if seen.sighting is not None and seen.sighting.handle is not None:
+        await world.spawner.stop(seen.sighting.handle.ref, grace_s=world.settings.spawner.stop_grace_s)
+
+
+async def time_out(world: World, lease: Lease, server: Server) -> None:
+    """It took too long: end the wish, keep its words; the next steps stop it."""
+    tail: tuple[str, ...] = tuple(await world.spawner.logs(server.backend_name, LOG_TAIL_LINES))
+    limit = world.settings.spawner.start_timeout_s
+    message = f"did not answer within {limit:g} seconds"
+    await give_up(world, lease, server, cause="timed out", message=message, tail=tail)
+
+
+async def record_exit(world: World, lease: Lease, server: Server, seen: Observation) -> None:
+    """It ended by itself. It is not started again: the wish ends, and how it ended is kept for its person."""
+    exit_ = seen.sighting.exit if seen.sighting else None
+    clean = exit_ is not None and exit_.status == 0
+    if clean and server.phase is Phase.READY:
+        async with world.db.begin() as db:
+            values = {"desired": Desired.STOPPED, "phase": Phase.STOPPING, "phase_since": clock.now()}
+            if await store.decide(db, lease, server.generation, values):
+                store.add_event(db, server, "info", 80, "The server ended by itself", now=clock.now())
+        return
+    tail = (
+        exit_.log_tail if exit_ and exit_.log_tail else tuple(await world.spawner.logs(server.backend_name))
+    )
+    message = exit_.reason if exit_ else "the process ended; how is not known"
+    cause = "crashed" if server.phase is Phase.READY else "ended while starting"
+    await give_up(world, lease, server, cause=cause, message=message, tail=tail)
+
+
+async def give_up(
+    world: World, lease: Lease, server: Server, *, cause: str, message: str, tail: tuple[str, ...]
+) -> None:
+    """End the wish as failed, with its cause, unless people already wished something newer."""
+    failure = {
+        "cause": cause,
+        "message": message,
+        "log_tail": list(tail[-LOG_TAIL_LINES:]),
+        "at": clock.iso(clock.now()),
+    }
+    async with world.db.begin() as db:
+        values = {
+            "desired": Desired.STOPPED, "phase": Phase.FAILED, "phase_since": clock.now(), "failure": failure,
+        }  # fmt: skip
+        if await store.decide(db, lease, server.generation, values):
+            store.add_event(db, server, "failed", 100, f"The server {cause}: {message}", now=clock.now())
+    world.doorbell.tell(server.id)
+
+
+async def rest_running(world: World, lease: Lease, server: Server, seen: Observation) -> bool:
+    """It runs and is routed: record it once. False when a newer wish came meanwhile."""
+    values: dict[str, Any] = {"due_at": None, "attempts": 0, "unknown_since": None}
+    announce = server.phase is not Phase.READY
+    if announce:
+        handle = seen.sighting.handle if seen.sighting else None
+        moment = clock.now()
+        values |= {"phase": Phase.READY, "phase_since": moment, "failure": None, "last_activity": moment}
+        values |= {"url": handle.url} if handle else {}
+        values |= {} if server.started else {"started": moment}
+    await async_fault("ready.before_commit")
+    async with world.db.begin() as db:
+        settled = await store.decide(db, lease, server.generation, values)
+        if settled and announce:
+            store.add_event(db, server, "ready", 100, "Server ready", now=clock.now())
+    await async_fault("ready.after_commit")
+    world.doorbell.tell(server.id)
+    return settled
+
+
+async def rest_stopped(world: World, lease: Lease, server: Server, username: str) -> bool:
+    """It is gone: end its tokens, and the row too when it is doomed. False when a newer wish came meanwhile."""
+    failed = server.phase is Phase.FAILED
+    values: dict[str, Any] = {"due_at": None, "attempts": 0, "unknown_since": None, "url": "", "node": None}
+    if server.phase not in (Phase.FAILED, Phase.STOPPED):
+        failed = server.failure is not None
+        values |= {"phase": Phase.FAILED if failed else Phase.STOPPED, "phase_since": clock.now()}
+    await async_fault("stopped.before_commit")
+    async with world.db.begin() as db:
+        settled = await store.decide(db, lease, server.generation, values)
+        if settled:
+            await tokens.revoke_server_tokens(
+                db, server_id=server.id, client_id=client_id(username, server.name)
+            )
+            if "phase" in values and not failed:
+                store.add_event(db, server, "stopped", 100, "Server stopped", now=clock.now())
+            if server.doomed:
+                await db.execute(sa.delete(Server).where(Server.id == server.id))
+    await async_fault("stopped.after_commit")
+    if settled and server.doomed:
+        await world.spawner.purge(server.backend_name)
+    world.doorbell.tell(server.id)
+    return settled

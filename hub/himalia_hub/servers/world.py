@@ -1,0 +1,129 @@
+"""The outside as the reconciler sees it: one look at backend, probe and proxy, for one server."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+import aiohttp
+
+from himalia_hub.db.engine import Database
+from himalia_hub.faults import async_fault
+from himalia_hub.secrets import Secrets
+from himalia_hub.servers.doorbell import Doorbell
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.state import Desired, Phase, Seen
+from himalia_hub.servers.view import routespec, server_prefix
+from himalia_hub.settings import HubSettings
+from himalia_proxy.base import Proxy, ProxyError, Route
+from himalia_spawner.base import Presence, Sighting, Spawner
+from himalia_spawner.errors import BackendGone
+
+PROBE_TIMEOUT_S = 2.0
+
+
+class Probe:
+    """Asks a server for `<prefix>api`, which every Jupyter server answers without credentials."""
+
+    def __init__(self) -> None:
+        self._tcp: aiohttp.ClientSession | None = None
+
+    async def answers(self, url: str, prefix: str, *, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
+        """Whether it answered below 500 in time. A redirect counts: something HTTP-shaped is alive there."""
+        parts = urlsplit(url)
+        total = aiohttp.ClientTimeout(total=timeout_s)
+        try:
+            if parts.scheme == "http+unix":
+                async with (
+                    aiohttp.ClientSession(
+                        connector=aiohttp.UnixConnector(unquote(parts.netloc)), timeout=total
+                    ) as session,
+                    session.get(f"http://server{prefix}api", allow_redirects=False) as answer,
+                ):
+                    return answer.status < 500
+            if self._tcp is None:
+                self._tcp = aiohttp.ClientSession()
+            async with self._tcp.get(f"{url}{prefix}api", allow_redirects=False, timeout=total) as answer:
+                return answer.status < 500
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+
+    async def close(self) -> None:
+        """Close kept connections."""
+        if self._tcp is not None:
+            await self._tcp.close()
+
+
+@dataclass(slots=True)
+class World:
+    """Everything a step may touch."""
+
+    settings: HubSettings
+    db: Database
+    spawner: Spawner
+    proxy: Proxy
+    secrets: Secrets
+    doorbell: Doorbell
+    hub_url: str
+    probe: Probe = field(default_factory=Probe)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one look found. `why` says what could not be asked, when `seen` is UNKNOWN."""
+
+    seen: Seen
+    routed: bool
+    sighting: Sighting | None = None
+    why: str = ""
+
+
+async def observe(world: World, server: Server, username: str) -> Observation:
+    """What is there now for this server. Never guesses: what cannot be asked makes it UNKNOWN."""
+    try:
+        sighting = await world.spawner.look(server.backend_name)
+    except BackendGone as error:
+        return Observation(Seen.UNKNOWN, routed=False, why=str(error))
+    if sighting.presence is Presence.UNKNOWN:
+        return Observation(Seen.UNKNOWN, routed=False, sighting=sighting, why=sighting.detail)
+    spec = routespec(world.settings, username, server.name)
+    try:
+        route, seen = await asyncio.gather(
+            world.proxy.get(spec),
+            _seen(world, server, sighting, server_prefix(world.settings, username, server.name)),
+        )
+    except ProxyError as error:
+        return Observation(
+            Seen.UNKNOWN, routed=False, sighting=sighting, why=f"the proxy cannot be asked: {error}"
+        )
+    await async_fault("observe.after")
+    return Observation(seen, routed=_is_routed(server, seen, sighting, route), sighting=sighting)
+
+
+async def _seen(world: World, server: Server, sighting: Sighting, prefix: str) -> Seen:
+    if sighting.presence is Presence.ABSENT:
+        return Seen.ABSENT
+    if sighting.handle is None or not sighting.listening:
+        return Seen.SILENT
+    if sighting.handle.ref.incarnation != server.incarnation:
+        return Seen.STALE
+    if server.desired is Desired.STOPPED or server.generation > server.acted_generation:
+        return Seen.SILENT  # it is going to be stopped: whether it answers does not matter
+    patience_s = PROBE_TIMEOUT_S if server.phase is not Phase.READY else PROBE_TIMEOUT_S / 2
+    return (
+        Seen.ANSWERING
+        if await world.probe.answers(sighting.handle.url, prefix, timeout_s=patience_s)
+        else Seen.SILENT
+    )
+
+
+def _is_routed(server: Server, seen: Seen, sighting: Sighting, route: Route | None) -> bool:
+    """A route counts while it must go; where it should be, only with the right target."""
+    if route is None:
+        return False
+    keeps = server.desired is Desired.RUNNING and seen in (Seen.SILENT, Seen.ANSWERING)
+    fresh = server.generation > server.acted_generation
+    if not keeps or fresh or sighting.handle is None:
+        return True
+    return route.target == sighting.handle.url
