@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -62,5 +63,5 @@ IDENTITY = web.RequestKey("IDENTITY", Identity)
 SOCKETS: web.AppKey[set[web.WebSocketResponse]] = web.AppKey("SOCKETS", set)
 """Every open WebSocket, closed with 1001 when the server stops. A handler adds itself and removes itself."""
 
-SHUTDOWN: web.AppKey[list[Any]] = web.AppKey("SHUTDOWN", list)
-"""Zero-argument callables for `api/shutdown`: asking for the end of the process."""
+SHUTDOWN: web.AppKey[list[Callable[[], None]]] = web.AppKey("SHUTDOWN", list)
+"""What `api/shutdown` calls: asking for the end of the process. Empty in an application under test."""

@@ -5,9 +5,19 @@ A plain dataclass and argparse, because this process exists a thousand times and
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+
+class SettingsError(Exception):
+    """The start is refused: the message names the value and what would be right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +25,7 @@ class HubSettings:
     """How to reach and obey the hub that started this server (JUPYTERHUB_* contract)."""
 
     api_url: str
-    api_token: str
+    api_token: str = field(repr=False)
     base_url: str
     client_id: str
     user: str
@@ -24,11 +34,18 @@ class HubSettings:
     public_url: str = ""
     public_hub_url: str = ""
     activity_url: str = ""
+    activity_interval_s: float = 300.0
     oauth_callback_url: str = ""
     access_scopes: tuple[str, ...] = ()
     cookie_host_prefix: bool = False
-    keep_alive: bool = False
-    extra: dict[str, str] = field(default_factory=dict)
+    cookie_options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def prefix(self) -> str:
+        """Where the hub's own pages are, as the browser sees them; ends with a slash."""
+        if self.public_hub_url:
+            return self.public_hub_url.rstrip("/") + "/"
+        return f"{self.host}{self.base_url}hub/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +55,8 @@ class Settings:
     root_dir: Path
     base_url: str = "/"
     default_url: str = "/lab"
-    token: str = ""
+    token: str = field(default="", repr=False)
+    token_was_given: bool = False
     ip: str = "127.0.0.1"
     port: int = 8888
     socket: str = ""
@@ -48,12 +66,182 @@ class Settings:
     runtime_dir: Path = Path("/tmp")
     data_dir: Path = Path("~/.local/share/jupyter")
     config_dir: Path = Path("~/.jupyter")
+    cache_dir: Path = Path("~/.cache")
+    data_path: tuple[Path, ...] = ()
+    config_path: tuple[Path, ...] = ()
     allow_hidden: bool = False
-    delete_to_trash: bool = False
+    delete_to_trash: bool = True
     always_delete_dir: bool = False
     follow_symlinks: bool = False
     allow_origin: str = ""
+    allow_remote_access: bool = False
     terminals: bool = True
     terminal_shell: tuple[str, ...] = ()
     stop_grace_s: float = 5.0
-    environ: dict[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
+
+
+def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """Settings from the command line over the environment; SettingsError when they make no sense."""
+    args = _parser().parse_args(argv)
+    hub = _hub_settings(environ)
+    ip, port, socket = _address(args, environ, hub)
+    base_url = args.base_url or environ.get("JUPYTERHUB_SERVICE_PREFIX", "/")
+    home = Path(environ.get("HOME") or Path.home())
+    data_dir = Path(
+        environ.get("JUPYTER_DATA_DIR")
+        or Path(environ.get("XDG_DATA_HOME") or home / ".local/share") / "jupyter"
+    )
+    config_dir = Path(environ.get("JUPYTER_CONFIG_DIR") or home / ".jupyter")
+    token = args.token if args.token is not None else environ.get("JUPYTER_TOKEN", "")
+    return Settings(
+        root_dir=_root_dir(args.root or environ.get("JUPYTERHUB_ROOT_DIR") or ".", home),
+        base_url=normal_base_url(base_url),
+        default_url=args.default_url or environ.get("JUPYTERHUB_DEFAULT_URL") or "/lab",
+        # Behind a hub nobody needs a token of this server's own: the hub says who may enter.
+        token=token or ("" if hub else secrets.token_hex(24)),
+        token_was_given=bool(token),
+        ip=ip,
+        port=port,
+        socket=socket,
+        listen_fd=_descriptor(environ, "HIMALIA_LISTEN_FD"),
+        lock_fd=_descriptor(environ, "HIMALIA_LOCK_FD"),
+        hub=hub,
+        runtime_dir=Path(environ.get("JUPYTER_RUNTIME_DIR") or data_dir / "runtime"),
+        data_dir=data_dir,
+        config_dir=config_dir,
+        cache_dir=Path(environ.get("XDG_CACHE_HOME") or home / ".cache") / "himalia",
+        data_path=_search_path(environ.get("JUPYTER_PATH", ""), data_dir, "share/jupyter"),
+        config_path=_search_path(environ.get("JUPYTER_CONFIG_PATH", ""), config_dir, "etc/jupyter"),
+        allow_hidden=args.allow_hidden,
+        delete_to_trash=not args.no_trash,
+        allow_origin=args.allow_origin,
+        allow_remote_access=hub is not None or ip not in {"127.0.0.1", "::1", "localhost"},
+        environ=dict(environ),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="himalia singleuser", description="A Jupyter server for one person, alone or behind a hub."
+    )
+    parser.add_argument("--root", help="folder to show (default: the current one)")
+    parser.add_argument("--ip", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on, 0 for any free one (default 8888)")
+    parser.add_argument("--socket", help="unix socket to listen on instead of a port")
+    parser.add_argument("--base-url", help="path prefix of all URLs (default /)")
+    parser.add_argument("--default-url", help="where the base URL leads to (default /lab)")
+    parser.add_argument("--token", help="token that opens this server (default: a new random one)")
+    parser.add_argument("--allow-hidden", action="store_true", help="show files whose name begins with a dot")
+    parser.add_argument("--no-trash", action="store_true", help="delete for good instead of to the trash")
+    parser.add_argument("--allow-origin", default="", help="origin of other pages that may call this server")
+    return parser
+
+
+def normal_base_url(url: str) -> str:
+    """`a/b` as `/a/b/`, unquoted: routes are matched on decoded paths."""
+    parts = [part for part in unquote(url).split("/") if part]
+    return "/" + "".join(part + "/" for part in parts)
+
+
+def _root_dir(text: str, home: Path) -> Path:
+    if text == "~" or text.startswith("~/"):
+        text = str(home) + text[1:]
+    root = Path(os.path.abspath(text))
+    if not root.is_dir():
+        raise SettingsError(f"the folder {str(root)!r} does not exist: create it or give another --root")
+    return root
+
+
+def _descriptor(environ: Mapping[str, str], name: str) -> int | None:
+    value = environ.get(name, "")
+    if not value:
+        return None
+    if not value.isdecimal():
+        raise SettingsError(f"{name} is {value!r}: it must be the number of an open descriptor")
+    return int(value)
+
+
+def _address(
+    args: argparse.Namespace, environ: Mapping[str, str], hub: HubSettings | None
+) -> tuple[str, int, str]:
+    """Flags win over JUPYTERHUB_SERVICE_URL, which wins over the defaults."""
+    ip, port, socket = "127.0.0.1", 8888, ""
+    if hub and (url := environ.get("JUPYTERHUB_SERVICE_URL")):
+        parts = urlsplit(url)
+        if parts.scheme == "http+unix":
+            socket = unquote(parts.netloc)
+        elif parts.scheme == "http" and parts.hostname:
+            ip, port = parts.hostname, parts.port or 80
+        else:
+            raise SettingsError(f"JUPYTERHUB_SERVICE_URL is {url!r}: http:// or http+unix:// is understood")
+    if args.ip or args.port is not None:
+        socket = ""
+    return args.ip or ip, port if args.port is None else args.port, args.socket or socket
+
+
+def _hub_settings(environ: Mapping[str, str]) -> HubSettings | None:
+    token = environ.get("JUPYTERHUB_API_TOKEN") or environ.get("JPY_API_TOKEN")
+    api_url = environ.get("JUPYTERHUB_API_URL")
+    if not (token and api_url and environ.get("JUPYTERHUB_SERVICE_PREFIX")):
+        return None
+    client_id = environ.get("JUPYTERHUB_CLIENT_ID")
+    if not client_id:
+        raise SettingsError("JUPYTERHUB_CLIENT_ID is not set: the hub must give the OAuth client's name")
+    scopes = environ.get("JUPYTERHUB_OAUTH_ACCESS_SCOPES") or environ.get("JUPYTERHUB_OAUTH_SCOPES")
+    return HubSettings(
+        api_url=api_url.rstrip("/"),
+        api_token=token,
+        base_url=normal_base_url(environ.get("JUPYTERHUB_BASE_URL", "/")),
+        client_id=client_id,
+        user=environ.get("JUPYTERHUB_USER", ""),
+        server_name=environ.get("JUPYTERHUB_SERVER_NAME", ""),
+        host=environ.get("JUPYTERHUB_HOST", "").rstrip("/"),
+        public_url=environ.get("JUPYTERHUB_PUBLIC_URL", ""),
+        public_hub_url=environ.get("JUPYTERHUB_PUBLIC_HUB_URL", ""),
+        activity_url=environ.get("JUPYTERHUB_ACTIVITY_URL", ""),
+        activity_interval_s=_number(environ, "JUPYTERHUB_ACTIVITY_INTERVAL", 300.0),
+        oauth_callback_url=environ.get("JUPYTERHUB_OAUTH_CALLBACK_URL", ""),
+        access_scopes=tuple(_json_list("JUPYTERHUB_OAUTH_ACCESS_SCOPES", scopes or "[]")),
+        cookie_host_prefix=environ.get("JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED", "0") == "1",
+        cookie_options=_json_object(environ, "JUPYTERHUB_COOKIE_OPTIONS"),
+    )
+
+
+def _json_list(name: str, text: str) -> list[str]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise SettingsError(f"{name} is {text!r}: it must be a JSON list of strings")
+    return value
+
+
+def _json_object(environ: Mapping[str, str], name: str) -> dict[str, str]:
+    text = environ.get(name) or "{}"
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise SettingsError(f"{name} is {text!r}: it must be a JSON object")
+    return {str(key).lower(): str(item) for key, item in value.items()}
+
+
+def _number(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name, "")
+    try:
+        return float(text) if text else default
+    except ValueError:
+        raise SettingsError(f"{name} is {text!r}: it must be a number of seconds") from None
+
+
+def _search_path(extra: str, own: Path, below_prefix: str) -> tuple[Path, ...]:
+    """Where Jupyter looks for data or configuration: first hit wins."""
+    system = [Path("/usr/local") / below_prefix, Path("/usr") / below_prefix]
+    if below_prefix.startswith("etc"):
+        system[1] = Path("/") / below_prefix
+    found = [Path(part) for part in extra.split(os.pathsep) if part]
+    found += [Path(sys.prefix) / below_prefix, own, *system]
+    return tuple(dict.fromkeys(found))
