@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from himalia_hub.rbac.identity import Identity
     from himalia_hub.secrets import Secrets
     from himalia_hub.servers.doorbell import Doorbell
+    from himalia_hub.servers.world import World
     from himalia_hub.settings import HubSettings
     from himalia_proxy.base import Proxy
     from himalia_spawner.base import Spawner
@@ -21,6 +22,7 @@ SECRETS: web.AppKey[Secrets] = web.AppKey("secrets")
 SPAWNER: web.AppKey[Spawner] = web.AppKey("spawner")
 PROXY: web.AppKey[Proxy] = web.AppKey("proxy")
 DOORBELL: web.AppKey[Doorbell] = web.AppKey("doorbell")
+WORLD: web.AppKey[World] = web.AppKey("world")
 
 IDENTITY: web.RequestKey[Identity | None] = web.RequestKey("identity")
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id")

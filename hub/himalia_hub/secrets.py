@@ -43,6 +43,11 @@ class Secrets:
     def _key(self, purpose: str) -> bytes:
         return hmac.digest(self._master, b"himalia:" + purpose.encode(), "sha256")
 
+    @property
+    def hub_id(self) -> str:
+        """A short name for this hub, the same for all its replicas; says nothing of the secret."""
+        return self._key("hub-id").hex()[:12]
+
     def server_token(self, server_id: int, incarnation: str) -> str:
         """The API token of one life of a server.
 

@@ -223,6 +223,7 @@ async def decide(db: AsyncSession, lease: Lease, generation: int, values: dict[s
         .values(values)
     )
     if done.rowcount:  # type: ignore[attr-defined]
+        await notify(db, lease.server_id)
         return True
     await _fenced(db, lease, {"lease_epoch": lease.epoch})
     return False

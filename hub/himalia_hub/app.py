@@ -1,0 +1,110 @@
+"""The only place where the parts of the hub are joined."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from aiohttp import web
+from sqlalchemy.exc import SQLAlchemyError
+
+from himalia_hub import clock, info, middleware
+from himalia_hub.auth import login, setup
+from himalia_hub.db import lease
+from himalia_hub.keys import DB, DOORBELL, PROXY, SECRETS, SETTINGS, SPAWNER, WORLD
+from himalia_hub.oauth import handlers as oauth
+from himalia_hub.oauth.models import OAuthCode
+from himalia_hub.pages import routes as page_routes
+from himalia_hub.routes import handlers as proxy_api
+from himalia_hub.routes import sync
+from himalia_hub.servers import handlers as servers
+from himalia_hub.servers import listen, loop
+from himalia_hub.servers.loop import Owner
+from himalia_hub.servers.world import World
+from himalia_hub.tokens import handlers as tokens
+from himalia_hub.tokens import store as token_store
+from himalia_hub.users import handlers as users
+from himalia_hub.users.models import Login
+
+log = structlog.get_logger()
+
+
+ROUTES_WAKE_UP: web.AppKey[asyncio.Event] = web.AppKey("routes_wake_up")
+
+PURGE_EVERY_S = 3600.0
+MAX_BODY = 16 * 1024 * 1024
+
+
+def make_app(
+    world: World, *, routes_wake_up: asyncio.Event | None = None, loops: bool = True
+) -> web.Application:
+    """The hub as an aiohttp application. With `loops=False` it serves but works on nothing (for tests)."""
+    app = web.Application(middlewares=middleware.stack(), client_max_size=MAX_BODY)
+    app[SETTINGS], app[DB], app[SECRETS] = world.settings, world.db, world.secrets
+    app[SPAWNER], app[PROXY], app[DOORBELL], app[WORLD] = world.spawner, world.proxy, world.doorbell, world
+    app[ROUTES_WAKE_UP] = routes_wake_up or asyncio.Event()
+    app.add_routes(all_routes(world.settings.hub_prefix, world.settings.base_url))
+    if loops:
+        app.cleanup_ctx.append(_loops)
+    return app
+
+
+def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
+    """Every handler path of the hub; the order decides where patterns overlap, so pages with wildcards come last."""
+    features = (info, users, servers, tokens, oauth, proxy_api, login, setup)
+    table: list[web.RouteDef] = []
+    for feature in features:
+        table += feature.routes(prefix)
+    return table + page_routes(prefix, base_url)
+
+
+async def _loops(app: web.Application) -> AsyncIterator[None]:
+    """The background work, in one task group; if one part dies of a bug the hub ends rather than going on deaf."""
+    world = app[WORLD]
+    running = asyncio.create_task(_run_loops(app), name="hub.loops")
+    running.add_done_callback(_end_hub_on_failure)
+    yield
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await world.probe.close()
+
+
+async def _run_loops(app: web.Application) -> None:
+    world = app[WORLD]
+    owner = Owner(world.settings.data_dir)
+    parts: dict[str, Coroutine[Any, Any, None]] = {
+        "servers": loop.run(world, owner),
+        "routes": sync.run(world, app[ROUTES_WAKE_UP]),
+        "listen": listen.run(world.db, world.doorbell),
+        "purge": _purge(world, owner.name),
+    }
+    async with asyncio.TaskGroup() as group:
+        for name, part in parts.items():
+            group.create_task(part, name=f"hub.{name}")
+
+
+def _end_hub_on_failure(task: asyncio.Task[None]) -> None:
+    if task.cancelled() or task.exception() is None:
+        return
+    log.critical("hub.loop_failed", exc_info=task.exception())
+    signal.raise_signal(signal.SIGTERM)
+
+
+async def _purge(world: World, owner: str) -> None:
+    """Delete what has expired: tokens, sign-ins, codes; in one replica at a time."""
+    while True:
+        try:
+            async with world.db.begin() as db:
+                now = clock.now()
+                if await lease.take(db, "purge", owner, now=now, ttl=timedelta(seconds=PURGE_EVERY_S / 2)):
+                    await token_store.purge_expired(db, now=now)
+                    await db.execute(sa.delete(Login).where(Login.expires_at <= now))
+                    await db.execute(sa.delete(OAuthCode).where(OAuthCode.expires_at <= now))
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("purge.failed", error=type(error).__name__)
+        await asyncio.sleep(PURGE_EVERY_S)

@@ -1,0 +1,237 @@
+"""One hub process from its start to its end: `himalia up` and `himalia hub` both run this."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+import structlog
+from aiohttp import web
+
+from himalia_hub import clock, secrets
+from himalia_hub.app import ROUTES_WAKE_UP, make_app
+from himalia_hub.auth import setup
+from himalia_hub.db import migrate
+from himalia_hub.db.engine import Database
+from himalia_hub.errors import ConfigError
+from himalia_hub.keys import WORLD
+from himalia_hub.routes.launch import ProxyProcess, auth_token
+from himalia_hub.servers import store
+from himalia_hub.servers.doorbell import Doorbell
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.state import Desired, Phase
+from himalia_hub.servers.world import World
+from himalia_hub.settings import HubSettings
+from himalia_proxy.client import HttpProxy
+from himalia_spawner.base import Spawner
+from himalia_spawner.errors import SpawnError
+from himalia_spawner.registry import load_spawner
+
+log = structlog.get_logger()
+
+
+class Reporter(Protocol):
+    """Tells a person how far the start is."""
+
+    def done(self, text: str) -> None:
+        """A step is finished."""
+
+    def note(self, text: str) -> None:
+        """Something to know or do."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What differs between `up` and `hub`, and between ways to end."""
+
+    migrate: bool
+    keep_servers: bool
+    keep_proxy: bool
+    reporter: Reporter
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+async def serve(settings: HubSettings, plan: Plan) -> None:
+    """Run until SIGINT or SIGTERM. ConfigError and SpawnError say why it cannot run."""
+    report = plan.reporter
+    prepare_data_dir(settings.data_dir)
+    with only_one(settings.data_dir):
+        await _prepare_database(settings, plan)
+        async with _listening(settings) as (sock, hub_url), _world(settings, hub_url) as world:
+            proxy = ProxyProcess(settings, hub_url) if settings.proxy.start else None
+            if proxy is not None:
+                how = await proxy.start()
+                where = f"{settings.proxy.ip}:{settings.proxy.port}"
+                report.done(f"Proxy {'found running' if how == 'adopted' else 'started'} on {where}")
+            app = make_app(world, routes_wake_up=proxy.restarted if proxy else None)
+            runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
+            await runner.setup()
+            await web.SockSite(runner, sock).start()
+            report.done(f"Hub listening on {hub_url}")
+            report.done(f"Spawner {settings.spawner.kind!r} ready")
+            await _tell_how_to_sign_in(world, report)
+            watcher = asyncio.create_task(proxy.watch()) if proxy else None
+            try:
+                await _until_signal(plan.stopping)
+                await _end(world, runner, proxy, watcher, plan)
+            finally:
+                if watcher is not None:
+                    watcher.cancel()
+                await runner.cleanup()
+                if proxy is not None:
+                    proxy.close()
+
+
+def prepare_data_dir(path: Path) -> None:
+    """Make the data folder, for its owner alone. ConfigError says why it cannot be used."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (path / "logs").mkdir(exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(f"the data folder {str(path)!r} cannot be made: {error.strerror}") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"the data folder {str(path)!r} is not writable; run as its owner or choose another --data"
+        )
+
+
+@contextlib.contextmanager
+def only_one(data_dir: Path) -> Any:
+    """Hold the folder's lock for this process's life: two hubs on one folder would fight over its secret and logs."""
+    with (data_dir / "hub.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"another hub is running on {str(data_dir)!r}; stop it, or choose another --data"
+            ) from None
+        yield
+
+
+async def _prepare_database(settings: HubSettings, plan: Plan) -> None:
+    if plan.migrate:
+        revision = await migrate.upgrade(settings.db_url)
+        plan.reporter.done(f"Database is at revision {revision}")
+    else:
+        await migrate.check(settings.db_url)
+        plan.reporter.done("Database is up to date")
+
+
+@contextlib.asynccontextmanager
+async def _listening(settings: HubSettings) -> AsyncIterator[tuple[socket.socket, str]]:
+    family = socket.AF_INET6 if ":" in settings.hub.ip else socket.AF_INET
+    with socket.socket(family) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((settings.hub.ip, settings.hub.port))
+        except OSError as error:
+            raise ConfigError(
+                f"the hub cannot listen on {settings.hub.ip}:{settings.hub.port}: {error.strerror}; change hub.port"
+            ) from None
+        sock.listen(1024)
+        port = sock.getsockname()[1]
+        host = "127.0.0.1" if settings.hub.ip in ("", "0.0.0.0") else settings.hub.ip  # noqa: S104 -- compared, not bound
+        yield (
+            sock,
+            settings.hub.connect_url.rstrip("/")
+            or f"http://{host if family == socket.AF_INET else f'[{host}]'}:{port}",
+        )
+
+
+@contextlib.asynccontextmanager
+async def _world(settings: HubSettings, hub_url: str) -> AsyncIterator[World]:
+    secret = secrets.load_or_create(settings.hub.secret_file or settings.data_dir / "secret")
+    database = Database(settings.db_url)
+    spawner: Spawner = make_spawner(settings, secret)
+    proxy = HttpProxy(settings.proxy_api_url, auth_token(settings))
+    try:
+        yield World(settings, database, spawner, proxy, secret, Doorbell(), hub_url)
+    finally:
+        await proxy.close()
+        await spawner.close()
+        await database.close()
+
+
+def make_spawner(settings: HubSettings, secret: secrets.Secrets) -> Spawner:
+    """The configured spawner. ConfigError names what is wrong with its settings."""
+    section = getattr(settings.spawner, settings.spawner.kind, None) or {}
+    try:
+        return load_spawner(settings.spawner.kind, section, hub_id=secret.hub_id, data_dir=settings.data_dir)
+    except SpawnError as error:
+        raise ConfigError(str(error)) from None
+
+
+async def _tell_how_to_sign_in(world: World, report: Reporter) -> None:
+    settings = world.settings
+    host = "127.0.0.1" if settings.proxy.ip in ("", "0.0.0.0", "*") else settings.proxy.ip  # noqa: S104 -- compared
+    base = settings.public_url.rstrip("/") or f"http://{host}:{settings.proxy.port}"
+    async with world.db.begin() as db:
+        link = await setup.create_setup_link(db, now=clock.now()) if await setup.needed(db) else ""
+    report.note(f"Open {base}{settings.base_url}")
+    if link:
+        report.note("Make the first administrator with this link; it works once:")
+        report.note(f"  {base}{settings.hub_prefix}setup?token={link}")
+
+
+async def _until_signal(stopping: asyncio.Event) -> None:
+    running = asyncio.get_running_loop()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        running.add_signal_handler(signum, stopping.set)
+    await stopping.wait()
+    for signum in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C ends at once
+        running.remove_signal_handler(signum)
+
+
+async def _end(
+    world: World,
+    runner: web.AppRunner,
+    proxy: ProxyProcess | None,
+    watcher: asyncio.Task[None] | None,
+    plan: Plan,
+) -> None:
+    if not plan.keep_servers:
+        stopped = await stop_everything(world, plan.reporter)
+        if stopped:
+            plan.reporter.done(f"{stopped} server{'s' if stopped > 1 else ''} stopped")
+    if watcher is not None:
+        watcher.cancel()
+        await asyncio.gather(watcher, return_exceptions=True)
+    await runner.cleanup()
+    plan.reporter.done("Hub stopped")
+    if proxy is not None and not plan.keep_proxy:
+        await proxy.stop()
+        plan.reporter.done("Proxy stopped")
+
+
+async def stop_everything(world: World, report: Reporter) -> int:
+    """Wish every server stopped and wait until all are; how many there were."""
+    active = sa.or_(
+        Server.desired == Desired.RUNNING, Server.phase.in_([Phase.STARTING, Phase.READY, Phase.STOPPING])
+    )
+    async with world.db.begin() as db:
+        servers = list(await db.scalars(sa.select(Server).where(active)))
+        for server in servers:
+            await store.want_stopped(db, server, now=clock.now())
+    if not servers:
+        return 0
+    report.note(f"Stopping {len(servers)} server{'s' if len(servers) > 1 else ''} …")
+    for server in servers:
+        world.doorbell.ring(server.id)
+    for server in servers:
+        with world.doorbell.watch(server.id) as watch:
+            while True:
+                async with world.db.read() as db:
+                    row = await db.get(Server, server.id)
+                if row is None or (row.due_at is None and row.desired is Desired.STOPPED):
+                    break
+                await watch.wait(0.5)
+    return len(servers)
