@@ -119,8 +119,8 @@ def only_one(data_dir: Path) -> Any:
 
 async def _prepare_database(settings: HubSettings, plan: Plan) -> None:
     if plan.migrate:
-        revision = await migrate.upgrade(settings.db_url)
-        plan.reporter.done(f"Database is at revision {revision}")
+        upgrade = await migrate.upgrade(settings.db_url)
+        plan.reporter.done(f"Database {'brought' if upgrade.changed else 'is'} up to date")
     else:
         await migrate.check(settings.db_url)
         plan.reporter.done("Database is up to date")

@@ -1,0 +1,111 @@
+"""The hub is killed at every step boundary of a start and of a stop, on both databases, and loses nothing.
+
+After each kill and restart: the server ends ready, stopped, or failed with its cause; never two processes for one
+server, never a process that no row knows; routes are exactly the ready servers'; and the same person can go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from himalia_hub.faults import POINTS
+from hubs import Client, Hub, client
+from support import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+STOP_POINTS = [point for point in POINTS if point.partition(".")[0] in ("unpublish", "stop", "stopped")]
+SECOND_PASSINGS = ["wish.before_commit", "wish.after_commit"]
+"""Passed by the wish to start first and by the wish to stop second."""
+
+CASES = [(point, 1) for point in POINTS] + [(point, 2) for point in SECOND_PASSINGS]
+RECOVERY_S = 15
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+async def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Hub, Client]]:
+    """A data folder with one person per case, and the administrator's client; the hub is not running."""
+    url = None if request.param == "sqlite" else request.getfixturevalue("module_postgres_database")
+    hub = Hub(tmp_path_factory.mktemp("killed") / "data", db_url=url)
+    try:
+        hub.add_user("root", admin=True)
+        async with client(hub, hub.token("root")) as admin:
+            await hub.start()
+            names = [f"u{number}" for number in range(len(CASES))]
+            assert (await admin.call("POST", "/users", json={"usernames": names}))[0] == 201
+            hub.kill()
+            yield hub, admin
+    finally:
+        hub.clean_up()
+
+
+@pytest.mark.parametrize("case", range(len(CASES)), ids=[f"{point}-{nth}" for point, nth in CASES])
+async def test_killed_at_any_step_nothing_is_lost(place: tuple[Hub, Client], case: int) -> None:
+    hub, admin = place
+    point, nth = CASES[case]
+    user = f"u{case}"
+    stopping = point in STOP_POINTS or nth == 2
+
+    await hub.start(env={"HIMALIA_FAULT": f"{point}:exit137:{nth}"})
+    acknowledged = await attempt(admin, "POST", user)
+    if stopping:
+        assert acknowledged == 201
+        acknowledged = await attempt(admin, "DELETE", user)
+    assert await hub.died() == 137, "the armed point was never passed"
+    try:
+        await hub.start()
+        model = await eventually(lambda: at_rest(admin, user), within_s=RECOVERY_S, what=f"{user} comes to rest")
+        if stopping and point != "wish.before_commit":
+            assert model["stopped"], model
+        if not stopping and point != "wish.before_commit":
+            assert model["ready"], f"a committed wish to run ended as {model}"
+        await check_invariants(hub, admin, user, ready=model["ready"])
+
+        await go_on(hub, admin, user, ready=model["ready"])
+    finally:
+        hub.kill()
+
+
+async def attempt(admin: Client, method: str, user: str) -> int | None:
+    """The status of a wish, or None when the hub died under it."""
+    with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError, AssertionError):
+        status, _ = await admin.call(method, f"/users/{user}/server")
+        return None if status == 503 else status
+    return None
+
+
+async def at_rest(admin: Client, user: str) -> dict[str, object] | None:
+    """The server model when nothing is pending."""
+    model = await admin.server(user)
+    return model if model["pending"] is None else None
+
+
+async def check_invariants(hub: Hub, admin: Client, user: str, *, ready: bool) -> None:
+    """One process and one route when ready, none otherwise; and nothing unknown runs."""
+    alive = hub.processes()
+    assert len(alive) == (1 if ready else 0), f"{user}: {alive}"
+    routes = await eventually(lambda: own_routes(admin, ready=ready, user=user), within_s=5, what=f"routes of {user}")
+    assert routes
+
+
+async def own_routes(admin: Client, *, ready: bool, user: str) -> bool:
+    """Whether the proxy's servers' routes are exactly those of the ready servers."""
+    status, table = await admin.call("GET", "/proxy")
+    assert status == 200, table
+    specs = {spec for spec in table if spec.startswith("/user/")}
+    return specs == ({f"/user/{user}/"} if ready else set())
+
+
+async def go_on(hub: Hub, admin: Client, user: str, *, ready: bool) -> None:
+    """The person goes on as if nothing had happened: start if need be, then stop."""
+    if not ready:
+        status, body = await admin.call("POST", f"/users/{user}/server")
+        assert status == 201, body
+    status, body = await admin.call("DELETE", f"/users/{user}/server")
+    assert status == 204, body
+    await check_invariants(hub, admin, user, ready=False)

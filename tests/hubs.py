@@ -1,0 +1,179 @@
+"""A whole Himalia in processes of its own, for journeys, conformance and faults: started as a person would."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from support import eventually
+
+HIMALIA = [sys.executable, "-I", "-m", "himalia_hub"]
+PASSWORD = "correct horse battery"
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on, below the ephemeral range so that nobody is given it by chance."""
+    for port in range(20000 + os.getpid() % 5000, 32000, 3):
+        with contextlib.suppress(OSError), socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", port))
+            second.bind(("127.0.0.1", port + 1))
+            return port
+    raise AssertionError("no free pair of ports between 20000 and 32000")
+
+
+class Hub:
+    """`himalia up` on a data folder: start, kill, start again. `url` is the public address, without a slash."""
+
+    def __init__(self, data: Path, *, config: str = "", db_url: str | None = None, port: int | None = None) -> None:
+        self.data, self.port = data, port or free_port()
+        data.mkdir(parents=True, exist_ok=True)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.api = f"{self.url}/hub/api"
+        self.output = data.parent / f"{data.name}.out"
+        database = f"[db]\nurl = {json.dumps(db_url)}\n" if db_url else ""
+        (data / "himalia.toml").write_text(
+            f"[hub]\nport = 0\n[proxy]\nport = {self.port}\ncheck_interval_s = 0.5\n{database}{config}"
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+        self._logged = 0
+
+    def cli(self, *args: str, stdin: str = "") -> str:
+        """Run a `himalia` command on this data folder; its standard output. It must succeed."""
+        done = subprocess.run(
+            [*HIMALIA, *args, "--data", str(self.data)], input=stdin, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, f"himalia {' '.join(args)}: {done.stderr}{done.stdout}"
+        return done.stdout.strip()
+
+    def add_user(self, name: str, *, admin: bool = False) -> None:
+        """An account with PASSWORD."""
+        self.cli("user", "add", name, *(["--admin"] if admin else []), "--password-stdin", stdin=PASSWORD + "\n")
+
+    def token(self, name: str) -> str:
+        """A fresh API token of this person."""
+        return self.cli("token", name)
+
+    async def start(self, *args: str, env: dict[str, str] | None = None, ready: bool = True) -> None:
+        """Start it, and wait until it says that it is up (unless told not to)."""
+        with self.output.open("ab") as sink:
+            self._logged = sink.tell()
+            self.process = subprocess.Popen(
+                [*HIMALIA, "up", "--data", str(self.data), *args],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                env={**os.environ, **(env or {})},
+                start_new_session=True,
+            )
+        if ready:
+            await eventually(self._up, within_s=60, what=f"himalia up on {self.data}")
+
+    def _up(self) -> bool:
+        assert self.process is not None
+        said = self.said()
+        assert self.process.poll() is None, f"himalia up ended with {self.process.returncode}:\n{said}"
+        return "Open http" in said
+
+    def said(self) -> str:
+        """What it wrote since its last start."""
+        return self.output.read_bytes()[self._logged :].decode(errors="replace")
+
+    def setup_link(self) -> str:
+        """The one-time link that it printed."""
+        found = re.search(r"http://\S+/setup\?token=\S+", self.said())
+        assert found, self.said()
+        return found.group(0)
+
+    def kill(self) -> None:
+        """SIGKILL the hub alone: proxy and servers go on."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    async def died(self, within_s: float = 30) -> int:
+        """Wait for it to end; its exit code."""
+        process = self.process
+        assert process is not None
+        await eventually(lambda: process.poll() is not None, within_s=within_s, what="the hub ends")
+        return process.returncode
+
+    async def stop(self) -> None:
+        """Ctrl-C, and wait for the end of everything it started."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.send_signal(signal.SIGINT)
+        await self.died(60)
+
+    def processes(self) -> list[tuple[int, str]]:
+        """Pid and incarnation of every living process that carries this hub's server mark, kernels included."""
+        return [(pid, mark) for pid, mark in marked_processes() if str(self.data) in _environ(pid).get("HOME", "")]
+
+    def clean_up(self) -> None:
+        """Kill whatever is left: hub, proxy, servers. For the end of a test, whatever happened in it."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            os.kill(json.loads((self.data / "proxy.json").read_text())["pid"], signal.SIGKILL)
+        for pid, _ in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _environ(pid: int) -> dict[str, str]:
+    try:
+        raw = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return {}
+    pairs = (item.partition("=") for item in raw.decode(errors="replace").split("\0") if "=" in item)
+    return {key: value for key, _, value in pairs}
+
+
+def marked_processes() -> Iterator[tuple[int, str]]:
+    """Every living process that was started as, or by, a server of any Himalia."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        mark = _environ(int(entry.name)).get("HIMALIA_INCARNATION")
+        if mark:
+            yield int(entry.name), mark
+
+
+class Client:
+    """The REST API as one person."""
+
+    def __init__(self, session: aiohttp.ClientSession, hub: Hub, token: str) -> None:
+        self.session, self.hub, self.token = session, hub, token
+        self.headers = {"Authorization": f"token {token}"}
+
+    async def call(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
+        """Status and body (JSON where it is) of `{H}api<path>`."""
+        async with self.session.request(method, self.hub.api + path, headers=self.headers, **options) as answer:
+            text = await answer.text()
+            return answer.status, json.loads(text) if answer.content_type == "application/json" else text
+
+    async def server(self, user: str, name: str = "") -> dict[str, Any]:
+        """The server model."""
+        path = f"/users/{user}/servers/{name}" if name else f"/users/{user}/server"
+        status, model = await self.call("GET", path)
+        assert status == 200, model
+        return model
+
+
+@asynccontextmanager
+async def client(hub: Hub, token: str) -> AsyncIterator[Client]:
+    """A client that closes after the block."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
+        yield Client(session, hub, token)
