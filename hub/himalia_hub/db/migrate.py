@@ -51,6 +51,12 @@ class Upgrade:
         """Whether there was anything to do."""
         return self.before != self.after
 
+    def __str__(self) -> str:
+        """For the person who watches: the revision, and where the old state is kept."""
+        if self.copy is None:
+            return self.after
+        return f"{self.after} (it was {self.before}, kept as {self.copy})"
+
 
 async def upgrade(url: str) -> Upgrade:
     """Bring the database to this release's schema; harmless when it is there already.
