@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -72,12 +73,17 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What is there now under a name. PRESENT always has a handle once its address is known."""
+    """What is there now under a name. PRESENT always has a handle once its address is known.
+
+    `listening` is False while nobody, or somebody else's process, listens at the handle's address: such a
+    server must not get a route. `detail` then says which, in words for its user.
+    """
 
     presence: Presence
     handle: Handle | None = None
     exit: Exit | None = None
     detail: str = ""
+    listening: bool = True
 
 
 class Spawner(Protocol):
@@ -107,7 +113,7 @@ class Spawner(Protocol):
     async def list(self) -> list[Handle]:
         """Every server the backend holds for this hub, for finding orphans."""
 
-    async def logs(self, name: str, lines: int = 50) -> list[str]:
+    async def logs(self, name: str, lines: int = 50) -> builtins.list[str]:
         """The last lines the server wrote, oldest first; empty if there are none."""
 
     async def purge(self, name: str) -> None:

@@ -1,0 +1,391 @@
+"""Servers as processes of this machine: started, adopted, watched and ended.
+
+A hub may be killed at any instruction here. What makes that harmless: the kernel holds the lock that says
+"there is a server" exactly as long as there is one (records.py), the intent is written before the fork, and
+every process carries a cookie by which it is found if the spawner died before it could write down its pid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import hashlib
+import os
+import socket
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+from himalia_spawner import ending, ports, procfs, searching, serverlog
+from himalia_spawner.base import Exit, Handle, Presence, ServerRef, ServerSpec, Sighting, Spawner
+from himalia_spawner.errors import BackendGone, SpawnFailed, SpawnRefused
+from himalia_spawner.launch import Launch, port_of
+from himalia_spawner.ledger import Ledger, runtime_folder
+from himalia_spawner.records import Folder, Record
+from himalia_spawner.settings import ProcessSettings
+
+FAULT_POINTS = (
+    "before_lock",
+    "after_lock",
+    "after_intent",
+    "before_fork",
+    "after_fork",
+    "after_record",
+    "before_signal",
+    "after_signal",
+    "after_exit",
+    "after_sweep",
+)
+"""Moments of start (the first six) and stop at which tests kill the hub; passed to the `fault` argument."""
+
+_HOUSEKEEPING_S = 30.0
+_WORKERS = 4
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    record: Record
+    pidfd: int
+
+
+def _no_fault(point: str) -> None:
+    """What runs outside of tests at each of FAULT_POINTS."""
+
+
+class ProcessSpawner:
+    """Runs each server as a process of this machine, under the user's own account or the hub's."""
+
+    Settings: ClassVar[type[ProcessSettings]] = ProcessSettings
+
+    def __init__(
+        self,
+        settings: ProcessSettings,
+        *,
+        hub_id: str,
+        data_dir: Path,
+        fault: Callable[[str], None] = _no_fault,
+    ) -> None:
+        if not procfs.pidfd_works():
+            raise SpawnRefused("the process spawner needs Linux 5.3 or later with /proc mounted")
+        if settings.system_users and os.geteuid() != 0:
+            raise SpawnRefused(
+                "spawner.process.system_users needs a hub that runs as root; "
+                "start it as root, or set system_users = false"
+            )
+        self.node: str | None = socket.gethostname()
+        data_dir = data_dir.absolute()
+        self._settings = settings
+        runtime = runtime_folder(settings.runtime_dir, data_dir)
+        # Two hubs of one account, both called "hub", must not take each other's processes for their own.
+        self._hub = hashlib.sha256(f"{hub_id}\0{runtime}".encode()).hexdigest()[:16]
+        self._ledger = Ledger(runtime, self._hub)
+        self._logs = data_dir / "logs"
+        self._launch = Launch(settings, self._hub, settings.homes_dir or data_dir / "homes", fault)
+        self._fault = fault
+        self._busy: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._watched: dict[str, _Watched] = {}
+        self._stopping: set[str] = set()
+        self._changed: asyncio.Queue[str] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._threads = ThreadPoolExecutor(_WORKERS, thread_name_prefix="spawner")
+
+    # -- the Protocol ---------------------------------------------------------------------------------
+
+    async def start(self, spec: ServerSpec) -> Handle:
+        """Start it, or return the handle of the one that runs under `spec.ref` already."""
+        # Shielded: a cancelled caller must not leave a fork behind that nobody writes down.
+        return await asyncio.shield(asyncio.ensure_future(self._start(spec)))
+
+    async def look(self, name: str) -> Sighting:
+        """What runs under `name`; UNKNOWN only while a start is under way that can't be identified yet."""
+        folder = self._ledger.folder(name)
+        record = folder.read()
+        if record is not None and record.name == name and record.running():
+            return self._present(record)
+        if record is not None and record.pid:
+            return self._absent(record)
+        if record is None and not folder.locked():
+            return Sighting(Presence.ABSENT)
+        # A spawner was killed between its intent and its record, or is between them now.
+        adopted = await self._in_thread(self._ledger.identify, name)
+        if adopted is not None:
+            return self._present(adopted)
+        if folder.locked():
+            return Sighting(Presence.UNKNOWN, detail="the server is just being started")
+        # Read again: the start that was under way may have come to its end meanwhile.
+        record = folder.read() or record
+        if record is None:
+            return Sighting(Presence.ABSENT)
+        return self._present(record) if record.running() else self._absent(record)
+
+    async def stop(self, ref: ServerRef, *, grace_s: float | None = None) -> None:
+        """End it and all it left behind, INT, TERM, KILL; another incarnation is left alone."""
+        await asyncio.shield(asyncio.ensure_future(self._stop(ref, grace_s)))
+
+    async def watch(self) -> AsyncIterator[str]:
+        """Names of servers as they end; also adopts what runs already and keeps logs within bounds."""
+        for record in (await self._take_stock())[1]:
+            if not record.exit_reason:
+                self._changed.put_nowait(record.name)
+                self._soon(self._clean_up_after(record))
+        while True:
+            try:
+                yield await asyncio.wait_for(self._changed.get(), _HOUSEKEEPING_S)
+            except TimeoutError:
+                await self._in_thread(self._keep_house)
+
+    async def list(self) -> builtins.list[Handle]:
+        """Every server of this hub that runs here, with or without a record."""
+        return [record.handle for record in (await self._take_stock())[0]]
+
+    async def logs(self, name: str, lines: int = 50) -> builtins.list[str]:
+        """The last lines the server wrote, oldest first."""
+        return await self._in_thread(serverlog.tail, self._log(name), lines)
+
+    async def purge(self, name: str) -> None:
+        """Remove the log and the runtime folder; SpawnFailed while the server runs."""
+        async with self._busy[name]:
+            folder = self._ledger.folder(name)
+            lock = folder.lock()
+            if lock is None:
+                raise SpawnFailed(f"server {name!r} still runs; stop it first")
+            try:
+                folder.remove()
+                serverlog.remove(self._log(name))
+            finally:
+                os.close(lock)
+
+    async def close(self) -> None:
+        """Stop watching; the servers go on."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for name in list(self._watched):
+            self._dismiss(name)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # -- start ----------------------------------------------------------------------------------------
+
+    async def _start(self, spec: ServerSpec) -> Handle:
+        name = spec.ref.name
+        async with self._busy[name]:
+            seen = await self.look(name)
+            if seen.presence is Presence.UNKNOWN:
+                raise BackendGone(f"server {name!r} is just being started by another hub process")
+            if seen.handle is None:
+                await self._sweep_before(name)
+                record = await self._in_thread(self._start_here, spec)
+                self._attend(record)
+                return record.handle
+            if seen.handle.ref == spec.ref:
+                return seen.handle
+            raise SpawnFailed(f"an earlier incarnation of server {name!r} still runs; stop it first")
+
+    def _start_here(self, spec: ServerSpec) -> Record:
+        folder = self._ledger.folder(spec.ref.name)
+        self._fault("before_lock")
+        try:
+            lock = folder.lock()
+        except OSError as error:
+            raise SpawnFailed(
+                f"the runtime folder {str(folder.path)!r} can't be used: {error.strerror}"
+            ) from error
+        if lock is None:
+            raise BackendGone(f"server {spec.ref.name!r} is just being started by another hub process")
+        try:
+            self._fault("after_lock")
+            # Between look and lock another hub may have started it, and the server may let go of its lock.
+            if (record := folder.read()) is not None and record.running():
+                if record.ref != spec.ref:
+                    raise SpawnFailed(f"an earlier incarnation of server {spec.ref.name!r} still runs")
+                return record
+            return self._launch.run(spec, folder, self._log(spec.ref.name), lock)
+        finally:
+            os.close(lock)  # the server has its own by inheritance
+
+    async def _sweep_before(self, name: str) -> None:
+        """Nothing of a former life may be there when the next begins; it could even hold the lock."""
+        folder = self._ledger.folder(name)
+        record = folder.read()
+        if record is not None and record.pid:
+            self._settle(name)
+            await self._sweep(record, folder)
+
+    # -- stop -----------------------------------------------------------------------------------------
+
+    async def _stop(self, ref: ServerRef, grace_s: float | None) -> None:
+        async with self._busy[ref.name]:
+            seen = await self.look(ref.name)
+            folder = self._ledger.folder(ref.name)
+            record = folder.read()
+            if seen.presence is Presence.UNKNOWN:
+                raise BackendGone(f"server {ref.name!r} is just being started by another hub process")
+            if record is None or record.ref != ref:
+                return
+            self._stopping.add(ref.name)
+            try:
+                self._fault("before_signal")
+                await self._end(record, grace_s)
+                self._fault("after_exit")
+                await self._sweep(record, folder)
+                self._fault("after_sweep")
+                self._settle(ref.name)
+                folder.clear()
+            finally:
+                self._stopping.discard(ref.name)
+
+    async def _end(self, record: Record, grace_s: float | None) -> None:
+        pidfd = procfs.open_pidfd(record.pid, record.ticks) if record.running() else None
+        if pidfd is None:
+            return
+        left_s = float("inf") if grace_s is None else grace_s
+        interrupt_s = min(self._settings.interrupt_timeout_s, left_s)
+        term_s = min(self._settings.term_timeout_s, left_s - interrupt_s)
+        try:
+            gone = await ending.escalate(
+                pidfd,
+                interrupt_s=interrupt_s,
+                term_s=term_s,
+                kill_s=self._settings.kill_timeout_s,
+                signalled=lambda: self._fault("after_signal"),
+            )
+        finally:
+            os.close(pidfd)
+        if not gone:
+            raise SpawnFailed(
+                f"process {record.pid} of server {record.name!r} does not end, not even by SIGKILL; "
+                "it may wait for a disk or network file system",
+                log_tail=self._tail(record.name),
+            )
+
+    async def _sweep(self, record: Record, folder: Folder) -> None:
+        """End what the server of this (dead) record left behind: kernels, terminals, holders of its lock."""
+        cookie = searching.Cookie(self._hub, record.name, record.incarnation)
+        lock = folder.lock_identity() if folder.locked() else None
+        session = record.pid if record.boot == procfs.boot_id() else 0
+        found = await self._in_thread(
+            partial(searching.leftovers, cookie, session=session, uid=record.uid, lock=lock)
+        )
+        now = folder.read()
+        if now is None or (now.pid, now.ticks) != (record.pid, record.ticks):
+            return  # somebody began its next life meanwhile, and may be the one that holds the lock
+        mine = [each for each in found if each.pid != os.getpid()]
+        if survivors := await ending.sweep(mine, kill_s=self._settings.kill_timeout_s):
+            raise SpawnFailed(f"server {record.name!r} left processes that don't end: {survivors}")
+
+    # -- watching -------------------------------------------------------------------------------------
+
+    async def _take_stock(self) -> tuple[builtins.list[Record], builtins.list[Record]]:
+        """Records of what runs, now watched, and of what has ended since it was last seen."""
+        running, dead = await self._in_thread(self._ledger.stock)
+        for record in running:
+            self._attend(record)
+        return running, dead
+
+    def _soon(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _attend(self, record: Record) -> None:
+        """Hear of this process's end at once, child or not. Safe to repeat."""
+        known = self._watched.get(record.name)
+        if known is not None and (known.record.pid, known.record.ticks) == (record.pid, record.ticks):
+            return
+        self._settle(record.name)
+        pidfd = procfs.open_pidfd(record.pid, record.ticks)
+        if pidfd is None:
+            self._changed.put_nowait(record.name)
+            return
+        self._watched[record.name] = _Watched(record, pidfd)
+        asyncio.get_running_loop().add_reader(pidfd, self._on_exit, record.name)
+
+    def _on_exit(self, name: str) -> None:
+        watched = self._watched[name]
+        self._settle(name)
+        if name not in self._stopping:
+            self._soon(self._clean_up_after(watched.record))
+
+    def _settle(self, name: str) -> None:
+        """If the watched process has ended: reap it, write down how, tell the watcher. Safe to repeat."""
+        watched = self._watched.get(name)
+        if watched is None or watched.record.running():
+            return
+        how = ending.reap(watched.pidfd) or ending.UNWATCHED
+        self._dismiss(name)
+        folder = self._ledger.folder(name)
+        record = folder.read()
+        if record is not None and (record.pid, record.ticks) == (watched.record.pid, watched.record.ticks):
+            with suppress(OSError):  # a full disk costs the words, not the news
+                folder.write(record.ended(how))
+        self._changed.put_nowait(name)
+
+    def _dismiss(self, name: str) -> None:
+        watched = self._watched.pop(name)
+        asyncio.get_running_loop().remove_reader(watched.pidfd)
+        os.close(watched.pidfd)
+
+    async def _clean_up_after(self, record: Record) -> None:
+        async with self._busy[record.name]:
+            folder = self._ledger.folder(record.name)
+            now = folder.read()
+            if now is not None and (now.pid, now.ticks) == (record.pid, record.ticks):
+                with suppress(SpawnFailed):  # the next start or stop sweeps again, and says so
+                    await self._sweep(record, folder)
+                folder.socket.unlink(missing_ok=True)
+
+    # -- seeing ---------------------------------------------------------------------------------------
+
+    def _present(self, record: Record) -> Sighting:
+        self._attend(record)
+        port = port_of(record.url)
+        if port is None:
+            return Sighting(Presence.PRESENT, record.handle)
+        uid = ports.listener_uid(port)
+        if uid == record.uid:
+            return Sighting(Presence.PRESENT, record.handle)
+        detail = (
+            "the server does not listen yet"
+            if uid is None
+            else f"port {port} was taken by a process of another account (user id {uid}); "
+            "start the server again"
+        )
+        return Sighting(Presence.PRESENT, record.handle, detail=detail, listening=False)
+
+    def _absent(self, record: Record) -> Sighting:
+        self._settle(record.name)
+        record = self._ledger.folder(record.name).read() or record
+        if record.exit_reason:
+            how = Exit(record.exit_reason, record.exit_status, record.exit_signal)
+        elif not record.pid:
+            how = ending.INTERRUPTED
+        else:
+            how = ending.UNWATCHED if record.boot == procfs.boot_id() else ending.REBOOTED
+        return Sighting(Presence.ABSENT, exit=replace(how, log_tail=self._tail(record.name)))
+
+    # -- small things ---------------------------------------------------------------------------------
+
+    def _keep_house(self) -> None:
+        for name, watched in list(self._watched.items()):
+            with suppress(OSError):
+                self._ledger.folder(watched.record.name).refresh()
+                serverlog.trim(self._log(name), self._settings.log_max_bytes)
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
+    def _tail(self, name: str) -> tuple[str, ...]:
+        return tuple(serverlog.tail(self._log(name), self._settings.log_tail_lines))
+
+    async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+
+
+_fits: type[Spawner] = ProcessSpawner

@@ -1,0 +1,151 @@
+"""What /proc tells of processes, and how to hold one without ever meaning another that reuses its number."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStat:
+    """One line of /proc/PID/stat, as far as it is of use here."""
+
+    pid: int
+    state: str
+    session: int
+    ticks: int
+    """Start time in clock ticks since boot: with `pid` it names one process while the machine is up."""
+
+    @property
+    def running(self) -> bool:
+        """False for a zombie: it holds nothing and answers nobody."""
+        return self.state not in "ZXx"
+
+
+def parse_stat(text: str) -> ProcessStat:
+    """Read a stat line; the command in brackets may hold blanks and brackets itself: the last one counts."""
+    head, _, tail = text.rpartition(")")
+    columns = tail.split()
+    return ProcessStat(int(head.split("(", 1)[0]), columns[0], int(columns[3]), int(columns[19]))
+
+
+def stat(pid: int) -> ProcessStat | None:
+    """The process numbered `pid`, or None if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return parse_stat(file.read())
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def running(pid: int, ticks: int) -> ProcessStat | None:
+    """The process that has this number *and* this start time and is no zombie, or None."""
+    found = stat(pid)
+    return found if found is not None and found.ticks == ticks and found.running else None
+
+
+def open_pidfd(pid: int, ticks: int) -> int | None:
+    """A descriptor for exactly that process, or None if it is gone. The caller closes it."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    # Checked after the descriptor exists: from here on it can't come to mean a successor of that number.
+    found = stat(pid)
+    if found is None or found.ticks != ticks:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def send(pidfd: int, number: signal.Signals) -> None:
+    """Signal the process behind `pidfd`; one that just ended is no error."""
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        pass
+
+
+def pids() -> Iterator[int]:
+    """Numbers of all processes there are just now."""
+    return (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def uid_of(pid: int) -> int | None:
+    """The real user id. From `status`: the owner of /proc/PID is root where no core may be dumped."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("Uid:"):
+                    return int(line.split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return None
+
+
+def environ_of(pid: int) -> dict[str, str] | None:
+    """Its environment at exec, or None if it is gone or may not be read."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            block = file.read()
+    except OSError:
+        return None
+    entries = (entry.partition(b"=") for entry in block.split(b"\0") if entry)
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in entries}
+
+
+def command_of(pid: int) -> tuple[str, ...]:
+    """Its argument vector, which anybody may read; empty if it is gone or a kernel thread."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            block = file.read()
+    except OSError:
+        return ()
+    return tuple(os.fsdecode(word) for word in block.removesuffix(b"\0").split(b"\0"))
+
+
+def ticks_now() -> int:
+    """The start time that a process started at this moment would have, less one for rounding."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")) - 1
+
+
+def holds_lock(pid: int, device: int, inode: int) -> bool:
+    """Whether it has that file open by a description that is locked; False also where this may not be seen.
+
+    Merely having it open is not enough: that is what every hub does that asks whether it is locked.
+    """
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return False
+    for name in names:
+        try:
+            target = os.stat(f"/proc/{pid}/fd/{name}")
+            if (target.st_dev, target.st_ino) != (device, inode):
+                continue
+            with open(f"/proc/{pid}/fdinfo/{name}", encoding="ascii") as file:
+                if any(line.startswith("lock:") for line in file):
+                    return True
+        except OSError:
+            continue
+    return False
+
+
+@functools.cache
+def boot_id() -> str:
+    """Names this run of the machine: a process recorded under another one is gone for certain."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def pidfd_works() -> bool:
+    """Whether this system has what holding processes needs: Linux with pidfd and /proc."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+        return stat(os.getpid()) is not None and bool(boot_id())
+    except (AttributeError, OSError):
+        return False

@@ -1,0 +1,155 @@
+"""What a process spawner writes down about a server, and the lock that proves the server's life.
+
+Each server has a folder `<runtime>/<short name>/` with three files:
+
+- `lock`: locked as long as the server lives. The lock belongs to an open file description that the spawner
+  makes and the server inherits, so the kernel keeps it exactly as long as one of the two is there.
+- `record`: whose server it is, where it listens, and its pid and start time. It is written twice: before the
+  fork without a pid (the intent), and after it with one.
+- `sock`: the unix socket of our own server.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import struct
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from himalia_spawner import procfs
+from himalia_spawner.base import Exit, Handle, ServerRef
+
+_FLOCK = "hhqqi4x"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One server as written in its folder. `pid` 0 is the intent: a fork was about to happen, or has."""
+
+    name: str
+    incarnation: str
+    url: str
+    uid: int
+    argv: tuple[str, ...]
+    boot: str
+    since_ticks: int
+    """When the intent was written: no process older than that is the server."""
+    pid: int = 0
+    ticks: int = 0
+    exit_reason: str = ""
+    exit_status: int | None = None
+    exit_signal: int | None = None
+
+    @property
+    def ref(self) -> ServerRef:
+        return ServerRef(self.name, self.incarnation)
+
+    @property
+    def handle(self) -> Handle:
+        return Handle(self.ref, self.url, {"pid": self.pid, "start_ticks": self.ticks, "uid": self.uid})
+
+    def running(self) -> bool:
+        """Whether the very process it names runs."""
+        here = self.pid > 0 and self.boot == procfs.boot_id()
+        return here and procfs.running(self.pid, self.ticks) is not None
+
+    def ended(self, how: Exit) -> Record:
+        """The same with its end."""
+        return replace(self, exit_reason=how.reason, exit_status=how.status, exit_signal=how.signal)
+
+
+class Folder:
+    """The runtime folder of one server."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.socket = self.path / "sock"
+        self._lock = self.path / "lock"
+        self._record = self.path / "record"
+
+    def lock(self) -> int | None:
+        """Take the lock: a descriptor that holds it, or None if somebody else does. Makes the folder."""
+        while True:
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            try:
+                descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:  # the folder was purged between the two lines above
+                continue
+            try:
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, 0, 0, 0, 0))
+            except OSError as error:
+                os.close(descriptor)
+                if error.errno in (errno.EAGAIN, errno.EACCES):
+                    return None
+                raise
+            # A purge may have unlinked the file after we opened it: then this lock excludes nobody.
+            mine = os.fstat(descriptor)
+            if self.lock_identity() == (mine.st_dev, mine.st_ino):
+                return descriptor
+            os.close(descriptor)
+
+    def locked(self) -> bool:
+        """Whether anybody holds the lock. Only asks: trying it would make a start at this moment fail."""
+        try:
+            descriptor = os.open(self._lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            asked = struct.pack(_FLOCK, fcntl.F_WRLCK, 0, 0, 0, 0)
+            answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)
+        finally:
+            os.close(descriptor)
+        return int(struct.unpack(_FLOCK, answer)[0]) != fcntl.F_UNLCK
+
+    def lock_identity(self) -> tuple[int, int] | None:
+        """Device and inode of the lock, to find its holders by."""
+        try:
+            found = os.stat(self._lock)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def read(self) -> Record | None:
+        """The record, or None if there is none that can be read."""
+        try:
+            data: dict[str, Any] = json.loads(self._record.read_bytes())
+            record = Record(**{**data, "argv": tuple(data["argv"])})
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, TypeError, KeyError):
+            return None
+        return record
+
+    def write(self, record: Record) -> None:
+        """Replace the record; a reader, or a successor after a crash, sees the old or the new one whole."""
+        draft = self._record.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps(asdict(record)), encoding="utf-8")
+        draft.replace(self._record)
+
+    def clear(self) -> None:
+        """Forget the server: record and socket go. The lock stays: unlinking a lock lets two hold "it"."""
+        self._record.unlink(missing_ok=True)
+        self.socket.unlink(missing_ok=True)
+
+    def refresh(self) -> None:
+        """Touch everything, so that a cleaner of temporary folders does not take it for forgotten."""
+        for path in (self._lock, self._record, self.socket, self.path):
+            try:
+                os.utime(path)
+            except FileNotFoundError:
+                continue
+
+    def remove(self) -> None:
+        """Delete the folder. The caller holds the lock."""
+        self.clear()
+        for draft in self.path.glob("record.*"):
+            draft.unlink(missing_ok=True)
+        self._lock.unlink(missing_ok=True)
+        try:
+            self.path.rmdir()
+        except FileNotFoundError:
+            pass

@@ -1,0 +1,113 @@
+"""Finding processes of a server by what they carry: the cookie in their environment, the lock, the session.
+
+Needed only where the record does not tell: after a spawner was killed between fork and record, and for what a
+server leaves behind. Each function reads all of /proc, milliseconds on a busy machine: call in a thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from himalia_spawner import procfs
+from himalia_spawner.environ import COOKIE
+from himalia_spawner.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Cookie:
+    """What every process of a server carries in its environment: hub, name and incarnation."""
+
+    hub: str
+    name: str
+    incarnation: str
+
+    def __str__(self) -> str:
+        return f"{self.hub}/{self.name}/{self.incarnation}"
+
+
+def parse_cookie(text: str) -> Cookie | None:
+    """Read a cookie; an incarnation may itself hold slashes."""
+    hub, first, rest = text.partition("/")
+    name, second, incarnation = rest.partition("/")
+    return Cookie(hub, name, incarnation) if first and second and hub and name else None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A process that is, or belongs to, a server."""
+
+    pid: int
+    ticks: int
+    uid: int
+    cookie: Cookie | None
+    env: dict[str, str] | None
+
+
+def carriers(hub: str, name: str | None = None, *, leaders: bool = False) -> list[Found]:
+    """Running processes with this hub's cookie, oldest first; `leaders` keeps session leaders only."""
+    found = []
+    for pid in procfs.pids():
+        stat = procfs.stat(pid)
+        if stat is None or not stat.running or (leaders and stat.session != pid):
+            continue
+        env = procfs.environ_of(pid)
+        cookie = parse_cookie(env.get(COOKIE, "")) if env else None
+        if cookie is None or cookie.hub != hub or (name is not None and cookie.name != name):
+            continue
+        uid = procfs.uid_of(pid)
+        if uid is not None:
+            found.append(Found(pid, stat.ticks, uid, cookie, env))
+    return sorted(found, key=lambda each: each.ticks)
+
+
+def find_server(hub: str, name: str, intent: Record | None, lock: tuple[int, int] | None) -> Found | None:
+    """The server itself, when no record names its pid; None if there is none, or none yet.
+
+    Its kernels carry the cookie too, and lead sessions. The server is told from them by the lock, which they
+    don't inherit, and by being older than all it started.
+    """
+    candidates = carriers(hub, name, leaders=True)
+    if intent is not None:
+        candidates = [
+            each
+            for each in candidates
+            if each.uid == intent.uid and each.cookie and each.cookie.incarnation == intent.incarnation
+        ] or _by_command(intent)
+    if lock is not None:
+        candidates.sort(key=lambda each: (not procfs.holds_lock(each.pid, *lock), each.ticks))
+    return candidates[0] if candidates else None
+
+
+def _by_command(intent: Record) -> list[Found]:
+    """Fits by what all may read: a root without CAP_SYS_PTRACE is not shown others' environments."""
+    found = []
+    for pid in procfs.pids():
+        stat = procfs.stat(pid)
+        if stat is None or not stat.running or stat.session != pid or stat.ticks < intent.since_ticks:
+            continue
+        if procfs.environ_of(pid) is not None or procfs.uid_of(pid) != intent.uid:
+            continue
+        # A script's own argv[0] is replaced by its interpreter and path.
+        if (len(intent.argv) > 1 and procfs.command_of(pid)[-len(intent.argv) + 1 :] == intent.argv[1:]) or (
+            procfs.command_of(pid) == intent.argv
+        ):
+            found.append(Found(pid, stat.ticks, intent.uid, None, None))
+    return sorted(found, key=lambda each: each.ticks)
+
+
+def leftovers(cookie: Cookie, *, session: int, uid: int, lock: tuple[int, int] | None) -> list[Found]:
+    """Processes that outlived their server: by cookie, by session, or by holding its lock (`lock` given).
+
+    Only those of the server's own user: the cookie is just a variable, anybody can set it.
+    """
+    found = []
+    for pid in procfs.pids():
+        stat = procfs.stat(pid)
+        if stat is None or not stat.running or procfs.uid_of(pid) != uid:
+            continue
+        env = procfs.environ_of(pid)
+        carries = env is not None and env.get(COOKIE) == str(cookie)
+        belongs = session > 0 and stat.session == session
+        if carries or belongs or (lock is not None and procfs.holds_lock(pid, *lock)):
+            found.append(Found(pid, stat.ticks, uid, None, env))
+    return found
