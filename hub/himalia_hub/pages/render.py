@@ -1,0 +1,84 @@
+"""Templates to responses. One environment, autoescaped and strict: a name a template does not get is an error."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from aiohttp import web
+
+from himalia_hub import clock
+from himalia_hub.auth.xsrf import xsrf_token
+from himalia_hub.keys import IDENTITY, REQUEST_ID, SETTINGS
+from himalia_hub.pages import words
+from himalia_hub.pages.assets import static_url
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
+FRAGMENT = "X-Himalia-Fragment"
+"""Request header with which our script asks for the changing part of a page only."""
+
+
+@functools.cache
+def environment(overrides: tuple[str, ...] = ()) -> jinja2.Environment:
+    """The Jinja environment. Folders in `overrides` win; our own files stay reachable as `templates/…`.
+
+    So a site's `page.html` may say `{% extends "templates/page.html" %}`, as JupyterHub's administrators do.
+    """
+    ours = jinja2.FileSystemLoader(TEMPLATES)
+    loader = jinja2.ChoiceLoader(
+        [jinja2.FileSystemLoader(list(overrides)), ours, jinja2.PrefixLoader({"templates": ours})]
+    )
+    env = jinja2.Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters.update(ago=words.ago, span=words.span, moment=words.moment, iso=clock.iso)
+    return env
+
+
+def content_security_policy(hub_prefix: str) -> str:
+    """What our pages may do: their own script, style and images, nothing inline, never inside a frame."""
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+        f"report-uri {hub_prefix}security/csp-report"
+    )
+
+
+def render(request: web.Request, template: str, context: Mapping[str, Any]) -> str:
+    """The text of a template with what every page knows, and `context`."""
+    settings = request.app[SETTINGS]
+    prefix = settings.hub_prefix
+    common = {
+        "identity": request.get(IDENTITY),
+        "base_url": settings.base_url,
+        "hub": prefix,
+        "static": lambda name: static_url(prefix, name),
+        "xsrf": xsrf_token(request),
+        "request_id": request.get(REQUEST_ID, ""),
+        "announcements": (),
+        "now": clock.now(),
+    }
+    return environment().get_template(template).render(common | dict(context))
+
+
+async def page(request: web.Request, template: str, *, status: int = 200, **context: Any) -> web.Response:
+    """A template as an HTML answer. Never stored by caches: nearly every page shows who is signed in."""
+    response = web.Response(
+        text=render(request, template, context), status=status, content_type="text/html", charset="utf-8"
+    )
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Content-Security-Policy"] = content_security_policy(request.app[SETTINGS].hub_prefix)
+    response.headers["Vary"] = f"Cookie, {FRAGMENT}"
+    return response
+
+
+def wants_fragment(request: web.Request) -> bool:
+    """Whether our own script asks for the changing part of the page only."""
+    return FRAGMENT in request.headers
