@@ -1,0 +1,26 @@
+"""Where JupyterHub's own parts are, as `tests/tools/prepare` installs them; a missing one fails with that command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def _installed(path: Path, what: str) -> str:
+    if not path.exists():
+        pytest.fail(f"{what} is missing; run: tests/tools/prepare", pytrace=False)
+    return str(path)
+
+
+def singleuser() -> str:
+    """The official `jupyterhub-singleuser`."""
+    return _installed(ROOT / ".venv-official" / "bin" / "jupyterhub-singleuser", "jupyterhub-singleuser")
+
+
+def proxy() -> str:
+    """The official `configurable-http-proxy`."""
+    path = ROOT / "tests" / "official" / "node_modules" / ".bin" / "configurable-http-proxy"
+    return _installed(path, "configurable-http-proxy")
