@@ -23,6 +23,7 @@ from himalia_hub.auth import setup
 from himalia_hub.db import migrate
 from himalia_hub.db.engine import Database
 from himalia_hub.errors import ConfigError
+from himalia_hub.faults import fault
 from himalia_hub.keys import WORLD
 from himalia_hub.routes.launch import ProxyProcess, auth_token
 from himalia_hub.servers import store
@@ -165,9 +166,13 @@ def make_spawner(settings: HubSettings, secret: secrets.Secrets) -> Spawner:
     """The configured spawner. ConfigError names what is wrong with its settings."""
     section = getattr(settings.spawner, settings.spawner.kind, None) or {}
     try:
-        return load_spawner(settings.spawner.kind, section, hub_id=secret.hub_id, data_dir=settings.data_dir)
+        return load_spawner(settings.spawner.kind, section, hub_id=secret.hub_id, data_dir=settings.data_dir, fault=_spawner_fault)
     except SpawnError as error:
         raise ConfigError(str(error)) from None
+
+
+def _spawner_fault(point: str) -> None:
+    fault(f"spawner.{point}")
 
 
 async def _tell_how_to_sign_in(world: World, report: Reporter) -> None:

@@ -19,7 +19,7 @@ from support import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-STOP_POINTS = [point for point in POINTS if point.partition(".")[0] in ("unpublish", "stop", "stopped")]
+STOP_POINTS = POINTS[POINTS.index("unpublish.before_delete") :]
 SECOND_PASSINGS = ["wish.before_commit", "wish.after_commit"]
 """Passed by the wish to start first and by the wish to stop second."""
 

@@ -83,7 +83,7 @@ async def _act(
         case Step.UNPUBLISH:
             await steps.unpublish(world, server, username)
         case Step.STOP:
-            await steps.stop(world, lease, server)
+            await steps.stop(world, lease, server, seen)
         case Step.STOP_STALE:
             await steps.stop_stale(world, seen)
         case Step.TIME_OUT:

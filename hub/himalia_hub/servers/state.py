@@ -27,7 +27,7 @@ class Seen(StrEnum):
     """What is out there now.
 
     SILENT exists but does not answer its probe (or its port is not its own yet). STALE is a server of another
-    incarnation than the row's: it must be gone before anything else.
+    life than the one that is wished to run: it must be gone before anything else.
     """
 
     ABSENT = "absent"
@@ -55,8 +55,8 @@ class Step(StrEnum):
 class Situation:
     """Everything a decision looks at.
 
-    `fresh` is true while the present wish to run has not been acted on: only then may a server be started,
-    so that one that died is never brought back silently. `overdue` is true when a start took too long.
+    `fresh` is true until the present wish to run has led to a process: only then may a server be started, so
+    that one that died is never brought back silently. `overdue` is true when a start took too long.
     `was_ready` is true once this incarnation has answered.
     """
 
@@ -79,9 +79,6 @@ def next_step(now: Situation) -> Step:
             return Step.UNPUBLISH
         case Desired.RUNNING, Seen.ABSENT:
             return Step.START if now.fresh else Step.RECORD_EXIT
-        case Desired.RUNNING, _ if now.fresh:
-            # A stop and a start wished in one breath: the server of the earlier wish goes first.
-            return Step.UNPUBLISH if now.routed else Step.STOP
         case Desired.RUNNING, Seen.SILENT if now.was_ready:
             return Step.REST if now.routed else Step.PUBLISH
         case Desired.RUNNING, Seen.SILENT:

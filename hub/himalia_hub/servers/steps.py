@@ -30,7 +30,7 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> No
     server.incarnation = incarnation_of(server)
     async with world.db.begin() as db:
         values = {
-            "phase": Phase.STARTING, "phase_since": moment, "acted_generation": server.generation,
+            "phase": Phase.STARTING, "phase_since": moment,
             "incarnation": server.incarnation, "node": world.spawner.node, "url": "", "started": None, "failure": None,
         }  # fmt: skip
         if not await store.decide(db, lease, server.generation, values):
@@ -60,7 +60,8 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> No
         return
     await async_fault("start.after_create")
     async with world.db.begin() as db:
-        await store.record(db, lease, {"url": handle.url, "started": clock.now()})
+        facts = {"url": handle.url, "started": clock.now(), "acted_generation": server.generation}
+        await store.record(db, lease, facts)
         store.add_event(db, server, "info", 50, "The process runs; waiting for it to answer", now=clock.now())
     await async_fault("start.after_record")
     world.doorbell.tell(server.id)
@@ -88,8 +89,8 @@ async def unpublish(world: World, server: Server, username: str) -> None:
     await async_fault("unpublish.after_delete")
 
 
-async def stop(world: World, lease: Lease, server: Server) -> None:
-    """Say that it is stopping, then stop this incarnation and no other."""
+async def stop(world: World, lease: Lease, server: Server, seen: Observation) -> None:
+    """Say that it is stopping, then stop the incarnation that was seen, and no other."""
     if server.phase is not Phase.STOPPING:
         await async_fault("stop.before_commit")
         async with world.db.begin() as db:
@@ -98,7 +99,8 @@ async def stop(world: World, lease: Lease, server: Server) -> None:
         await async_fault("stop.after_commit")
         world.doorbell.tell(server.id)
     await async_fault("stop.before_stop")
-    ref = ServerRef(server.backend_name, server.incarnation)
+    handle = seen.sighting.handle if seen.sighting else None
+    ref = handle.ref if handle else ServerRef(server.backend_name, server.incarnation)
     await world.spawner.stop(ref, grace_s=world.settings.spawner.stop_grace_s)
     await async_fault("stop.after_stop")
 
@@ -157,6 +159,7 @@ async def give_up(
 async def rest_running(world: World, lease: Lease, server: Server, seen: Observation) -> bool:
     """It runs and is routed: record it once. False when a newer wish came meanwhile."""
     values: dict[str, Any] = {"due_at": None, "attempts": 0, "unknown_since": None}
+    values["acted_generation"] = server.generation
     announce = server.phase is not Phase.READY
     if announce:
         handle = seen.sighting.handle if seen.sighting else None

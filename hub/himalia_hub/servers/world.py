@@ -13,6 +13,7 @@ from himalia_hub.faults import async_fault
 from himalia_hub.secrets import Secrets
 from himalia_hub.servers.doorbell import Doorbell
 from himalia_hub.servers.models import Server
+from himalia_hub.servers.spec import incarnation_of
 from himalia_hub.servers.state import Desired, Phase, Seen
 from himalia_hub.servers.view import routespec, server_prefix
 from himalia_hub.settings import HubSettings
@@ -104,12 +105,12 @@ async def observe(world: World, server: Server, username: str) -> Observation:
 async def _seen(world: World, server: Server, sighting: Sighting, prefix: str) -> Seen:
     if sighting.presence is Presence.ABSENT:
         return Seen.ABSENT
+    if server.desired is Desired.STOPPED:
+        return Seen.SILENT  # it is going to be stopped: whose it is and whether it answers does not matter
+    if sighting.handle is not None and sighting.handle.ref.incarnation != incarnation_of(server):
+        return Seen.STALE
     if sighting.handle is None or not sighting.listening:
         return Seen.SILENT
-    if sighting.handle.ref.incarnation != server.incarnation:
-        return Seen.STALE
-    if server.desired is Desired.STOPPED or server.generation > server.acted_generation:
-        return Seen.SILENT  # it is going to be stopped: whether it answers does not matter
     patience_s = PROBE_TIMEOUT_S if server.phase is not Phase.READY else PROBE_TIMEOUT_S / 2
     return (
         Seen.ANSWERING
@@ -123,7 +124,6 @@ def _is_routed(server: Server, seen: Seen, sighting: Sighting, route: Route | No
     if route is None:
         return False
     keeps = server.desired is Desired.RUNNING and seen in (Seen.SILENT, Seen.ANSWERING)
-    fresh = server.generation > server.acted_generation
-    if not keeps or fresh or sighting.handle is None:
+    if not keeps or sighting.handle is None:
         return True
     return route.target == sighting.handle.url

@@ -47,7 +47,7 @@ def test_a_server_that_died_is_never_brought_back_silently(now: Situation) -> No
 
 @pytest.mark.parametrize("now", [s for s in EVERY_SITUATION if s.was_ready and s.desired is Desired.RUNNING], ids=str)
 def test_a_server_that_was_ready_and_is_busy_is_left_alone(now: Situation) -> None:
-    if now.seen is Seen.SILENT and not now.fresh:
+    if now.seen is Seen.SILENT:
         assert next_step(now) in (Step.REST, Step.PUBLISH)
 
 
@@ -59,25 +59,22 @@ class Model:
     generation: int = 0
     acted: int = 0
     alive: int | None = None
-    incarnation: int = 0
     answers: bool = False
     routed_to: int | None = None
     ready: bool = False
     failed_generation: int = -1
-    most_alive: int = 0
     starts: int = 0
-    exits_recorded: int = 0
 
     def seen(self) -> Seen:
         if self.alive is None:
             return Seen.ABSENT
-        if self.alive != self.incarnation:
+        if self.desired is Desired.RUNNING and self.alive != self.generation:
             return Seen.STALE
         return Seen.ANSWERING if self.answers else Seen.SILENT
 
     def situation(self, *, overdue: bool = False) -> Situation:
         fresh = self.desired is Desired.RUNNING and self.generation > self.acted
-        keeps = self.desired is Desired.RUNNING and self.seen() in (Seen.SILENT, Seen.ANSWERING) and not fresh
+        keeps = self.desired is Desired.RUNNING and self.seen() in (Seen.SILENT, Seen.ANSWERING)
         routed = self.routed_to is not None if not keeps else self.routed_to == self.alive
         return Situation(
             self.desired, self.seen(), routed=routed, fresh=fresh, overdue=overdue, was_ready=self.ready
@@ -88,7 +85,7 @@ class Model:
         match step:
             case Step.START:
                 assert self.alive is None, "two at once"
-                self.acted = self.incarnation = self.alive = self.generation
+                self.acted = self.alive = self.generation
                 self.answers = self.ready = False
                 self.starts += 1
             case Step.PUBLISH:
@@ -99,7 +96,6 @@ class Model:
                 self.alive, self.answers = None, False
             case Step.TIME_OUT | Step.RECORD_EXIT:
                 self.desired, self.failed_generation = Desired.STOPPED, self.generation
-                self.exits_recorded += 1
             case Step.REST:
                 self.ready = self.desired is Desired.RUNNING
             case Step.WAIT:

@@ -1,0 +1,21 @@
+"""The kill test walks a complete list."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import himalia_hub
+from himalia_hub.faults import POINTS
+from himalia_spawner.process import FAULT_POINTS
+
+
+def test_the_spawners_points_are_all_in_the_list() -> None:
+    assert {point for point in POINTS if point.startswith("spawner.")} == {f"spawner.{p}" for p in FAULT_POINTS}
+
+
+def test_every_point_in_the_hubs_code_is_in_the_list_and_the_other_way_round() -> None:
+    source = "".join(path.read_text() for path in Path(himalia_hub.__file__).parent.rglob("*.py"))
+    used = set(re.findall(r'fault\("([a-z_.]+)"\)', source))
+
+    assert used == {point for point in POINTS if not point.startswith("spawner.")}
