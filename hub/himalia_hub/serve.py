@@ -5,26 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import sqlalchemy as sa
 import structlog
 from aiohttp import web
 
 from himalia_hub import clock, secrets
-from himalia_hub.app import ROUTES_WAKE_UP, make_app
+from himalia_hub.app import make_app
 from himalia_hub.auth import setup
 from himalia_hub.db import migrate
 from himalia_hub.db.engine import Database
 from himalia_hub.errors import ConfigError
 from himalia_hub.faults import fault
-from himalia_hub.keys import WORLD
+from himalia_hub.folder import prepare_data_dir
 from himalia_hub.routes.launch import ProxyProcess, auth_token
 from himalia_hub.servers import store
 from himalia_hub.servers.doorbell import Doorbell
@@ -92,21 +91,8 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
                     proxy.close()
 
 
-def prepare_data_dir(path: Path) -> None:
-    """Make the data folder, for its owner alone. ConfigError says why it cannot be used."""
-    try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (path / "logs").mkdir(exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise ConfigError(f"the data folder {str(path)!r} cannot be made: {error.strerror}") from None
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise ConfigError(
-            f"the data folder {str(path)!r} is not writable; run as its owner or choose another --data"
-        )
-
-
 @contextlib.contextmanager
-def only_one(data_dir: Path) -> Any:
+def only_one(data_dir: Path) -> Iterator[None]:
     """Hold the folder's lock for this process's life: two hubs on one folder would fight over its secret and logs."""
     with (data_dir / "hub.lock").open("a") as lock:
         try:
