@@ -1,0 +1,134 @@
+"""A process spawner over short temporary folders, restarted at will, and nothing left afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import aiohttp
+import pytest
+
+from himalia_spawner import searching
+from himalia_spawner.base import Handle, ServerRef, ServerSpec
+from himalia_spawner.contract import WORDS, Kind
+from himalia_spawner.process import ProcessSpawner
+from himalia_spawner.settings import ProcessSettings
+from support import eventually
+
+SCRIPT = str(Path(__file__).with_name("server_for_tests.py"))
+HUB_ID = "tests"
+REF = ServerRef("ada-server", "7-1")
+
+
+def command(what: str, *args: str) -> tuple[str, ...]:
+    return (sys.executable, "-I", SCRIPT, what, *args)
+
+
+COMMANDS = {
+    Kind.SERVES: command("serve"),
+    Kind.CRASHES: command("crash", WORDS),
+    Kind.STUBBORN: command("stubborn"),
+    Kind.REFUSED: ("no-such-command-anywhere",),
+}
+
+
+class ProcessRig:
+    """Makes spawners over one set of folders and ends everything with the test."""
+
+    def __init__(self) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="hs-", dir="/tmp"))
+        self.data = self.root / "data"
+        self.settings: dict[str, object] = {"runtime_dir": self.root / "run", "interrupt_timeout_s": 3}
+        self.made: list[ProcessSpawner] = []
+
+    def spawner(self, fault: Callable[[str], None] | None = None, **settings: object) -> ProcessSpawner:
+        extra = {"fault": fault} if fault else {}
+        chosen = ProcessSettings.model_validate(self.settings | settings)
+        spawner = ProcessSpawner(chosen, hub_id=HUB_ID, data_dir=self.data, **extra)
+        self.made.append(spawner)
+        return spawner
+
+    def spec(self, kind: Kind, ref: ServerRef, username: str, server_name: str) -> ServerSpec:
+        return self.server(COMMANDS[kind], ref, username, server_name)
+
+    def server(
+        self,
+        command: tuple[str, ...] = COMMANDS[Kind.SERVES],
+        ref: ServerRef = REF,
+        username: str = "ada",
+        server_name: str = "",
+    ) -> ServerSpec:
+        env = {"JUPYTERHUB_API_TOKEN": "token-of-ada", "JUPYTERHUB_USER": username, "EMPTY": ""}
+        return ServerSpec(ref, username, server_name, "/user/ada/", env, command)
+
+    async def about(self, handle: Handle) -> dict[str, object]:
+        """What the server says of itself, as soon as it answers."""
+        parts = urlsplit(handle.url)
+        unix = parts.scheme == "http+unix"
+        url = "http://server/" if unix else handle.url + "/"
+
+        async def ask() -> dict[str, object] | None:
+            connector = aiohttp.UnixConnector(unquote(parts.netloc)) if unix else aiohttp.TCPConnector()
+            try:
+                async with aiohttp.ClientSession(connector=connector) as http, http.get(url) as answer:
+                    return json.loads(await answer.read())
+            except aiohttp.ClientError:
+                return None
+
+        found = await eventually(ask, within_s=10, what=f"an answer from {handle.url}")
+        assert found is not None
+        return found
+
+    async def environment(self, handle: Handle) -> Mapping[str, str]:
+        return (await self.about(handle))["env"]  # type: ignore[return-value]
+
+    async def kill(self, handle: Handle) -> None:
+        os.kill(handle.state["pid"], signal.SIGKILL)
+
+    @property
+    def hub(self) -> str:
+        return self.spawner()._hub
+
+    def processes(self, *, leaders: bool = False) -> list[searching.Found]:
+        """Everything alive that carries this rig's cookie."""
+        return searching.carriers(self.hub, leaders=leaders)
+
+    async def end(self) -> None:
+        last = self.spawner()
+        for found in self.processes():
+            os.kill(found.pid, signal.SIGKILL)
+        await eventually(lambda: not self.processes())
+        for handle in await last.list():
+            await last.stop(handle.ref, grace_s=0)
+        for spawner in self.made:
+            await spawner.close()
+        shutil.rmtree(self.root)
+        _reap_children()
+
+
+def _reap_children() -> None:
+    """Children of spawners that were closed while their server ran are this process's zombies."""
+    while True:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                return
+        except ChildProcessError:
+            return
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[ProcessRig]:
+    rig = ProcessRig()
+    try:
+        yield rig
+    finally:
+        await rig.end()
+        await asyncio.sleep(0)
