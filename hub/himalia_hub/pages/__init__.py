@@ -10,7 +10,12 @@ def routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     # Imported late: the sign-in pages import `pages.render`, and some pages below import what sign-in offers.
     from himalia_hub.pages import admin, assets, home, pending, redirects, spawn, user_url
 
-    table: list[web.RouteDef] = []
-    for feature in (assets, home, spawn, pending, admin, user_url):
-        table += feature.routes(prefix)
-    return table + redirects.routes(prefix, base_url)
+    return [
+        *assets.routes(prefix),
+        *home.routes(prefix),
+        *spawn.routes(prefix),
+        *pending.routes(prefix),
+        *admin.routes(prefix),
+        *user_url.routes(prefix),
+        *redirects.routes(prefix, base_url),
+    ]

@@ -1,4 +1,4 @@
-"""Style, script and pictures: served with the hash of their content in the address, so caches keep them for good."""
+"""Style, script and pictures: the address carries the hash of the content, so caches keep them for good."""
 
 from __future__ import annotations
 

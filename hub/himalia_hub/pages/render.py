@@ -1,4 +1,4 @@
-"""Templates to responses. One environment, autoescaped and strict: a name a template does not get is an error."""
+"""Templates to responses: one environment, autoescaped and strict (a missing name is an error, no blank)."""
 
 from __future__ import annotations
 

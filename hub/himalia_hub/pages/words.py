@@ -8,7 +8,7 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
 def span(start: datetime | None, end: datetime) -> str:
-    """How long from `start` to `end`, in its two largest units: `2 d 3 h`, `5 min`, `12 s`; empty when not begun."""
+    """From `start` to `end` in the two largest units: `2 d 3 h`, `5 min`, `12 s`; empty when not begun."""
     if start is None:
         return ""
     seconds = max(int((end - start).total_seconds()), 0)

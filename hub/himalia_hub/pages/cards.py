@@ -1,0 +1,143 @@
+"""From a server's row to what a page shows of it. Templates see these, never rows. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.view import phase_word, quoted, server_prefix
+from himalia_hub.settings import HubSettings
+
+WORDS = {
+    "stopped": "Stopped",
+    "starting": "Starting",
+    "ready": "Running",
+    "stopping": "Stopping",
+    "failed": "Failed",
+    "unknown": "Checking",
+}
+"""What people read for each state; the icon and the colour come from the state's own name."""
+
+MOVING = frozenset({"starting", "stopping", "unknown"})
+"""States that end by themselves: pages that show one refresh until it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the last start or life of a server ended."""
+
+    cause: str
+    message: str
+    log_tail: tuple[str, ...]
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One server as pages show it. `tail` is `user` or `user/name`, quoted: what follows a page's path."""
+
+    owner: str
+    name: str
+    title: str
+    state: str
+    word: str
+    since: datetime | None
+    started: datetime | None
+    last_activity: datetime | None
+    url: str
+    tail: str
+    failure: Failure | None
+
+    @property
+    def moving(self) -> bool:
+        """Between two states."""
+        return self.state in MOVING
+
+    @property
+    def can_open(self) -> bool:
+        """Requests reach it."""
+        return self.state == "ready"
+
+    @property
+    def can_start(self) -> bool:
+        """A start is possible and would change something."""
+        return self.state in ("stopped", "failed")
+
+    @property
+    def can_stop(self) -> bool:
+        """A stop is possible and would change something; for a starting one it is called cancel."""
+        return self.state in ("ready", "starting", "unknown")
+
+
+def tail_of(username: str, name: str) -> str:
+    """`user` or `user/name`, quoted: what follows `spawn/` and `spawn-pending/`."""
+    return quoted(username) + (f"/{quoted(name)}" if name else "")
+
+
+def card(server: Server, username: str, settings: HubSettings) -> Card:
+    """One server."""
+    state = phase_word(server)
+    return Card(
+        owner=username,
+        name=server.name,
+        title=server.display_name or server.name or "My server",
+        state=state,
+        word=WORDS[state],
+        since=server.phase_since,
+        started=server.started if state == "ready" else None,
+        last_activity=server.last_activity,
+        url=server_prefix(settings, username, server.name),
+        tail=tail_of(username, server.name),
+        failure=failure_of(server.failure) if state == "failed" else None,
+    )
+
+
+def never_started(username: str, settings: HubSettings) -> Card:
+    """The default server of a person who has not started it yet: there is no row."""
+    return Card(
+        owner=username,
+        name="",
+        title="My server",
+        state="stopped",
+        word=WORDS["stopped"],
+        since=None,
+        started=None,
+        last_activity=None,
+        url=server_prefix(settings, username, ""),
+        tail=tail_of(username, ""),
+        failure=None,
+    )
+
+
+def cards(servers: Iterable[Server], username: str, settings: HubSettings) -> list[Card]:
+    """All of a person's servers, the default one first whether or not it was ever started."""
+    shown = [card(server, username, settings) for server in servers if not _going(server)]
+    if not shown or shown[0].name:
+        shown.insert(0, never_started(username, settings))
+    return shown
+
+
+def failure_of(stored: dict[str, Any] | None) -> Failure | None:
+    """What the loop recorded, with nothing missing."""
+    if not stored:
+        return None
+    return Failure(
+        cause=str(stored.get("cause") or "failed"),
+        message=str(stored.get("message") or "no reason was recorded"),
+        log_tail=tuple(str(line) for line in stored.get("log_tail") or ()),
+        at=str(stored.get("at") or ""),
+    )
+
+
+def revision(shown: Iterable[Card]) -> str:
+    """Changes whenever a state does; tests and our script compare it."""
+    text = "\n".join(f"{one.owner}/{one.name}:{one.state}:{one.since}" for one in shown)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _going(server: Server) -> bool:
+    return server.doomed and phase_word(server) in ("stopped", "failed")

@@ -1,0 +1,97 @@
+"""A person's own page: their servers, and a form for one more."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from himalia_hub.errors import BadRequest, HimaliaError
+from himalia_hub.keys import DB, IDENTITY, SETTINGS
+from himalia_hub.pages import wish
+from himalia_hub.pages.cards import cards, revision, tail_of
+from himalia_hub.pages.paths import redirect
+from himalia_hub.pages.render import page, wants_fragment
+from himalia_hub.rbac.guard import signed_in
+from himalia_hub.servers import store
+from himalia_hub.servers.limits import check_name
+
+
+def routes(prefix: str) -> list[web.RouteDef]:
+    """Handler paths below the hub's prefix."""
+    return [
+        web.get(prefix + "home", home),
+        web.post(prefix + "home/start", start_named),
+        web.post(prefix + "home/stop", stop),
+        web.post(prefix + "home/remove", remove),
+    ]
+
+
+@signed_in
+async def home(request: web.Request) -> web.Response:
+    """200 the page; only its cards for our own script."""
+    return await _home(request)
+
+
+@signed_in
+async def start_named(request: web.Request) -> web.Response:
+    """Make and start a named server: 303 to its progress, or the page with what is wrong with the name."""
+    identity = request[IDENTITY]
+    assert identity is not None
+    name = (await _field(request, "server")).strip().lower()
+    try:
+        if not name:
+            raise BadRequest("A name is needed.", remedy="Choose a short one, such as teaching.")
+        check_name(name, request.app[SETTINGS].servers)
+        async with request.app[DB].read() as db:
+            if await store.find(db, identity.name, name) is not None:
+                raise BadRequest(f"You have a server named {name!r} already.", remedy="Choose another name.")
+        await wish.start(request, identity.name, name, None)
+    except HimaliaError as problem:
+        return await _home(request, typed=name, problem=problem)
+    return redirect(
+        f"{request.app[SETTINGS].hub_prefix}spawn-pending/{tail_of(identity.name, name)}", status=303
+    )
+
+
+@signed_in
+async def stop(request: web.Request) -> web.Response:
+    """Wish one's own server stopped; 303 back to the page."""
+    return await _end(request, remove=False)
+
+
+@signed_in
+async def remove(request: web.Request) -> web.Response:
+    """Forget one's own named server, stopping it first; 303 back to the page."""
+    return await _end(request, remove=True)
+
+
+async def _end(request: web.Request, *, remove: bool) -> web.Response:
+    identity = request[IDENTITY]
+    assert identity is not None
+    await wish.stop(request, identity.name, await _field(request, "server"), remove=remove)
+    return redirect(request.app[SETTINGS].hub_prefix + "home", status=303)
+
+
+async def _home(
+    request: web.Request, *, typed: str = "", problem: HimaliaError | None = None
+) -> web.Response:
+    settings, identity = request.app[SETTINGS], request[IDENTITY]
+    assert identity is not None
+    async with request.app[DB].read() as db:
+        rows = await store.list_for_user(db, identity.user_id)
+    shown = cards(rows, identity.name, settings)
+    return await page(
+        request,
+        "fragment_cards.html" if wants_fragment(request) else "home.html",
+        status=problem.status if problem else 200,
+        cards=shown,
+        rev=revision(shown),
+        live=any(one.moving for one in shown),
+        allow_named=settings.servers.allow_named,
+        typed=typed,
+        problem=problem,
+    )
+
+
+async def _field(request: web.Request, name: str) -> str:
+    value = (await request.post()).get(name, "")
+    return value if isinstance(value, str) else ""

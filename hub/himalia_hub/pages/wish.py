@@ -1,0 +1,50 @@
+"""Starting and stopping from pages: the API's wishes, limits and wake-up calls, with no waiting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from himalia_hub import clock
+from himalia_hub.errors import Conflict, NotFound
+from himalia_hub.faults import async_fault
+from himalia_hub.keys import DB, DOORBELL, SETTINGS
+from himalia_hub.servers import store
+from himalia_hub.servers.limits import check_start
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.view import pending, ready
+from himalia_hub.users import store as users
+
+
+async def start(request: web.Request, username: str, name: str, options: dict[str, Any] | None) -> Server:
+    """Wish that it runs. Pressing Start twice, in two tabs or by the back button, is one start."""
+    async with request.app[DB].begin() as db:
+        user = await users.by_name(db, username)
+        if user is None:
+            raise NotFound("There is no such person.")
+        server = await store.find(db, user.name, name)
+        if server is not None and (ready(server) or pending(server) in ("spawn", "check")):
+            return server
+        if server is not None and pending(server) == "stop":
+            raise Conflict("This server is still stopping.", remedy="Wait a moment, then start it again.")
+        await check_start(db, user, name, request.app[SETTINGS].servers)
+        server = await store.want_running(db, user, name, options=options, now=clock.now())
+        await async_fault("wish.before_commit")
+    await async_fault("wish.after_commit")
+    request.app[DOORBELL].ring(server.id)
+    return server
+
+
+async def stop(request: web.Request, username: str, name: str, *, remove: bool = False) -> None:
+    """Wish that it is gone, whatever state it is in; `remove` forgets a named server altogether."""
+    async with request.app[DB].begin() as db:
+        server = await store.find(db, username, name)
+        if server is None:
+            if name:
+                raise NotFound(f"There is no server named “{name[:64]}” here.")
+            return
+        await store.want_stopped(db, server, now=clock.now(), doomed=remove and bool(name))
+        await async_fault("wish.before_commit")
+    await async_fault("wish.after_commit")
+    request.app[DOORBELL].ring(server.id)
