@@ -43,6 +43,8 @@ COMMANDS = {
 class ProcessRig:
     """Makes spawners over one set of folders and ends everything with the test."""
 
+    hub_id = HUB_ID
+
     def __init__(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="hs-", dir="/tmp"))
         self.data = self.root / "data"
