@@ -1,0 +1,29 @@
+"""A running hub with an administrator, for journeys over the REST API."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from hubs import Client, Hub, client
+
+Launch = Callable[..., Awaitable[tuple[Hub, Client]]]
+
+
+@pytest.fixture
+async def launch(tmp_path: Path) -> AsyncIterator[Launch]:
+    """Start a hub with this configuration; its administrator is root. Everything ends with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def start(config: str = "", *, args: tuple[str, ...] = ()) -> tuple[Hub, Client]:
+            hub = Hub(tmp_path / "data", config=config)
+            stack.callback(hub.clean_up)
+            hub.add_user("root", admin=True)
+            admin = await stack.enter_async_context(client(hub, hub.token("root")))
+            await hub.start(*args)
+            return hub, admin
+
+        yield start
