@@ -36,7 +36,9 @@ def free_port() -> int:
 class Hub:
     """`himalia up` on a data folder: start, kill, start again. `url` is the public address, without a slash."""
 
-    def __init__(self, data: Path, *, config: str = "", db_url: str | None = None, port: int | None = None) -> None:
+    def __init__(
+        self, data: Path, *, config: str = "", db_url: str | None = None, port: int | None = None
+    ) -> None:
         self.data, self.port = data, port or free_port()
         data.mkdir(parents=True, exist_ok=True)
         self.url = f"http://127.0.0.1:{self.port}"
@@ -52,14 +54,21 @@ class Hub:
     def cli(self, *args: str, stdin: str = "") -> str:
         """Run a `himalia` command on this data folder; its standard output. It must succeed."""
         done = subprocess.run(
-            [*HIMALIA, *args, "--data", str(self.data)], input=stdin, capture_output=True, text=True, timeout=60
+            [*HIMALIA, *args, "--data", str(self.data)],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert done.returncode == 0, f"himalia {' '.join(args)}: {done.stderr}{done.stdout}"
         return done.stdout.strip()
 
     def add_user(self, name: str, *, admin: bool = False) -> None:
         """An account with PASSWORD."""
-        self.cli("user", "add", name, *(["--admin"] if admin else []), "--password-stdin", stdin=PASSWORD + "\n")
+        self.cli(
+            "user", "add", name, *(["--admin"] if admin else []), "--password-stdin", stdin=PASSWORD + "\n"
+        )
 
     def token(self, name: str) -> str:
         """A fresh API token of this person."""
@@ -118,7 +127,9 @@ class Hub:
 
     def processes(self) -> list[tuple[int, str]]:
         """Pid and incarnation of every living process that carries this hub's server mark, kernels included."""
-        return [(pid, mark) for pid, mark in marked_processes() if str(self.data) in _environ(pid).get("HOME", "")]
+        return [
+            (pid, mark) for pid, mark in marked_processes() if str(self.data) in _environ(pid).get("HOME", "")
+        ]
 
     def clean_up(self) -> None:
         """Kill whatever is left: hub, proxy, servers. For the end of a test, whatever happened in it."""
@@ -160,7 +171,9 @@ class Client:
 
     async def call(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
         """Status and body (JSON where it is) of `{H}api<path>`."""
-        async with self.session.request(method, self.hub.api + path, headers=self.headers, **options) as answer:
+        async with self.session.request(
+            method, self.hub.api + path, headers=self.headers, **options
+        ) as answer:
             text = await answer.text()
             return answer.status, json.loads(text) if answer.content_type == "application/json" else text
 

@@ -34,7 +34,13 @@ class KernelClient:
             "msg_type": msg_type,
             "version": "5.3",
         }
-        message = {"channel": "shell", "header": header, "parent_header": {}, "metadata": {}, "content": content}
+        message = {
+            "channel": "shell",
+            "header": header,
+            "parent_header": {},
+            "metadata": {},
+            "content": content,
+        }
         await self._socket.send_str(json.dumps(message | {"buffers": []}))
         return msg_id
 
@@ -64,7 +70,9 @@ class KernelClient:
                 for m in self._kept
             ):
                 await self._receive()
-        mine = [m for m in self._kept if m["parent_header"].get("msg_id") == msg_id and m["msg_type"] == "stream"]
+        mine = [
+            m for m in self._kept if m["parent_header"].get("msg_id") == msg_id and m["msg_type"] == "stream"
+        ]
         return "".join(m["content"]["text"] for m in mine)
 
     def _find(self, msg_id: str) -> dict[str, Any] | None:
@@ -80,7 +88,9 @@ class KernelClient:
 
 
 @asynccontextmanager
-async def kernel_client(server_url: str, token: str, kernel_id: str | None = None) -> AsyncIterator[KernelClient]:
+async def kernel_client(
+    server_url: str, token: str, kernel_id: str | None = None
+) -> AsyncIterator[KernelClient]:
     """A client of the given kernel, or of the one that runs, or of a new one when none does."""
     headers = {"Authorization": f"token {token}"}
     async with aiohttp.ClientSession(headers=headers) as session:

@@ -70,7 +70,9 @@ async def measure(folder: Path, rounds: int) -> None:
                         await report_memory(kind, hub, tokens[kind])
                     await admin.call("DELETE", "/users/root/server")
         for kind, times in seconds.items():
-            print(f"{kind}: POST start to ready, min {min(times):.3f} median {statistics.median(times):.3f} max {max(times):.3f} s")
+            print(
+                f"{kind}: POST start to ready, min {min(times):.3f} median {statistics.median(times):.3f} max {max(times):.3f} s"
+            )
         ratio = statistics.median(seconds["official"]) / statistics.median(seconds["himalia"])
         print(f"ratio official / himalia: {ratio:.1f}")
     finally:
@@ -84,7 +86,9 @@ async def report_memory(kind: str, hub: Hub, token: str) -> None:
     server = hub.processes()[0][0]
     proxy = json.loads((hub.data / "proxy.json").read_text())["pid"]
     assert hub.process is not None
-    print(f"{kind}: PSS hub {pss_mb(hub.process.pid):.1f} MB, proxy {pss_mb(proxy):.1f} MB, idle server {pss_mb(server):.1f} MB")
+    print(
+        f"{kind}: PSS hub {pss_mb(hub.process.pid):.1f} MB, proxy {pss_mb(proxy):.1f} MB, idle server {pss_mb(server):.1f} MB"
+    )
     async with wire.kernel_client(f"{hub.url}/user/root/", token) as kernel:
         await kernel.reply(await kernel.send("execute_request", code="1"))
         kernels = [pid for pid, _ in hub.processes() if pid != server]

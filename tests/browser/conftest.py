@@ -58,7 +58,9 @@ async def browser() -> AsyncIterator[Browser]:
     """Debian's Chromium."""
     path = shutil.which("chromium")
     if path is None:
-        pytest.fail("Chromium is missing; run: apt-get install -y --no-install-recommends chromium", pytrace=False)
+        pytest.fail(
+            "Chromium is missing; run: apt-get install -y --no-install-recommends chromium", pytrace=False
+        )
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield chromium

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
+import lab
 import pytest
 from playwright.async_api import BrowserContext, Page, WebSocket, expect
 
-import lab
 import wire
 from conftest import Watcher
 from hubs import PASSWORD, Hub
@@ -49,7 +49,7 @@ async def set_up(page: Page, hub: Hub, shot: Shot) -> None:
     link = hub.setup_link()
     await page.goto(link)
     await shot(page, "01-setup")
-    await page.get_by_label(re.compile("name", re.I)).first.fill("ada")
+    await page.get_by_label(re.compile("name", re.IGNORECASE)).first.fill("ada")
     for field in await page.locator('input[type="password"]').all():
         await field.fill(PASSWORD)
     await page.locator('form button[type="submit"]').first.click()
@@ -73,7 +73,7 @@ async def sign_out_and_in(page: Page, hub: Hub, shot: Shot) -> None:
 
 async def start_the_server(page: Page, shot: Shot) -> None:
     """Press Start; the progress page leads into JupyterLab."""
-    await page.get_by_role("button", name=re.compile("start", re.I)).first.click()
+    await page.get_by_role("button", name=re.compile("start", re.IGNORECASE)).first.click()
     await page.wait_for_url(re.compile(r"/hub/spawn-pending|/user/ada/"))
     await shot(page, "04-progress")
     await page.wait_for_url(re.compile(r"/user/ada/lab"), timeout=lab.SLOW)
@@ -171,7 +171,9 @@ async def use_a_terminal(page: Page, shot: Shot) -> None:
     await page.keyboard.press("Control+Shift+l")
     await page.locator('.jp-LauncherCard[data-category="Other"][title*="terminal" i]').first.click()
     await page.locator(".jp-Terminal .xterm-screen").wait_for()
-    await eventually(lambda: any("$" in frame or "#" in frame for frame in heard), within_s=20, what="a prompt")
+    await eventually(
+        lambda: any("$" in frame or "#" in frame for frame in heard), within_s=20, what="a prompt"
+    )
     await page.locator(".jp-Terminal .xterm-screen").click()
     await page.keyboard.type("echo him''alia\n")
     await eventually(lambda: "himalia" in "".join(heard).replace("him''alia", ""), within_s=20)
@@ -182,13 +184,13 @@ async def stop_it_from_the_admin_list(page: Page, hub: Hub, shot: Shot) -> None:
     """The admin list shows the server; Stop stops it, and the pages say so."""
     await page.goto(f"{hub.url}/hub/admin")
     row = page.locator("tr", has_text="ada").first
-    await expect(row).to_contain_text(re.compile("running|ready", re.I))
+    await expect(row).to_contain_text(re.compile("running|ready", re.IGNORECASE))
     await shot(page, "09-admin")
-    await row.get_by_role("button", name=re.compile("stop", re.I)).click()
-    await expect(row).to_contain_text(re.compile("stopped", re.I), timeout=20_000)
+    await row.get_by_role("button", name=re.compile("stop", re.IGNORECASE)).click()
+    await expect(row).to_contain_text(re.compile("stopped", re.IGNORECASE), timeout=20_000)
     await shot(page, "10-admin-stopped")
     await page.goto(f"{hub.url}/user/ada/lab")
-    await expect(page.locator("body")).to_contain_text(re.compile("not running", re.I))
+    await expect(page.locator("body")).to_contain_text(re.compile("not running", re.IGNORECASE))
     await shot(page, "11-not-running")
 
 

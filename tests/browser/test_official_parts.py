@@ -7,10 +7,10 @@ import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import lab
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
-import lab
 import official
 from conftest import Watcher
 from hubs import PASSWORD, Hub
@@ -46,15 +46,17 @@ async def test_the_core_of_the_journey_with_an_official_part(
         await page.locator('input[name="password"]').fill(PASSWORD)
         await page.locator('form button[type="submit"]').first.click()
         await page.wait_for_url(re.compile(r"/hub/home"))
-        await page.get_by_role("button", name=re.compile("start", re.I)).first.click()
+        await page.get_by_role("button", name=re.compile("start", re.IGNORECASE)).first.click()
         await page.wait_for_url(re.compile(r"/user/ada/lab"), timeout=lab.SLOW)
         await lab.lab_is_open(page)
         await lab.new_notebook(page)
         await expect(await lab.run_cell(page, "6 * 7")).to_contain_text("42", timeout=lab.SLOW)
         await shot(page, f"official-{part}")
         await page.goto(f"{hub.url}/hub/home")
-        await page.get_by_role("button", name=re.compile("^stop", re.I)).first.click()
-        await expect(page.locator("body")).to_contain_text(re.compile("stopped", re.I), timeout=30_000)
+        await page.get_by_role("button", name=re.compile("^stop", re.IGNORECASE)).first.click()
+        await expect(page.locator("body")).to_contain_text(
+            re.compile("stopped", re.IGNORECASE), timeout=30_000
+        )
 
         assert watcher.unexpected() == []
         await hub.stop()

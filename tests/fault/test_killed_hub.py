@@ -28,7 +28,9 @@ RECOVERY_S = 15
 
 
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-async def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Hub, Client]]:
+async def place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Hub, Client]]:
     """A data folder with one person per case, and the administrator's client; the hub is not running."""
     url = None if request.param == "sqlite" else request.getfixturevalue("module_postgres_database")
     hub = Hub(tmp_path_factory.mktemp("killed") / "data", db_url=url)
@@ -59,7 +61,9 @@ async def test_killed_at_any_step_nothing_is_lost(place: tuple[Hub, Client], cas
     assert await hub.died() == 137, "the armed point was never passed"
     try:
         await hub.start()
-        model = await eventually(lambda: at_rest(admin, user), within_s=RECOVERY_S, what=f"{user} comes to rest")
+        model = await eventually(
+            lambda: at_rest(admin, user), within_s=RECOVERY_S, what=f"{user} comes to rest"
+        )
         if stopping and point != "wish.before_commit":
             assert model["stopped"], model
         if not stopping and point != "wish.before_commit":
@@ -89,7 +93,9 @@ async def check_invariants(hub: Hub, admin: Client, user: str, *, ready: bool) -
     """One process and one route when ready, none otherwise; and nothing unknown runs."""
     alive = hub.processes()
     assert len(alive) == (1 if ready else 0), f"{user}: {alive}"
-    routes = await eventually(lambda: own_routes(admin, ready=ready, user=user), within_s=5, what=f"routes of {user}")
+    routes = await eventually(
+        lambda: own_routes(admin, ready=ready, user=user), within_s=5, what=f"routes of {user}"
+    )
     assert routes
 
 

@@ -73,7 +73,11 @@ async def test_many_rows_go_each_to_one_claimant(db: Database) -> None:
     for number in range(6):
         await wish(db, name=f"s{number}")
 
-    won = [found[0].server_id for found in await asyncio.gather(*(claim(db, f"hub-{n}") for n in range(12))) if found]
+    won = [
+        found[0].server_id
+        for found in await asyncio.gather(*(claim(db, f"hub-{n}") for n in range(12)))
+        if found
+    ]
 
     assert len(won) == len(set(won))
     rest = [found for found in [await claim(db) for _ in range(6)] if found]
@@ -109,7 +113,9 @@ async def test_a_wish_written_in_the_middle_of_a_step_survives_the_step(db: Data
         await store.want_stopped(session, row, now=clock.now())
 
     async with db.begin() as session:
-        settled = await store.decide(session, mine[0], server.generation, {"due_at": None, "desired": Desired.RUNNING})
+        settled = await store.decide(
+            session, mine[0], server.generation, {"due_at": None, "desired": Desired.RUNNING}
+        )
 
     after = await read(db, server.id)
     assert not settled

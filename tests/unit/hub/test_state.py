@@ -45,7 +45,9 @@ def test_a_server_that_died_is_never_brought_back_silently(now: Situation) -> No
     assert next_step(now) is not Step.START
 
 
-@pytest.mark.parametrize("now", [s for s in EVERY_SITUATION if s.was_ready and s.desired is Desired.RUNNING], ids=str)
+@pytest.mark.parametrize(
+    "now", [s for s in EVERY_SITUATION if s.was_ready and s.desired is Desired.RUNNING], ids=str
+)
 def test_a_server_that_was_ready_and_is_busy_is_left_alone(now: Situation) -> None:
     if now.seen is Seen.SILENT:
         assert next_step(now) in (Step.REST, Step.PUBLISH)
@@ -109,7 +111,9 @@ class Model:
         raise AssertionError("never comes to rest")
 
 
-EVENTS = st.sampled_from(["wish_run", "wish_stop", "step", "die", "answer", "freeze", "lose_route", "wrong_route", "late"])
+EVENTS = st.sampled_from(
+    ["wish_run", "wish_stop", "step", "die", "answer", "freeze", "lose_route", "wrong_route", "late"]
+)
 
 
 @given(story=st.lists(EVENTS, max_size=40))
