@@ -1,0 +1,1 @@
+"""Events: what happened on this server, told to whoever subscribes."""

@@ -1,0 +1,1 @@
+"""Kernels: finding their specs, running them, and relaying between browsers and their ZMQ sockets."""

@@ -1,0 +1,106 @@
+"""ZMQ sockets on the event loop, without zmq.asyncio.
+
+zmq.asyncio makes a future and two loop turns per message; here a readable descriptor empties the socket in
+one callback. The descriptor is edge-triggered: after every send and every full batch the socket must be
+asked again, or a message waits until the next edge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+BATCH = 200
+RECONNECT_MS = 20
+
+
+class ChannelFullError(Exception):
+    """The kernel has not read for so long that ZMQ takes no more for it."""
+
+
+class Context:
+    """The process's ZMQ context, made with the first kernel: pyzmq is not imported before."""
+
+    def __init__(self) -> None:
+        self._context: Any = None
+
+    def socket(self, kind: str) -> Any:
+        """A new socket, `kind` as in zmq ("DEALER", "SUB")."""
+        import zmq
+
+        if self._context is None:
+            self._context = zmq.Context()
+        return self._context.socket(getattr(zmq, kind))
+
+    def close(self) -> None:
+        """End the I/O thread. All sockets must be closed."""
+        if self._context is not None:
+            self._context.destroy(linger=0)
+            self._context = None
+
+
+class Channel:
+    """One connected socket; every message received goes to `on_message`, in order, on the event loop."""
+
+    def __init__(
+        self,
+        context: Context,
+        endpoint: str,
+        on_message: Callable[[list[bytes]], None],
+        *,
+        identity: bytes | None = None,
+        subscribe: bool = False,
+    ) -> None:
+        import zmq
+
+        self._loop = asyncio.get_running_loop()
+        self._again = zmq.Again
+        self._noblock = zmq.NOBLOCK
+        self._events = zmq.EVENTS
+        self._pollin = zmq.POLLIN
+        self._on_message = on_message
+        self._socket = context.socket("SUB" if subscribe else "DEALER")
+        self._socket.linger = 0
+        # A kernel binds a while after we connect; libzmq's 100 ms between tries would be felt at every start.
+        self._socket.reconnect_ivl = RECONNECT_MS
+        if subscribe:
+            # The loop empties this queue at every turn; ZMQ's own limit would drop output silently.
+            self._socket.rcvhwm = 0
+            self._socket.subscribe(b"")
+        if identity is not None:
+            self._socket.identity = identity
+        self._socket.connect(endpoint)
+        self._fd = self._socket.fd
+        self._loop.add_reader(self._fd, self._drain)
+        self._loop.call_soon(self._drain)
+
+    def send(self, frames: Sequence[bytes]) -> None:
+        """Hand a message to ZMQ; it waits there until the kernel is bound. ChannelFullError at 1000."""
+        if self._socket is None:
+            return
+        try:
+            self._socket.send_multipart(frames, self._noblock, copy=True)
+        except self._again:
+            raise ChannelFullError from None
+        if self._socket.getsockopt(self._events) & self._pollin:
+            self._loop.call_soon(self._drain)
+
+    def close(self) -> None:
+        """Twice is fine. What was not sent yet is dropped."""
+        if self._socket is not None:
+            self._loop.remove_reader(self._fd)
+            self._socket.close(linger=0)
+            self._socket = None
+
+    def _drain(self) -> None:
+        for _ in range(BATCH):
+            if self._socket is None:
+                return
+            try:
+                frames = self._socket.recv_multipart(self._noblock)
+            except self._again:
+                return
+            self._on_message(frames)
+        # More may wait without a new edge; the other sockets get their turn first.
+        self._loop.call_soon(self._drain)

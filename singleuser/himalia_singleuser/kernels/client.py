@@ -1,0 +1,118 @@
+"""One browser on one kernel: its limits, its queue and its framing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+import structlog
+from aiohttp import WSCloseCode
+
+from himalia_singleuser.kernels.framing import encode_legacy, encode_v1
+from himalia_singleuser.kernels.limits import RateLimit, Verdict
+from himalia_singleuser.kernels.messages import Message, make, parse_object
+from himalia_singleuser.kernels.options import KernelOptions
+from himalia_singleuser.kernels.outbox import Outbox
+from himalia_singleuser.sockets import Socket
+
+log = structlog.get_logger(__name__)
+
+
+class Client:
+    """Takes messages without ever waiting; a task of its own writes them."""
+
+    def __init__(self, session_id: str, options: KernelOptions, *, v1: bool) -> None:
+        self.session_id = session_id
+        self.v1 = v1
+        self._options = options
+        self._outbox = Outbox(options.queue_bytes)
+        self._limit = RateLimit(
+            messages_per_s=options.iopub_msg_rate_limit,
+            bytes_per_s=options.iopub_data_rate_limit,
+            window_s=options.rate_limit_window_s,
+        )
+        self._filled = asyncio.Event()
+        self._in_hand: Message | None = None
+        self.dismissed: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+
+    def deliver(self, message: Message) -> None:
+        """Queue a message for this browser."""
+        if message.channel == "iopub" and not self._admits(message):
+            return
+        self._put(message)
+
+    def catch_up(self, messages: Iterable[Message]) -> None:
+        """Queue what was kept for this browser. The rate limit is for what comes now, not for this."""
+        for message in messages:
+            self._put(message)
+
+    def dismiss(self, code: int, reason: str = "") -> None:
+        """Ask for the socket to be closed; the first reason counts."""
+        if not self.dismissed.done():
+            self.dismissed.set_result((code, reason))
+
+    def unsent(self) -> list[Message]:
+        """What was accepted but not written, oldest first. Empties the queue."""
+        in_hand = [self._in_hand] if self._in_hand is not None else []
+        self._in_hand = None
+        return in_hand + self._outbox.take_all()
+
+    async def write_to(self, socket: Socket) -> None:
+        """Write the queue until cancelled or the connection is gone."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            while (message := self._outbox.take()) is not None:
+                self._in_hand = message
+                frame, text = self._encode(message)
+                try:
+                    await socket.send(frame, text=text)
+                except ConnectionError:
+                    return
+                self._in_hand = None
+
+    async def close_when_dismissed(self, socket: Socket) -> None:
+        """Turn a dismissal into a close frame."""
+        code, reason = await self.dismissed
+        await socket.close(code, reason)
+
+    def _put(self, message: Message) -> None:
+        if not self._outbox.put(message):
+            self.dismiss(
+                WSCloseCode.TRY_AGAIN_LATER, "this client reads too slowly; connect again to catch up"
+            )
+            return
+        self._filled.set()
+
+    def _encode(self, message: Message) -> tuple[bytes, bool]:
+        if self.v1:
+            if message.v1 is None:
+                message.v1 = encode_v1(message.channel, message.parts)
+            return message.v1, False
+        if message.legacy is None:
+            message.legacy = encode_legacy(message)
+        return message.legacy
+
+    def _admits(self, message: Message) -> bool:
+        if message.type == "status":
+            content = parse_object(message.parts[3]) or {}
+            if content.get("execution_state") == "idle":
+                self._limit.clear()
+            return True
+        verdict = self._limit.judge(message.type, len(message.parts[3]), time.monotonic())
+        if verdict is Verdict.DROP_AND_TELL:
+            self._put(self._limit_note(message))
+        return verdict is Verdict.PASS
+
+    def _limit_note(self, message: Message) -> Message:
+        cause = self._limit.cause
+        setting = "iopub_msg_rate_limit" if cause == "message" else "iopub_data_rate_limit"
+        rate = getattr(self._options, setting)
+        unit = "messages/s" if cause == "message" else "bytes/s"
+        text = (
+            f"\n[IOPub {cause} rate exceeded: more than {rate:g} {unit} over "
+            f"{self._options.rate_limit_window_s:g} s. Output is left out until the kernel calms down; "
+            f"the kernel itself goes on. The setting is called {setting}.]\n"
+        )
+        return make("iopub", "stream", {"name": "stderr", "text": text}, parent=message.parts[1])

@@ -1,0 +1,102 @@
+"""Messages of the Jupyter protocol as raw parts: made, signed, split. Contents stay bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+DELIMITER = b"<IDS|MSG>"
+EMPTY = b"{}"
+PROTOCOL_VERSION = "5.4"
+
+Header = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Message:
+    """One message on one channel. `parts`: header, parent header, metadata, content, buffers…
+
+    The encoded forms are kept, so that a broadcast is encoded once however many browsers listen.
+    """
+
+    channel: str
+    parts: Sequence[bytes]
+    header: Header
+    size: int = 0
+    v1: bytes | None = field(default=None, repr=False)
+    legacy: tuple[bytes, bool] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.size = sum(map(len, self.parts))
+
+    @property
+    def type(self) -> str:
+        """`msg_type`, or an empty string when the sender gave none."""
+        kind = self.header.get("msg_type")
+        return kind if isinstance(kind, str) else ""
+
+
+class Signer:
+    """HMAC-SHA256 over the four JSON parts, hexadecimal. The key never leaves the server."""
+
+    def __init__(self, key: bytes) -> None:
+        self._start = hmac.new(key, digestmod=hashlib.sha256) if key else None
+
+    def sign(self, parts: Sequence[bytes]) -> bytes:
+        """The signature of header, parent, metadata and content. Empty without a key."""
+        if self._start is None:
+            return b""
+        digest = self._start.copy()
+        for part in parts[:4]:
+            digest.update(part)
+        return digest.hexdigest().encode()
+
+    def to_wire(self, parts: Sequence[bytes]) -> list[bytes]:
+        """What is written to a DEALER socket."""
+        return [DELIMITER, self.sign(parts), *parts]
+
+    def from_wire(self, frames: Sequence[bytes]) -> list[bytes] | None:
+        """The parts after identities and signature; None if frames are missing or the signature is wrong."""
+        try:
+            at = frames.index(DELIMITER)
+        except ValueError:
+            return None
+        parts = list(frames[at + 2 :])
+        if len(parts) < 4 or not hmac.compare_digest(frames[at + 1], self.sign(parts)):
+            return None
+        return parts
+
+
+def parse_object(raw: bytes) -> dict[str, Any] | None:
+    """The JSON object in `raw`, or None for anything else."""
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def dump(value: Any) -> bytes:
+    """Compact-enough JSON in UTF-8, as other implementations write it."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def make(
+    channel: str, msg_type: str, content: dict[str, Any], *, parent: bytes = EMPTY, session: str = ""
+) -> Message:
+    """A message of the server's own making, for example a status that the kernel can no longer send."""
+    header = {
+        "msg_id": uuid.uuid4().hex,
+        "username": "",
+        "session": session or uuid.uuid4().hex,
+        "date": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "msg_type": msg_type,
+        "version": PROTOCOL_VERSION,
+    }
+    return Message(channel, [dump(header), parent, EMPTY, dump(content)], header)

@@ -1,0 +1,248 @@
+"""One kernel's channels and the browsers on them.
+
+    browser ─ Client ─┐               ┌─ shell, control, stdin   (DEALER, identity = session id)
+    browser ─ Client ─┼─ Relay ───────┤
+    browser ─ Client ─┘               └─ iopub                   (SUB, one for all)
+
+The kernel answers to the identity that asked, so each session has DEALER sockets of its own and a reply
+finds its asker without being read. They outlive the browser: one that comes back with the same session id
+takes them over, and gets from `Replay` what was said meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import structlog
+from aiohttp import WSCloseCode
+
+from himalia_singleuser.kernels.channels import Channel, ChannelFullError, Context
+from himalia_singleuser.kernels.client import Client
+from himalia_singleuser.kernels.connection import Connection
+from himalia_singleuser.kernels.framing import read_header
+from himalia_singleuser.kernels.messages import Message, Signer, dump, make, parse_object
+from himalia_singleuser.kernels.options import KernelOptions
+from himalia_singleuser.kernels.replay import Replay
+
+log = structlog.get_logger(__name__)
+
+ASKED_CHANNELS = ("shell", "control", "stdin")
+IOPUB_WAIT_S = 0.2
+HIDDEN_ERROR: dict[str, Any] = {"ename": "ExecutionError", "evalue": "Execution error", "traceback": []}
+
+
+class Session:
+    """The DEALER sockets of one session id, and the browser that holds it now, if any."""
+
+    def __init__(self, channels: dict[str, Channel]) -> None:
+        self.channels = channels
+        self.client: Client | None = None
+
+    def close(self) -> None:
+        """Close the sockets; the kernel forgets the identity."""
+        for channel in self.channels.values():
+            channel.close()
+
+
+class Relay:
+    """Between one kernel and any number of browsers. Knows nothing of processes."""
+
+    def __init__(
+        self,
+        context: Context,
+        connection: Connection,
+        options: KernelOptions,
+        *,
+        on_published: Callable[[Message], None],
+        on_sent: Callable[[str], None],
+    ) -> None:
+        self._context = context
+        self._options = options
+        self._on_published = on_published
+        self._on_sent = on_sent
+        self._sessions: dict[str, Session] = {}
+        self._replay = Replay(most_bytes=options.replay_bytes, most_sessions=options.replay_sessions)
+        self._iopub: Channel | None = None
+        self.heard_iopub = asyncio.Event()
+        self.open(connection)
+
+    def open(self, connection: Connection) -> None:
+        """Connect to a kernel that starts, or has been replaced, at `connection`.
+
+        Old sockets are closed first: what ZMQ still held for the dead kernel must not reach the new one.
+        """
+        self._connection = connection
+        self._signer = Signer(connection.key)
+        if self._iopub is not None:
+            self._iopub.close()
+        self.heard_iopub.clear()
+        self._iopub = Channel(self._context, connection.endpoint("iopub"), self._published, subscribe=True)
+        for session_id, session in self._sessions.items():
+            session.close()
+            session.channels = self._connect(session_id)
+
+    def close(self, reason: str = "") -> None:
+        """Send every browser away and close all sockets."""
+        for session in self._sessions.values():
+            if session.client is not None:
+                session.client.dismiss(WSCloseCode.GOING_AWAY, reason)
+            session.close()
+        self._sessions.clear()
+        if self._iopub is not None:
+            self._iopub.close()
+            self._iopub = None
+
+    @property
+    def clients(self) -> int:
+        """Browsers connected now."""
+        return sum(session.client is not None for session in self._sessions.values())
+
+    def attach(self, client: Client) -> None:
+        """Let a browser in. One that still holds the session id is stale and is sent away."""
+        missed = self._replay.take(client.session_id)
+        session = self._sessions.get(client.session_id)
+        if session is None:
+            session = self._sessions[client.session_id] = Session(self._connect(client.session_id))
+        elif session.client is not None:
+            session.client.dismiss(WSCloseCode.POLICY_VIOLATION, "another connection took over this session")
+            missed = session.client.unsent()
+        session.client = client
+        client.catch_up(missed)
+
+    def detach(self, client: Client) -> None:
+        """The browser is gone; what it has not read is kept for its return."""
+        session = self._sessions.get(client.session_id)
+        if session is None or session.client is not client:
+            return
+        session.client = None
+        forgotten = [client.session_id]
+        if self._options.buffer_offline_messages:
+            forgotten = self._replay.leave(client.session_id, client.unsent())
+        for session_id in forgotten:
+            self._sessions.pop(session_id).close()
+
+    def submit(self, client: Client, channel: str, parts: list[bytes]) -> None:
+        """A browser's message to the kernel: signed, otherwise untouched. FrameError on a bad header."""
+        header = read_header(parts[0])
+        msg_type = header["msg_type"]
+        session = self._sessions.get(client.session_id)
+        if session is None or channel not in ASKED_CHANNELS:
+            log.info("kernel.message_ignored", channel=channel, type=msg_type)
+            return
+        allowed = self._options.allowed_message_types
+        if allowed and msg_type not in allowed:
+            return
+        self._on_sent(msg_type)
+        try:
+            session.channels[channel].send(self._signer.to_wire(parts))
+        except ChannelFullError:
+            client.dismiss(WSCloseCode.TRY_AGAIN_LATER, "the kernel has too many unread requests")
+
+    def broadcast(self, message: Message) -> None:
+        """To every browser, present or away."""
+        for session in self._sessions.values():
+            if session.client is not None:
+                session.client.deliver(message)
+        self._replay.keep(message)
+
+    async def ask(self, channel: str, msg_type: str, content: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Ask the kernel on a socket of the server's own; the content of its reply, however late."""
+        request = make(channel, msg_type, content or {})
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+
+        def received(frames: list[bytes]) -> None:
+            parts = self._signer.from_wire(frames)
+            if parts is None or answer.done():
+                return
+            parent = parse_object(parts[1]) or {}
+            if parent.get("msg_id") == request.header["msg_id"]:
+                answer.set_result(parse_object(parts[3]) or {})
+
+        identity = uuid.uuid4().hex.encode()
+        socket = Channel(self._context, self._connection.endpoint(channel), received, identity=identity)
+        try:
+            socket.send(self._signer.to_wire(request.parts))
+            return await answer
+        finally:
+            socket.close()
+
+    async def wait_until_heard(self) -> None:
+        """Until the kernel answered and something came over iopub: only then is nothing lost any more.
+
+        A subscription travels to the kernel on its own; outputs published before it arrives are dropped
+        by ZMQ, so an answer on shell alone proves nothing.
+        """
+        while True:
+            await self.ask("shell", "kernel_info_request")
+            try:
+                async with asyncio.timeout(IOPUB_WAIT_S):
+                    await self.heard_iopub.wait()
+                return
+            except TimeoutError:
+                continue
+
+    def _connect(self, session_id: str) -> dict[str, Channel]:
+        identity = wire_identity(session_id)
+        return {
+            name: Channel(
+                self._context,
+                self._connection.endpoint(name),
+                partial(self._replied, session_id, name),
+                identity=identity,
+            )
+            for name in ASKED_CHANNELS
+        }
+
+    def _replied(self, session_id: str, channel: str, frames: list[bytes]) -> None:
+        message = self._read(channel, frames)
+        if message is None:
+            return
+        session = self._sessions.get(session_id)
+        if session is not None and session.client is not None:
+            session.client.deliver(message)
+        else:
+            self._replay.keep(message, target=session_id)
+
+    def _published(self, frames: list[bytes]) -> None:
+        message = self._read("iopub", frames)
+        if message is None:
+            return
+        self.heard_iopub.set()
+        if message.type == "iopub_welcome":
+            return  # the kernel's greeting to this one subscription; no browser asked for it
+        self._on_published(message)
+        self.broadcast(message)
+
+    def _read(self, channel: str, frames: list[bytes]) -> Message | None:
+        parts = self._signer.from_wire(frames)
+        header = parse_object(parts[0]) if parts else None
+        if parts is None or header is None:
+            log.warning("kernel.message_refused", channel=channel, frames=len(frames))
+            return None
+        message = Message(channel, parts, header)
+        if not self._options.allow_tracebacks:
+            return _without_traceback(message)
+        return message
+
+
+def wire_identity(session_id: str) -> bytes:
+    """The DEALER identity of a session: itself if ZMQ takes it (1 to 255 bytes, no NUL first) or a digest."""
+    raw = session_id.encode(errors="surrogatepass")
+    if 0 < len(raw) <= 255 and raw[0] != 0:
+        return raw
+    return hashlib.sha256(raw).hexdigest().encode()
+
+
+def _without_traceback(message: Message) -> Message:
+    if message.type != "error" and not message.type.endswith("_reply"):
+        return message
+    content = parse_object(message.parts[3]) or {}
+    if "traceback" not in content:
+        return message
+    parts = [*message.parts[:3], dump(content | HIDDEN_ERROR), *message.parts[4:]]
+    return Message(message.channel, parts, message.header)

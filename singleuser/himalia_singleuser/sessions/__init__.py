@@ -1,0 +1,1 @@
+"""Sessions: which document or console talks to which kernel."""

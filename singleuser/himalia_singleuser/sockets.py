@@ -1,0 +1,109 @@
+"""What every WebSocket of this server needs: a place on the list, a pulse, and an end that cannot hang."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+
+from himalia_singleuser.keys import SOCKETS
+
+PING_S = 30.0
+SILENCE_S = 90.0
+CLOSE_S = 5.0
+MAX_FRAME_BYTES = 128 * 1024 * 1024
+
+
+class Socket:
+    """One open WebSocket. Text arrives as bytes: what is only passed on is never decoded."""
+
+    def __init__(self, ws: web.WebSocketResponse, request: web.Request) -> None:
+        self.ws = ws
+        self.transport = request.transport
+        self.heard = time.monotonic()
+
+    async def frames(self) -> AsyncIterator[tuple[bytes, bool]]:
+        """(payload, is_text) until the peer is gone. Answers pings and notes every sign of life."""
+        while True:
+            message: WSMessage = await self.ws.receive()
+            self.heard = time.monotonic()
+            match message.type:
+                case WSMsgType.TEXT:
+                    yield message.data, True
+                case WSMsgType.BINARY:
+                    yield message.data, False
+                case WSMsgType.PING:
+                    await self.ws.pong(message.data)
+                case WSMsgType.PONG:
+                    continue
+                case _:
+                    return
+
+    async def send(self, payload: bytes, *, text: bool) -> None:
+        """Write one frame; waits while the peer reads too slowly. ConnectionError when it is gone."""
+        await self.ws.send_frame(payload, WSMsgType.TEXT if text else WSMsgType.BINARY)
+
+    async def close(self, code: int = WSCloseCode.OK, reason: str = "") -> None:
+        """Say goodbye, but not for longer than `CLOSE_S`: a peer that reads nothing is cut off."""
+        # A close frame holds at most 125 bytes, two of them the code (RFC 6455 §5.5).
+        said = reason.encode()[:123].decode(errors="ignore").encode()
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self.ws.close(code=code, message=said)
+        except TimeoutError:
+            self.cut()
+
+    def cut(self) -> None:
+        """Drop the connection with whatever is still waiting to be written."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    async def keep_alive(self) -> None:
+        """Ping every `PING_S`, so that no proxy on the way falls asleep; cut after `SILENCE_S` of nothing."""
+        while not self.ws.closed:
+            await asyncio.sleep(PING_S)
+            if time.monotonic() - self.heard > SILENCE_S:
+                self.cut()
+                return
+            with suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(PING_S):
+                    await self.ws.ping()
+
+
+@asynccontextmanager
+async def accept(
+    request: web.Request, *, protocols: Iterable[str] = (), max_bytes: int = MAX_FRAME_BYTES
+) -> AsyncIterator[Socket]:
+    """Upgrade the request and own the socket until the block ends.
+
+    Compression stays off: outputs are mostly images that do not shrink, and the latency of small
+    frames is what a person feels.
+    """
+    ws = web.WebSocketResponse(
+        protocols=tuple(protocols),
+        autoping=False,
+        compress=False,
+        max_msg_size=max_bytes,
+        decode_text=False,
+    )
+    await ws.prepare(request)
+    socket = Socket(ws, request)
+    listed = request.app.get(SOCKETS)
+    if listed is not None:
+        listed.add(ws)
+    pulse = asyncio.create_task(socket.keep_alive())
+    try:
+        yield socket
+    finally:
+        pulse.cancel()
+        if listed is not None:
+            listed.discard(ws)
+        await socket.close()
+
+
+def wants_upgrade(request: web.Request) -> bool:
+    """Whether the client asks for a WebSocket; anything else on such a path is a mistake worth a 400."""
+    return request.headers.get("Upgrade", "").lower() == "websocket"

@@ -1,0 +1,1 @@
+"""Terminals: shells on pseudo-terminals, shared by any number of browser tabs."""
