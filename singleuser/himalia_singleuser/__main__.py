@@ -1,0 +1,47 @@
+"""`python -I -m himalia_singleuser`: the server of one person."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0 after an ordinary end, 2 when the settings or the address are wrong."""
+    import structlog
+
+    from himalia_singleuser.settings import SettingsError, parse
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
+    try:
+        settings = parse(sys.argv[1:] if argv is None else argv, os.environ)
+
+        from himalia_singleuser.serve import listen, serve, take_lock
+
+        take_lock(settings)
+        listener = listen(settings)
+    except SettingsError as error:
+        sys.stderr.write(f"himalia singleuser: {error}\n")
+        return 2
+
+    import uvloop
+
+    # What start made stays for good: collections need not look at it again.
+    gc.collect()
+    gc.freeze()
+    uvloop.run(serve(settings, listener))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

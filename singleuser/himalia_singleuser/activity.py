@@ -1,0 +1,61 @@
+"""Tells the hub when somebody last worked here, and checks the hub's release at the start."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+import structlog
+from aiohttp import web
+
+from himalia_singleuser.answers import iso
+from himalia_singleuser.auth.keys import AUTH
+from himalia_singleuser.hub import HubClient, HubUnreachable
+from himalia_singleuser.keys import ACTIVITY, Activity
+from himalia_singleuser.middleware import HUB_PROTOCOL_VERSION
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 60.0
+
+
+async def report_to_hub(app: web.Application) -> AsyncIterator[None]:
+    """Runs beside the server for its whole life; does nothing without a hub."""
+    hub = app[AUTH].hub
+    if hub is None or not hub.settings.activity_url:
+        yield
+        return
+    task = asyncio.create_task(_report(hub, app[ACTIVITY]))
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _report(hub: HubClient, activity: Activity) -> None:
+    await _check_version(hub)
+    reported = None
+    while True:
+        last = iso(activity.last)
+        done = last == reported or await hub.report_activity(last)
+        reported = last if done else reported
+        # A thousand servers started together must not report together.
+        pause = hub.settings.activity_interval_s * random.uniform(0.9, 1.1)  # noqa: S311
+        await asyncio.sleep(pause if done else min(pause, RETRY_S * random.uniform(0.5, 1)))  # noqa: S311
+
+
+async def _check_version(hub: HubClient) -> None:
+    """A hub that is not there yet is waited for: this server is useful to nobody without it, but harmless."""
+    for attempt in range(5):
+        try:
+            version = await hub.version()
+        except HubUnreachable as error:
+            log.warning("hub.unreachable", call="version", error=error.message, attempt=attempt + 1)
+            await asyncio.sleep(2**attempt * random.uniform(0.5, 1))  # noqa: S311
+            continue
+        if version and version.split(".")[:1] != HUB_PROTOCOL_VERSION.split(".")[:1]:
+            log.warning("hub.version_differs", hub=version, ours=HUB_PROTOCOL_VERSION)
+        return
+
+
+lifetimes = [report_to_hub]

@@ -1,0 +1,68 @@
+"""The only place where the parts are joined."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from aiohttp import ClientSession, DummyCookieJar, web
+
+from himalia_singleuser import activity, convert, middleware, status
+from himalia_singleuser.auth import handlers as auth
+from himalia_singleuser.auth.keys import AUTH, make_auth
+from himalia_singleuser.contents import handlers as contents
+from himalia_singleuser.events import handlers as events
+from himalia_singleuser.files import handlers as files
+from himalia_singleuser.frontend import handlers as frontend
+from himalia_singleuser.hub import HubClient
+from himalia_singleuser.kernels import handlers as kernels
+from himalia_singleuser.keys import ACTIVITY, SETTINGS, SHUTDOWN, SOCKETS, Activity
+from himalia_singleuser.sessions import handlers as sessions
+from himalia_singleuser.settings import Settings
+from himalia_singleuser.terminals import handlers as terminals
+
+LARGEST_BODY = 1024 * 2**20
+"""A whole notebook travels in one request; files come in chunks of a megabyte."""
+
+Lifetime = Callable[[web.Application], AsyncIterator[None]]
+
+FEATURES = (auth, status, events, contents, files, kernels, sessions, terminals, convert, frontend)
+
+
+def make_app(settings: Settings) -> web.Application:
+    """The application of one person's server; nothing runs before it is started."""
+    app = web.Application(middlewares=middleware.MIDDLEWARES, client_max_size=LARGEST_BODY)
+    app[SETTINGS] = settings
+    app[ACTIVITY] = Activity()
+    app[SOCKETS] = set()
+    app[SHUTDOWN] = []
+    app.on_response_prepare.append(middleware.add_headers)
+    app.add_routes(routes_of(settings.base_url))
+    app.cleanup_ctx.extend([open_auth, *lifetimes(), *activity.lifetimes])
+    return app
+
+
+def lifetimes() -> list[Lifetime]:
+    """What lives as long as the server, in the order of the features."""
+    return [lifetime for feature in FEATURES for lifetime in getattr(feature, "lifetimes", [])]
+
+
+def routes_of(base_url: str) -> list[web.RouteDef]:
+    """All routes, below the base URL."""
+    prefix = base_url.rstrip("/").replace("{", "{{").replace("}", "}}")
+    return [
+        web.RouteDef(route.method, prefix + route.path, route.handler, route.kwargs)
+        for feature in FEATURES
+        for route in feature.routes
+    ]
+
+
+async def open_auth(app: web.Application) -> AsyncIterator[None]:
+    """The connection to the hub, if there is one, and the keys of the cookies."""
+    settings = app[SETTINGS]
+    if settings.hub is None:
+        app[AUTH] = make_auth(settings, None)
+        yield
+        return
+    async with ClientSession(cookie_jar=DummyCookieJar()) as session:
+        app[AUTH] = make_auth(settings, HubClient(settings.hub, session))
+        yield

@@ -1,0 +1,1 @@
+"""Who is asking: tokens, cookies, the hub's OAuth, and the rules against forged requests."""

@@ -1,0 +1,1 @@
+"""Files, notebooks and folders below the root, as the contents API shows them."""

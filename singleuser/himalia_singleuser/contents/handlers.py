@@ -1,0 +1,223 @@
+"""`api/contents`: what JupyterLab's file browser and documents live on."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from email.utils import format_datetime
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+from aiohttp import hdrs, web
+
+from himalia_singleuser.answers import flag, json_answer, json_body, url_of
+from himalia_singleuser.auth_marks import authenticated
+from himalia_singleuser.contents import changes, checkpoints, notebooks
+from himalia_singleuser.contents.models import Model
+from himalia_singleuser.contents.paths import Root
+from himalia_singleuser.contents.store import Store, Wanted
+from himalia_singleuser.contents.trust import Notary
+from himalia_singleuser.errors import BadRequest
+from himalia_singleuser.keys import EVENTS, SETTINGS
+
+T = TypeVar("T")
+
+CONTENTS = web.AppKey("CONTENTS", Store)
+LOCKS: web.AppKey[WeakValueDictionary[str, asyncio.Lock]] = web.AppKey("LOCKS", WeakValueDictionary)
+SCHEMA = "https://events.jupyter.org/jupyter_server/contents_service/v1"
+IF_MATCH = re.compile(r'(?:W/)?"([0-9a-f]{64})"')
+
+
+def _path(request: web.Request) -> str:
+    return request.match_info["path"].strip("/")
+
+
+async def _blocking(request: web.Request, work: Callable[..., T], *args: Any, **more: Any) -> T:
+    """One change at a time per path: parallel saves of a file must not interleave."""
+    locks = request.app[LOCKS]
+    lock = locks.setdefault(_path(request), asyncio.Lock())
+    async with lock:
+        return await asyncio.to_thread(work, *args, **more)
+
+
+def _tell(request: web.Request, action: str, path: str, source: str | None = None) -> None:
+    data = {"action": action, "path": path}
+    if source is not None:
+        data["source_path"] = source
+    request.app[EVENTS].emit(SCHEMA, data)
+
+
+def _answer(request: web.Request, model: Model, *, status: int = 200, located: bool = False) -> web.Response:
+    modified = format_datetime(datetime.fromisoformat(model["last_modified"]), usegmt=True)
+    headers: dict[str, str] = {hdrs.LAST_MODIFIED: modified}
+    if located:
+        headers[hdrs.LOCATION] = url_of(request, "api/contents", model["path"])
+    return json_answer(model, status=status, headers=headers)
+
+
+@authenticated
+async def get_contents(request: web.Request) -> web.Response:
+    """The model of a file, notebook or folder."""
+    kind, form = request.query.get("type") or None, request.query.get("format") or None
+    if kind not in {None, "directory", "file", "notebook"}:
+        kind = "file"
+    if form not in {None, "text", "base64", "json"}:
+        raise BadRequest(f"Format {form!r} is invalid")
+    content, hashed = flag(request, "content", default=True), flag(request, "hash", default=False)
+    wanted = Wanted(kind, form, content, hashed)
+    model = await asyncio.to_thread(request.app[CONTENTS].get, _path(request), wanted)
+    _tell(request, "get", model["path"])
+    return _answer(request, model)
+
+
+@authenticated
+async def save(request: web.Request) -> web.Response:
+    """Save, upload, create; an empty body asks for a new file in a folder."""
+    model = await json_body(request)
+    if model is None:
+        return await _untitled(request, {})
+    if "copy_from" in model:
+        raise BadRequest("Cannot copy with PUT, only POST")
+    if_match = IF_MATCH.fullmatch(request.headers.get(hdrs.IF_MATCH, ""))
+    store = request.app[CONTENTS]
+    saved, is_new = await _blocking(
+        request, store.save, _path(request), model, if_match=if_match[1] if if_match else None
+    )
+    _tell(request, "upload" if "chunk" in model else "save", saved["path"])
+    return _answer(request, saved, status=201 if is_new else 200, located=True)
+
+
+@authenticated
+async def create(request: web.Request) -> web.Response:
+    """A new file under a name of the server's choice, or a copy."""
+    model = await json_body(request) or {}
+    source = model.get("copy_from")
+    if not source:
+        return await _untitled(request, model)
+    if not isinstance(source, str):
+        raise BadRequest("copy_from must be a path")
+    copied = await _blocking(request, changes.copy, request.app[CONTENTS], source, _path(request))
+    _tell(request, "copy", copied["path"], source)
+    return _answer(request, copied, status=201, located=True)
+
+
+async def _untitled(request: web.Request, model: dict[str, Any]) -> web.Response:
+    made = await _blocking(request, changes.new_untitled, request.app[CONTENTS], _path(request), model)
+    _tell(request, "create", made["path"])
+    return _answer(request, made, status=201, located=True)
+
+
+@authenticated
+async def rename(request: web.Request) -> web.Response:
+    """Rename or move. Sessions are the client's to tell."""
+    model = await json_body(request)
+    new = (model or {}).get("path")
+    if not isinstance(new, str):
+        raise BadRequest("JSON body missing: the new path is needed as {'path': ...}")
+    moved = await _blocking(request, changes.move, request.app[CONTENTS], _path(request), new)
+    _tell(request, "rename", moved["path"], _path(request))
+    return _answer(request, moved, located=True)
+
+
+@authenticated
+async def delete(request: web.Request) -> web.Response:
+    """Delete a file, or a folder by the rules of the settings."""
+    settings = request.app[SETTINGS]
+    await _blocking(
+        request,
+        changes.delete,
+        request.app[CONTENTS],
+        _path(request),
+        to_trash=settings.delete_to_trash,
+        whole_folders=settings.always_delete_dir,
+    )
+    _tell(request, "delete", _path(request))
+    return web.Response(status=204)
+
+
+@authenticated
+async def list_checkpoints(request: web.Request) -> web.Response:
+    """None or one."""
+    _, file = request.app[CONTENTS].root.shown(_path(request))
+    return json_answer(await asyncio.to_thread(checkpoints.models, file))
+
+
+@authenticated
+async def create_checkpoint(request: web.Request) -> web.Response:
+    """Keep the present content."""
+    path, file = request.app[CONTENTS].root.writable(_path(request))
+    made = await _blocking(request, checkpoints.create, file)
+    location = url_of(request, "api/contents", path, "checkpoints", made["id"])
+    return json_answer(made, status=201, headers={hdrs.LOCATION: location})
+
+
+@authenticated
+async def restore_checkpoint(request: web.Request) -> web.Response:
+    """Bring the kept content back."""
+    _, file = request.app[CONTENTS].root.writable(_path(request))
+    await _blocking(request, checkpoints.restore, file, request.match_info["id"])
+    return web.Response(status=204)
+
+
+@authenticated
+async def delete_checkpoint(request: web.Request) -> web.Response:
+    """Forget it."""
+    _, file = request.app[CONTENTS].root.writable(_path(request))
+    await _blocking(request, checkpoints.delete, file, request.match_info["id"])
+    return web.Response(status=204)
+
+
+@authenticated
+async def trust(request: web.Request) -> web.Response:
+    """Sign the notebook as it is on disk."""
+    await asyncio.to_thread(_trust, request.app[CONTENTS], _path(request))
+    return web.Response(status=201)
+
+
+def _trust(store: Store, path: str) -> None:
+    path, file = store.root.writable(path)
+    store.get(path, Wanted(type="notebook", content=False))
+    store.notary.sign(notebooks.parse(file.read_bytes(), path))
+
+
+@authenticated
+async def old_notebooks_url(request: web.Request) -> web.Response:
+    """`api/notebooks/*` is the name of ten years ago."""
+    query = f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
+    location = url_of(request, "api/contents", _path(request)) + query
+    return web.Response(status=302, headers={hdrs.LOCATION: location})
+
+
+async def open_store(app: web.Application) -> AsyncIterator[None]:
+    """The store has nothing to close; it is a lifetime so that the settings are known."""
+    settings = app[SETTINGS]
+    root = Root(settings.root_dir, settings.allow_hidden, settings.follow_symlinks)
+    app[CONTENTS] = Store(root, Notary(settings.data_dir))
+    app[LOCKS] = WeakValueDictionary()
+    yield
+
+
+PLACE = "/api/contents/{path:.+}"
+
+routes = [
+    web.get(PLACE + "/checkpoints", list_checkpoints, allow_head=False),
+    web.post(PLACE + "/checkpoints", create_checkpoint),
+    web.post(PLACE + r"/checkpoints/{id:[\w-]+}", restore_checkpoint),
+    web.delete(PLACE + r"/checkpoints/{id:[\w-]+}", delete_checkpoint),
+    web.post(PLACE + "/trust", trust),
+    *(
+        route
+        for path in ("/api/contents{path:/?}", PLACE)
+        for route in (
+            web.get(path, get_contents, allow_head=False),
+            web.put(path, save),
+            web.post(path, create),
+            web.patch(path, rename),
+            web.delete(path, delete),
+        )
+    ),
+    web.get("/api/notebooks{path:(?:/.*)?}", old_notebooks_url, allow_head=False),
+]
+lifetimes = [open_store]

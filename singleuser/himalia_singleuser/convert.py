@@ -1,0 +1,135 @@
+"""`nbconvert`: which formats there are, and conversion in a process of its own with a time limit."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import hdrs, web
+
+from himalia_singleuser.answers import json_answer, json_body
+from himalia_singleuser.auth_marks import authenticated
+from himalia_singleuser.contents import notebooks
+from himalia_singleuser.contents.handlers import CONTENTS
+from himalia_singleuser.contents.store import Wanted
+from himalia_singleuser.errors import ApiError, BadRequest, NotFound
+from himalia_singleuser.middleware import content_policy
+
+LIMIT_S = 120
+EXPORTERS = {
+    "asciidoc": "text/asciidoc",
+    "html": "text/html",
+    "latex": "text/latex",
+    "markdown": "text/markdown",
+    "notebook": "application/json",
+    "pdf": "application/pdf",
+    "python": "text/x-python",
+    "rst": "text/x-rst",
+    "script": "",
+    "slides": "text/html",
+}
+"""What nbconvert brings, listed here because asking it means importing it (two seconds)."""
+
+PROGRAM = """
+import io, json, sys, warnings, zipfile
+warnings.simplefilter("ignore")
+from nbconvert.exporters import get_exporter
+import nbformat
+form, name, sanitize = sys.argv[1:4]
+notebook = nbformat.reads(sys.stdin.buffer.read().decode(), as_version=4)
+options = {"sanitize_html": True} if sanitize == "1" and form in {"html", "slides"} else {}
+exporter = get_exporter(form)(**options)
+body, resources = exporter.from_notebook_node(notebook, resources={"metadata": {"name": name}})
+body = body if isinstance(body, bytes) else body.encode()
+extension, extra = resources.get("output_extension", ""), resources.get("outputs") or {}
+mime = exporter.output_mimetype or "text/plain"
+if extra:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name + extension, body)
+        for path, data in extra.items():
+            archive.writestr(path, data)
+    body, extension, mime = packed.getvalue(), ".zip", "application/zip"
+sys.stdout.buffer.write(json.dumps({"extension": extension, "mime": mime}).encode() + b"\\n" + body)
+"""
+
+
+@authenticated
+async def list_exporters(request: web.Request) -> web.Response:
+    """The formats of the download menu."""
+    return json_answer({name: {"output_mimetype": mime} for name, mime in EXPORTERS.items()})
+
+
+@authenticated
+async def convert_file(request: web.Request) -> web.Response:
+    """A notebook below the root, as another format."""
+    wanted = Wanted(type="notebook", content=True)
+    model = await asyncio.to_thread(request.app[CONTENTS].get, request.match_info["path"], wanted)
+    sanitize = request.query.get("sanitize_html", "") in {"1", "true"}
+    answer = await _convert(request, model["content"], model["name"], sanitize=sanitize)
+    if request.query.get("download", "") in {"1", "true"}:
+        name = model["name"].removesuffix(".ipynb") + answer.headers["X-Extension"]
+        answer.headers[hdrs.CONTENT_DISPOSITION] = f"attachment; filename*=utf-8''{quote(name, safe='')}"
+    del answer.headers["X-Extension"]
+    return answer
+
+
+@authenticated
+async def convert_body(request: web.Request) -> web.Response:
+    """A notebook that is sent along."""
+    model = await json_body(request)
+    if model is None or "content" not in model:
+        raise BadRequest("Give the notebook as {'name': ..., 'content': {...}}")
+    notebook = notebooks.require_shape(model["content"])
+    answer = await _convert(request, notebook, str(model.get("name") or "notebook.ipynb"), sanitize=False)
+    del answer.headers["X-Extension"]
+    return answer
+
+
+async def _convert(
+    request: web.Request, notebook: dict[str, Any], name: str, *, sanitize: bool
+) -> web.Response:
+    form = request.match_info["format"]
+    if form not in EXPORTERS:
+        raise NotFound(f"There is no format {form!r}: {', '.join(EXPORTERS)}")
+    argv = [sys.executable, "-I", "-c", PROGRAM, form, name.removesuffix(".ipynb"), "1" if sanitize else "0"]
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe, stderr=pipe)
+    try:
+        data = notebooks.serialise(notebook)
+        out, err = await asyncio.wait_for(process.communicate(data), LIMIT_S)
+    except TimeoutError:
+        raise ApiError(f"The conversion to {form} took longer than {LIMIT_S} s", status=504) from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        lines = err.decode("utf-8", "replace").strip().splitlines()
+        raise ApiError(f"nbconvert to {form} failed: {lines[-1] if lines else 'no reason given'}")
+    about, _, body = out.partition(b"\n")
+    return _document(request, about, body)
+
+
+def _document(request: web.Request, about: bytes, body: bytes) -> web.Response:
+    import json
+
+    facts = json.loads(about)
+    mime = facts["mime"]
+    charset = "; charset=utf-8" if mime.startswith("text/") else ""
+    headers = {
+        hdrs.CONTENT_TYPE: mime + charset,
+        hdrs.CACHE_CONTROL: "no-store, no-cache, must-revalidate, max-age=0",
+        "Content-Security-Policy": content_policy(request, sandbox=True),
+        "X-Extension": facts["extension"],
+    }
+    return web.Response(body=body, headers=headers)
+
+
+routes = [
+    web.get("/api/nbconvert", list_exporters, allow_head=False),
+    web.get(r"/nbconvert/{format:\w+}/{path:.+}", convert_file, allow_head=False),
+    web.post(r"/nbconvert/{format:\w+}", convert_body),
+]

@@ -1,0 +1,1 @@
+"""Raw files: downloads, images in notebooks, the HTML viewer."""

@@ -1,0 +1,167 @@
+"""`lab/api/*`: settings, layouts, languages, licences, and what is asked but not offered here."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import hdrs, web
+
+from himalia_singleuser.answers import json_answer, json_body
+from himalia_singleuser.auth_marks import authenticated
+from himalia_singleuser.errors import BadRequest, Forbidden
+from himalia_singleuser.frontend import licenses, settings_store, translations, workspaces
+from himalia_singleuser.frontend.places import LAB
+
+LISTINGS = "@jupyterlab/extensionmanager-extension/listings.json"
+
+
+@authenticated
+async def list_settings(request: web.Request) -> web.Response:
+    """All settings with their schemas, or only their ids. Half a megabyte, so it is compressed."""
+    only_ids = request.query.get("ids_only") == "true"
+    work = settings_store.ids if only_ids else settings_store.everything
+    answer = json_answer({"settings": await asyncio.to_thread(work, request.app[LAB])})
+    answer.enable_compression()
+    return answer
+
+
+@authenticated
+async def get_setting(request: web.Request) -> web.Response:
+    """One plugin's."""
+    plugin = request.match_info["plugin"]
+    return json_answer(await asyncio.to_thread(settings_store.one, request.app[LAB], plugin))
+
+
+@authenticated
+async def put_setting(request: web.Request) -> web.Response:
+    """The person's changes of one plugin's."""
+    body = await json_body(request) or {}
+    plugin = request.match_info["plugin"]
+    await asyncio.to_thread(settings_store.save, request.app[LAB], plugin, body.get("raw"))
+    return web.Response(status=204)
+
+
+@authenticated
+async def list_workspaces(request: web.Request) -> web.Response:
+    """All saved layouts."""
+    return json_answer(await asyncio.to_thread(workspaces.listing, request.app[LAB]))
+
+
+@authenticated
+async def get_workspace(request: web.Request) -> web.Response:
+    """One layout."""
+    return json_answer(await asyncio.to_thread(workspaces.load, request.app[LAB], request.match_info["name"]))
+
+
+@authenticated
+async def put_workspace(request: web.Request) -> web.Response:
+    """Keep a layout."""
+    raw = await request.read()
+    await asyncio.to_thread(workspaces.save, request.app[LAB], request.match_info["name"], raw)
+    return web.Response(status=204)
+
+
+@authenticated
+async def delete_workspace(request: web.Request) -> web.Response:
+    """Forget a layout."""
+    await asyncio.to_thread(workspaces.delete, request.app[LAB], request.match_info["name"])
+    return web.Response(status=204)
+
+
+@authenticated
+async def list_languages(request: web.Request) -> web.Response:
+    """What can be chosen."""
+    return json_answer(await asyncio.to_thread(translations.listing))
+
+
+@authenticated
+async def get_language(request: web.Request) -> web.Response:
+    """The texts of one language."""
+    return json_answer(await asyncio.to_thread(translations.load, request.match_info["locale"]))
+
+
+@authenticated
+async def get_licenses(request: web.Request) -> web.Response:
+    """What the page is made of, for people (markdown) or programs."""
+    query = request.query
+    form = query.get("format", "json")
+    found = await asyncio.to_thread(licenses.bundles, request.app[LAB], query.get("bundles", ".*"))
+    text, kind = licenses.report(found, form, full_text=query.get("full_text", "true") not in {"0", "false"})
+    headers = {}
+    if query.get("download", "") not in {"", "0", "false"}:
+        extension = {"markdown": "md"}.get(form, form)
+        headers[hdrs.CONTENT_DISPOSITION] = f"attachment; filename=licenses.{extension}"
+    answer = web.Response(text=text, content_type=kind, headers=headers)
+    answer.enable_compression()
+    return answer
+
+
+@authenticated
+async def get_listings(request: web.Request) -> web.Response:
+    """Neither blocked nor allowed lists."""
+    if request.match_info["path"] != LISTINGS:
+        raise BadRequest(f"There is only the listing {LISTINGS}")
+    names = ("blocked_extensions_uris", "allowed_extensions_uris", "blocked_extensions", "allowed_extensions")
+    return json_answer({name: [] for name in names})
+
+
+@authenticated
+async def list_extensions(request: web.Request) -> web.Response:
+    """Nothing is installed or removed from the page, so the manager has nothing to show."""
+    return json_answer([])
+
+
+@authenticated
+async def list_plugins(request: web.Request) -> web.Response:
+    """None is locked."""
+    return json_answer({"lockRules": [], "allLocked": False})
+
+
+@authenticated
+async def refuse_install(request: web.Request) -> web.Response:
+    """The environment of this server belongs to the admin."""
+    raise Forbidden("Extensions of this server are installed by its admin")
+
+
+@authenticated
+async def build_status(request: web.Request) -> web.Response:
+    """Extensions are prebuilt: there is never anything to build."""
+    return json_answer({"status": "stable", "message": ""})
+
+
+@authenticated
+async def no_update(request: web.Request) -> web.Response:
+    """Updates are the admin's."""
+    return json_answer({"notification": None})
+
+
+@authenticated
+async def no_news(request: web.Request) -> web.Response:
+    """Nobody on the internet is asked."""
+    return json_answer({"news": []})
+
+
+SETTING = "/lab/api/settings/{plugin:.+}"
+WORKSPACE = "/lab/api/workspaces/{name:.+}"
+
+routes = [
+    web.get("/lab/api/settings", list_settings, allow_head=False),
+    web.get(SETTING, get_setting, allow_head=False),
+    web.put(SETTING, put_setting),
+    web.get("/lab/api/workspaces", list_workspaces, allow_head=False),
+    web.get(WORKSPACE, get_workspace, allow_head=False),
+    web.put(WORKSPACE, put_workspace),
+    web.delete(WORKSPACE, delete_workspace),
+    web.get("/lab/api/translations", list_languages, allow_head=False),
+    web.get("/lab/api/translations/{locale}", get_language, allow_head=False),
+    web.get("/lab/api/licenses", get_licenses, allow_head=False),
+    web.get("/lab/api/licenses/", get_licenses, allow_head=False),
+    web.get("/lab/api/listings/{path:.+}", get_listings, allow_head=False),
+    web.get("/lab/api/extensions", list_extensions, allow_head=False),
+    web.post("/lab/api/extensions", refuse_install),
+    web.get("/lab/api/plugins", list_plugins, allow_head=False),
+    web.post("/lab/api/plugins", refuse_install),
+    web.get("/lab/api/build", build_status, allow_head=False),
+    web.get("/lab/api/update", no_update, allow_head=False),
+    web.get("/lab/api/news", no_news, allow_head=False),
+]
