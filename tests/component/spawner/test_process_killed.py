@@ -144,3 +144,20 @@ async def test_a_start_that_nobody_can_identify_yet_is_unknown_never_absent(rig)
 
     os.close(lock)
     assert (await spawner.look("ada-server")).presence is Presence.ABSENT
+
+
+async def test_a_server_whose_environment_is_closed_to_the_hub_is_known_by_its_command(
+    rig, monkeypatch
+) -> None:
+    spec = rig.server()
+    await dies(rig, spec, "start", "after_fork")
+    [server] = rig.processes(leaders=True)
+    successor = rig.spawner()
+    # As for a root without CAP_SYS_PTRACE, in a container, that asks for another account's process.
+    with monkeypatch.context() as patch:
+        patch.setattr(procfs, "environ_of", lambda _pid: None)
+        patch.setattr(procfs, "holds_lock", lambda *_of: False)
+        sighting = await known(successor, spec.ref.name)
+
+    assert sighting.handle is not None
+    assert sighting.handle.state["pid"] == server.pid
