@@ -1,0 +1,1 @@
+"""Signing in: accounts, cookies, cross-site protection, where to go next."""

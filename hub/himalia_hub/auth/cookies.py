@@ -1,0 +1,81 @@
+"""The cookies of a browser sign-in. Names and paths are JupyterHub's.
+
+The login cookie holds a signed secret; its row holds the hash. The signature lets garbage be refused without
+asking the database; the row lets a sign-in be ended from elsewhere.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from aiohttp import web
+
+from himalia_hub.auth import origin
+from himalia_hub.keys import SECRETS, SETTINGS
+
+LOGIN = "jupyterhub-hub-login"
+SESSION = "jupyterhub-session-id"
+XSRF = "_xsrf"
+ANONYMOUS = "himalia-anonymous"
+SERVICES = "jupyterhub-services"
+
+ANONYMOUS_FOR = timedelta(hours=1)
+
+
+def is_secure(request: web.Request) -> bool:
+    """Whether cookies are marked Secure."""
+    wish = request.app[SETTINGS].auth.secure_cookies
+    return origin.scheme(request) == "https" if wish is None else wish
+
+
+def max_age(request: web.Request) -> timedelta:
+    """How long a browser stays signed in."""
+    return timedelta(days=request.app[SETTINGS].auth.cookie_max_age_days)
+
+
+def login_secret(request: web.Request) -> str | None:
+    """The secret in the login cookie, or None when there is none or its signature is wrong."""
+    signed = request.cookies.get(LOGIN)
+    return request.app[SECRETS].unsign("login-cookie", signed) if signed else None
+
+
+def set_login(request: web.Request, response: web.StreamResponse, secret: str, session_id: str) -> None:
+    """Sign the browser in."""
+    settings = request.app[SETTINGS]
+    signed = request.app[SECRETS].sign("login-cookie", secret)
+    put(request, response, LOGIN, signed, path=settings.hub_prefix, age=max_age(request))
+    put(request, response, SESSION, session_id, path=settings.base_url, age=max_age(request))
+
+
+def clear(request: web.Request, response: web.StreamResponse) -> None:
+    """Sign the browser out, as far as cookies go."""
+    settings = request.app[SETTINGS]
+    for name, path in (
+        (LOGIN, settings.hub_prefix),
+        (XSRF, settings.hub_prefix),
+        (SESSION, settings.base_url),
+        (SERVICES, f"{settings.base_url}services"),
+    ):
+        response.del_cookie(name, path=path)
+
+
+def put(
+    request: web.Request,
+    response: web.StreamResponse,
+    name: str,
+    value: str,
+    *,
+    path: str,
+    age: timedelta,
+    script_may_read: bool = False,
+) -> None:
+    """Set one cookie with the flags that all of ours have."""
+    response.set_cookie(
+        name,
+        value,
+        path=path,
+        max_age=int(age.total_seconds()),
+        httponly=not script_may_read,
+        secure=is_secure(request),
+        samesite="Lax",
+    )

@@ -1,0 +1,117 @@
+"""Who asks: from the token or cookie of a request to an Identity with everything it may do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub import clock
+from himalia_hub.auth import cookies
+from himalia_hub.keys import DB
+from himalia_hub.rbac import expand, roles
+from himalia_hub.secrets import hash_token
+from himalia_hub.servers.models import Server
+from himalia_hub.tokens import store as tokens
+from himalia_hub.tokens.models import ApiToken
+from himalia_hub.users.models import Login, User
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who asks, and with what. `scopes` are expanded; exactly one of `token` and `login` is set.
+
+    `scopes` are worked out anew at each request, so that a right taken away is gone at once.
+    """
+
+    user_id: int
+    name: str
+    admin: bool
+    scopes: frozenset[str]
+    token: ApiToken | None = None
+    login: Login | None = None
+
+    def allows(self, scope: str, *, user: str | None = None, server: str | None = None) -> bool:
+        """Whether it is allowed: on everything, on this person, or on this person's server (by its name)."""
+        if scope in self.scopes:
+            return True
+        if user is None:
+            return False
+        if f"{scope}!user={user}" in self.scopes:
+            return True
+        return server is not None and f"{scope}!server={user}/{server}" in self.scopes
+
+    def holds(self, scope: str) -> bool:
+        """Whether the right is held at all, on whatever."""
+        return expand.filters_of(self.scopes, scope) != set()
+
+    @property
+    def is_whole_admin(self) -> bool:
+        """Whether everything an administrator may do is allowed: only then may one be made or changed."""
+        return expand.covers_all(self.scopes, expand.expand(roles.ADMIN, self.name))
+
+    @property
+    def identify_scopes(self) -> frozenset[str]:
+        """What every credential may read of its own owner, listed or not."""
+        return frozenset({f"read:users:name!user={self.name}", f"read:users:groups!user={self.name}"})
+
+    @property
+    def session_id(self) -> str | None:
+        """The browser sign-in this credential belongs to."""
+        return self.login.session_id if self.login else self.token.session_id if self.token else None
+
+
+def of_user(user: User) -> frozenset[str]:
+    """Everything a person may do."""
+    return expand.expand(roles.scopes_of_user(admin=user.admin), user.name)
+
+
+def bearer(request: web.Request) -> str | None:
+    """The token of the Authorization header, or None. The scheme's case does not matter."""
+    scheme, _, value = request.headers.get("Authorization", "").strip().partition(" ")
+    return value.strip() or None if scheme.lower() in ("token", "bearer") else None
+
+
+async def from_token(db: AsyncSession, secret: str, *, now: datetime) -> Identity | None:
+    """Who holds this token; None when it is unknown or expired."""
+    found = await tokens.find_by_secret(db, secret, now=now)
+    if found is None:
+        return None
+    token, user = found
+    server = None
+    if token.server_id is not None:
+        name = await db.scalar(sa.select(Server.name).where(Server.id == token.server_id))
+        server = None if name is None else f"{user.name}/{name}"
+    scopes = expand.of_token(tuple(token.scopes), user.name, of_user(user), server)
+    return Identity(user.id, user.name, user.admin, scopes, token=token)
+
+
+async def from_login(db: AsyncSession, secret: str, *, now: datetime) -> Identity | None:
+    """Who signed in with this cookie; None when signed out or over."""
+    found = await db.execute(
+        sa.select(Login, User)
+        .join(User, User.id == Login.user_id)
+        .where(Login.hashed == hash_token(secret), Login.expires_at > now)
+    )
+    row = found.one_or_none()
+    if row is None:
+        return None
+    login, user = row
+    return Identity(user.id, user.name, user.admin, of_user(user), login=login)
+
+
+async def resolve(request: web.Request, *, tokens_too: bool) -> Identity | None:
+    """Who asks. A header token wins; one that is unknown falls back to the cookie, as in JupyterHub."""
+    token = bearer(request) if tokens_too else None
+    cookie = cookies.login_secret(request)
+    if token is None and cookie is None:
+        return None
+    now = clock.now()
+    async with request.app[DB].read() as db:
+        found = await from_token(db, token, now=now) if token else None
+        if found is None and cookie is not None:
+            found = await from_login(db, cookie, now=now)
+    return found
