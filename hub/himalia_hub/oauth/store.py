@@ -1,0 +1,97 @@
+"""Queries on clients and codes. Clients are no rows of their own: each running server is one."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub.oauth.models import OAuthCode
+from himalia_hub.oauth.provider import CODE_LIFE_S, Client, Wish, possible_servers
+from himalia_hub.secrets import hash_token, mint
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.view import server_prefix
+from himalia_hub.settings import HubSettings
+from himalia_hub.tokens.models import ApiToken
+from himalia_hub.users.models import Login, User
+
+
+async def clients(
+    db: AsyncSession, client_id: str, settings: HubSettings, *, secret: str | None = None
+) -> list[Client]:
+    """The servers with a token that this id can mean; with `secret`, only the one whose token it is."""
+    pairs = possible_servers(client_id)
+    if not pairs:
+        return []
+    own_token = sa.select(ApiToken.id).where(ApiToken.server_id == Server.id)
+    if secret is not None:
+        own_token = own_token.where(ApiToken.hashed == hash_token(secret))
+    found = await db.execute(
+        sa.select(User.name, Server.name, Server.id)
+        .join(User, User.id == Server.user_id)
+        .where(User.name.in_({user for user, _ in pairs}), Server.name.in_({name for _, name in pairs}))
+        .where(own_token.exists())
+    )
+    return [
+        Client(client_id, f"{server_prefix(settings, user, name)}oauth_callback", server_id, user, name)
+        for user, name, server_id in found
+        if (user, name) in pairs
+    ]
+
+
+async def has_token(db: AsyncSession, client: Client, user_id: int, *, now: datetime) -> bool:
+    """Whether this visitor let this server know them before."""
+    found = await db.scalars(
+        sa.select(ApiToken).where(
+            ApiToken.client_id == client.client_id,
+            ApiToken.user_id == user_id,
+            sa.or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > now),
+        )
+    )
+    # By scope, not only by id: two servers can share a client id.
+    return any(client.access_scope in token.scopes for token in found)
+
+
+async def put_code(
+    db: AsyncSession,
+    client: Client,
+    wish: Wish,
+    scopes: list[str],
+    *,
+    user_id: int,
+    session_id: str | None,
+    now: datetime,
+) -> str:
+    """A new code, of which only the hash is kept."""
+    code = mint()
+    db.add(
+        OAuthCode(
+            hashed=hash_token(code),
+            client_id=client.client_id,
+            user_id=user_id,
+            session_id=session_id,
+            redirect_uri=client.redirect_uri,
+            scopes=scopes,
+            code_challenge=wish.challenge,
+            code_challenge_method=wish.method,
+            expires_at=now + timedelta(seconds=CODE_LIFE_S),
+        )
+    )
+    return code
+
+
+async def take_code(db: AsyncSession, client: Client, code: str, *, now: datetime) -> OAuthCode | None:
+    """The code, which is gone from then on; None when unknown, used, over, another client's, or signed out since.
+
+    The redirect URI names the server for which it was issued, also where two share a client id.
+    """
+    signed_in = sa.select(Login.session_id).where(Login.expires_at > now)
+    taken = await db.scalars(
+        sa.delete(OAuthCode)
+        .where(OAuthCode.hashed == hash_token(code), OAuthCode.expires_at > now)
+        .where(OAuthCode.client_id == client.client_id, OAuthCode.redirect_uri == client.redirect_uri)
+        .where(sa.or_(OAuthCode.session_id.is_(None), OAuthCode.session_id.in_(signed_in)))
+        .returning(OAuthCode)
+    )
+    return taken.one_or_none()
