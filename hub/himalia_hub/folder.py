@@ -1,0 +1,21 @@
+"""The data folder: database, secret, logs and homes. Its owner's alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from himalia_hub.errors import ConfigError
+
+
+def prepare_data_dir(path: Path) -> None:
+    """Make the data folder, for its owner alone. ConfigError says why it cannot be used."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (path / "logs").mkdir(exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(f"the data folder {str(path)!r} cannot be made: {error.strerror}") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"the data folder {str(path)!r} is not writable; run as its owner or choose another --data"
+        )
