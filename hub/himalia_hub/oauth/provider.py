@@ -16,7 +16,7 @@ from himalia_hub.servers.spec import client_id
 CODE_LIFE_S = 300
 CLIENT_PREFIX = "jupyterhub-user-"
 CHALLENGE = re.compile(r"[A-Za-z0-9._~-]{43,128}")
-MOST_DASHES = 64
+MOST_DASHES = 512
 MOST_STATE = 4096
 
 
@@ -61,7 +61,7 @@ class Refusal:
 
 
 def possible_servers(wanted: str) -> list[tuple[str, str]]:
-    """The (user, server) pairs that this client id can mean, never more than the number of its dashes + 1.
+    """The (user, server) pairs that this client id can mean, at most one more than it has dashes.
 
     JupyterHub's ids are ambiguous: `jupyterhub-user-a-b` is user `a-b`, or user `a` with server `b`. Which one
     it is, the redirect URI or the secret tells.

@@ -82,7 +82,7 @@ async def put_code(
 
 
 async def take_code(db: AsyncSession, client: Client, code: str, *, now: datetime) -> OAuthCode | None:
-    """The code, which is gone from then on; None when unknown, used, over, another client's, or signed out since.
+    """The code, gone from then on; None when unknown, used, over, another client's, or signed out since.
 
     The redirect URI names the server for which it was issued, also where two share a client id.
     """
