@@ -33,7 +33,7 @@ class Failure:
     cause: str
     message: str
     log_tail: tuple[str, ...]
-    at: str
+    at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,16 @@ def failure_of(stored: dict[str, Any] | None) -> Failure | None:
         cause=str(stored.get("cause") or "failed"),
         message=str(stored.get("message") or "no reason was recorded"),
         log_tail=tuple(str(line) for line in stored.get("log_tail") or ()),
-        at=str(stored.get("at") or ""),
+        at=_moment(stored.get("at")),
     )
+
+
+def _moment(text: object) -> datetime | None:
+    try:
+        when = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return when if when.tzinfo else None
 
 
 def revision(shown: Iterable[Card]) -> str:

@@ -1,4 +1,4 @@
-"""Errors as pages: what happened, what you can do, a number to ask with. Never a stack or an internal name."""
+"""Errors as pages: what happened, what you can do, a number to ask with. Never a stack, no internal names."""
 
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ BY_CODE = {
     "not-authorized": Story(
         "You may not do this", "Ask the person who runs this hub for the right, or go back to your home page."
     ),
+    "xsrf": Story("Please try that again", "Reload the page and send the form again."),
+    "setup-first": Story("This hub is not set up yet", ""),
+    "setup-link-over": Story("This link does not work", ""),
+    "redirect-loop": Story("Your server cannot be reached", ""),
     "too-many": Story("Too much at once", "Wait a little, then try again."),
     "unavailable": Story(
         "The hub is coming back", "Nothing is lost. This page tries again by itself.", retry_s=RETRY_S

@@ -42,7 +42,7 @@ async def spawn_pending(request: web.Request) -> web.Response:
         if name:
             raise NotFound(f"There is no server named “{name[:64]}” here.")
         shown = never_started(username, settings)
-        return await page(request, "not_running.html", card=shown, after=after, failure=None)
+        return await page(request, "not_running.html", card=shown, after=after)
     if ready(server):
         return redirect(after or server_prefix(settings, username, name))
     shown = card(server, username, settings)
@@ -61,7 +61,7 @@ async def spawn_pending(request: web.Request) -> web.Response:
         )
     if server.phase is Phase.FAILED:
         return await _failed(request, server, username, after)
-    return await page(request, "not_running.html", card=shown, after=after, failure=None)
+    return await page(request, "not_running.html", card=shown, after=after)
 
 
 @signed_in

@@ -38,9 +38,7 @@ async def spawn(request: web.Request) -> web.Response:
         return redirect(progress)
     options = options_from_query(request.query)
     if not _is_a_visit(request):
-        return await page(
-            request, "not_running.html", card=never_started(username, settings), after=after, failure=None
-        )
+        return await page(request, "not_running.html", card=never_started(username, settings), after=after)
     await wish.start(request, username, name, dict(options) if options else None)
     return redirect(progress)
 

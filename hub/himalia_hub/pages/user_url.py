@@ -65,9 +65,7 @@ async def not_running(request: web.Request) -> web.Response:
         url = f"{settings.hub_prefix}spawn-pending/{tail_of(username, name)}"
         return redirect(with_next(url, original), status=303)
     shown = card(server, username, settings) if server else cards((), username, settings)[0]
-    return await page(
-        request, "not_running.html", status=NOT_RUNNING, card=shown, after=original, failure=None
-    )
+    return await page(request, "not_running.html", status=NOT_RUNNING, card=shown, after=original)
 
 
 @public(tokens=True, xsrf_by_hand=True)
@@ -90,7 +88,7 @@ async def _server(db: AsyncSession, username: str, path: str) -> tuple[Server | 
 
 
 async def _back(request: web.Request, original: str) -> web.Response:
-    """302 to the server. Its route may be a moment behind its row: each return waits longer, up to a limit."""
+    """302 to the server. Its route may be behind its row for a moment: each return waits longer, to a limit."""
     given = request.query.get("redirects", "0")
     count = int(given) if given.isascii() and given.isdigit() and len(given) < 3 else 0
     if count >= REDIRECTS_AT_MOST:
