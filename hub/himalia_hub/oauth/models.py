@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from himalia_hub.db.base import Base
+from himalia_hub.users.models import User
 
 
 class OAuthCode(Base):
@@ -18,7 +19,7 @@ class OAuthCode(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     hashed: Mapped[str] = mapped_column(sa.String(128), unique=True)
     client_id: Mapped[str] = mapped_column(sa.String(600))
-    user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"))
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey(User.id, ondelete="CASCADE"))
     session_id: Mapped[str | None] = mapped_column(sa.String(64))
     redirect_uri: Mapped[str] = mapped_column(sa.String(1023))
     scopes: Mapped[list[str]]

@@ -10,9 +10,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from himalia_hub.db.base import Base
 from himalia_hub.servers.state import Desired, Phase
+from himalia_hub.users.models import User
 
 
-def _text_enum(kind: type[Desired] | type[Phase]) -> sa.Enum:
+def _text_enum(kind: type[Desired | Phase]) -> sa.Enum:
     return sa.Enum(kind, native_enum=False, length=16, values_callable=lambda e: [m.value for m in e])
 
 
@@ -28,7 +29,7 @@ class Server(Base):
     __table_args__ = (sa.UniqueConstraint("user_id", "name"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"))
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey(User.id, ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(sa.String(255), default="")
     display_name: Mapped[str] = mapped_column(sa.String(255), default="")
     backend_name: Mapped[str] = mapped_column(sa.String(128), unique=True)

@@ -8,6 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from himalia_hub.db.base import Base
+from himalia_hub.servers.models import Server
+from himalia_hub.users.models import User
 
 
 class ApiToken(Base):
@@ -20,8 +22,8 @@ class ApiToken(Base):
     __tablename__ = "api_tokens"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), index=True)
-    server_id: Mapped[int | None] = mapped_column(sa.ForeignKey("servers.id", ondelete="CASCADE"), index=True)
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey(User.id, ondelete="CASCADE"), index=True)
+    server_id: Mapped[int | None] = mapped_column(sa.ForeignKey(Server.id, ondelete="CASCADE"), index=True)
     incarnation: Mapped[str | None] = mapped_column(sa.String(64))
     client_id: Mapped[str] = mapped_column(sa.String(600), default="jupyterhub")
     session_id: Mapped[str | None] = mapped_column(sa.String(64), index=True)
