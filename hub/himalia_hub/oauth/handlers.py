@@ -67,7 +67,7 @@ async def confirm(request: web.Request) -> web.Response:
 
 
 async def _read(request: web.Request) -> tuple[Client, Wish | Refusal, Identity]:
-    """Client, wish and visitor. A wrong client or redirect URI never gets a redirect: it may be an attacker's."""
+    """Client, wish and visitor. A wrong client or redirect URI gets no redirect: it may be an attacker's."""
     identity = request[IDENTITY]
     assert identity is not None  # signed_in
     query = request.query

@@ -63,8 +63,8 @@ class Refusal:
 def possible_servers(wanted: str) -> list[tuple[str, str]]:
     """The (user, server) pairs that this client id can mean, at most one more than it has dashes.
 
-    JupyterHub's ids are ambiguous: `jupyterhub-user-a-b` is user `a-b`, or user `a` with server `b`. Which one
-    it is, the redirect URI or the secret tells.
+    JupyterHub's ids are ambiguous: `jupyterhub-user-a-b` is user `a-b`, or user `a` with server `b`. The
+    redirect URI or the secret tells which.
     """
     if not wanted.startswith(CLIENT_PREFIX):
         return []
