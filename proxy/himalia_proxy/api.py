@@ -1,0 +1,164 @@
+"""The REST API by which a hub keeps the table, wire-compatible with configurable-http-proxy."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from himalia_proxy.activity import iso, parse_time
+from himalia_proxy.core import Core, log
+from himalia_proxy.errors import BadRequest, BadTarget, Refusal
+from himalia_proxy.framing import CHUNKED, ChunkedBody, RequestHead
+from himalia_proxy.paths import readable
+from himalia_proxy.serving import ServerConnection
+from himalia_proxy.table import Entry, clean
+
+MAX_BODY: Final = 16 * 1024 * 1024
+_TOKEN: Final = re.compile(rb"token\s+(\S+)")
+_METHODS: Final = (b"GET", b"POST", b"DELETE")
+
+
+class RoutesApi:
+    """What the calls do, apart from how they arrive. `changed` is called after every change of the table."""
+
+    def __init__(self, core: Core, token: str | None, changed: Callable[[], None]) -> None:
+        self._core = core
+        self._token = token.encode() if token else None
+        self._changed = changed
+
+    def answer(self, request: RequestHead, body: bytes) -> tuple[int, bytes]:
+        """Status and JSON of a call; Refusal otherwise."""
+        path = request.target
+        if path != b"/api/routes" and not path.startswith(b"/api/routes/"):
+            raise Refusal(404, "Not Found")
+        if request.method not in _METHODS:
+            raise Refusal(405, "Method not supported")
+        self._authorize(request)
+        try:
+            routespec = readable(path[len(b"/api/routes") :])
+            routespec.encode()
+        except ValueError:
+            raise Refusal(400, "The route's path contains an escape that is not UTF-8.") from None
+        if request.method == b"POST":
+            return self._post(routespec, body)
+        if request.method == b"DELETE":
+            return self._delete(routespec)
+        if routespec in ("", "/"):
+            return 200, self._all(request.query or b"")
+        entry = self._core.table.get(routespec)
+        if entry is None:
+            raise Refusal(404)
+        return 200, _json(shown(entry))
+
+    def _authorize(self, request: RequestHead) -> None:
+        if self._token is None:
+            return
+        for name, value in request.headers:
+            if name.lower() == b"authorization":
+                given = _TOKEN.search(value)
+                if given and hmac.compare_digest(given[1], self._token):
+                    return
+        raise Refusal(403)
+
+    def _all(self, query: bytes) -> bytes:
+        asked = parse_qs(query.decode("latin-1"))
+        since = (asked.get("inactiveSince") or asked.get("inactive_since") or [""])[0]
+        limit = None
+        if since:
+            try:
+                limit = parse_time(since)
+            except (ValueError, TypeError, OverflowError):
+                raise Refusal(400, f"Invalid datestamp {since!r}: it must be ISO 8601.") from None
+        entries = (entry for entry in self._core.table if limit is None or entry.last_activity < limit)
+        return _json({entry.path: shown(entry) for entry in entries})
+
+    def _post(self, routespec: str, body: bytes) -> tuple[int, bytes]:
+        try:
+            data = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise Refusal(400, f"Body not valid JSON: {error}") from None
+        if not isinstance(data, dict) or not isinstance(data.get("target"), str):
+            raise Refusal(400, "Must specify 'target' as string")
+        try:
+            entry = self._core.table.put(routespec, data, time.time())
+        except BadTarget as error:
+            raise Refusal(400, str(error)) from None
+        log.info("route.added path=%s target=%s", _plain(entry.path), entry.target.origin)
+        self._changed()
+        return 201, b""
+
+    def _delete(self, routespec: str) -> tuple[int, bytes]:
+        if not self._core.table.remove(routespec):
+            raise Refusal(404)
+        log.info("route.removed path=%s", _plain(clean(routespec)))
+        self._changed()
+        return 204, b""
+
+
+class ApiConnection(ServerConnection):
+    """A hub's connection: whole small requests, answered at once."""
+
+    __slots__ = ("_api", "_body_parts", "_decoder", "_size")
+
+    def __init__(self, core: Core, api: RoutesApi) -> None:
+        super().__init__(core.api_clients, core.loop)
+        self._api = api
+        self._body_parts: list[bytes] = []
+        self._decoder: ChunkedBody | None = None
+        self._size = 0
+
+    def request_begun(self, request: RequestHead) -> None:
+        self._body_parts = []
+        self._size = 0
+        self._decoder = ChunkedBody(decode=True) if request.body == CHUNKED else None
+        if request.body > MAX_BODY:
+            self.refuse(BadRequest(f"The body is larger than {MAX_BODY} bytes.", 413))
+        elif request.expects and request.body:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif not request.body:
+            self._call()
+
+    def request_data(self, data: bytes, *, last: bool) -> None:
+        self._size += len(data)
+        if self._size > MAX_BODY:
+            self.refuse(BadRequest(f"The body is larger than {MAX_BODY} bytes.", 413))
+            return
+        self._body_parts.append(self._decoder.feed(data)[0] if self._decoder else data)
+        if last:
+            self._call()
+
+    def _call(self) -> None:
+        request = self.request
+        try:
+            status, body = self._api.answer(request, b"".join(self._body_parts))
+            kind = b"application/json"
+        except Refusal as refusal:
+            status, body, kind = refusal.status, str(refusal).encode(), b"text/plain; charset=utf-8"
+        except Exception:
+            log.exception("api.failed")
+            status, body, kind = 500, b"", b"text/plain"
+        level = log.info if status < 400 else log.warning if status < 500 else log.error
+        level(
+            "api.called status=%d method=%s path=%s", status, _plain(request.method), _plain(request.target)
+        )
+        self._body_parts = []
+        self.respond(status, [(b"Content-Type", kind)] if body else [], body)
+
+
+def shown(entry: Entry) -> dict[str, Any]:
+    """A route as the API and the snapshot write it."""
+    return {**entry.data, "last_activity": iso(entry.last_activity)}
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+
+
+def _plain(text: bytes | str) -> str:
+    """For one line of log, whatever it contains."""
+    return ascii(text.decode("latin-1") if isinstance(text, bytes) else text)[1:-1]

@@ -1,0 +1,108 @@
+"""The hub's view of a proxy: the table over the REST API, ours or configurable-http-proxy's."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+import aiohttp
+
+from himalia_proxy.base import Proxy, ProxyError, Route
+
+TIMEOUT_S: Final = 10.0
+
+
+class HttpProxy:
+    """Speaks to the API at `api_url` (`http://host:port`, or `http+unix://%2Fsocket`).
+
+    Routespecs carry a trailing slash here and none on the wire. Nothing is retried: whoever calls knows
+    whether it is still worth while.
+    """
+
+    def __init__(self, api_url: str, auth_token: str) -> None:
+        self._url = api_url.rstrip("/")
+        self._token = auth_token
+        self._session: aiohttp.ClientSession | None = None
+
+    async def put(self, route: Route) -> None:
+        """Add the route, or replace the one with its routespec."""
+        await self._call("POST", route.routespec, {**route.data, "target": route.target}, expect=(201,))
+
+    async def delete(self, routespec: str) -> None:
+        """Remove the route. Not being there is success."""
+        await self._call("DELETE", routespec, expect=(204, 404))
+
+    async def get(self, routespec: str) -> Route | None:
+        """The route with exactly this routespec."""
+        if _wire_path(routespec) == "/":
+            # For the root the API answers with the whole table.
+            return (await self.routes()).get("/")
+        data = await self._call("GET", routespec, expect=(200, 404))
+        return None if data is None else _route(_wire_path(routespec), data)
+
+    async def routes(self) -> dict[str, Route]:
+        """The whole table by routespec; `data` includes `last_activity`."""
+        table = await self._call("GET", "/", expect=(200,))
+        if not isinstance(table, dict):
+            raise ProxyError(f"GET {self._url}/api/routes was not answered with a table of routes")
+        routes = [_route(path, data) for path, data in table.items()]
+        return {route.routespec: route for route in routes}
+
+    async def close(self) -> None:
+        """Close connections to the proxy; the proxy goes on."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _call(
+        self, method: str, routespec: str, body: dict[str, Any] | None = None, *, expect: tuple[int, ...]
+    ) -> Any:
+        """The decoded JSON of a 200, otherwise None; ProxyError for a status that is not expected."""
+        base, session = self._open()
+        path = _wire_path(routespec)
+        url = f"{base}/api/routes{'' if path == '/' else quote(path, safe='@/~')}"
+        said = f"{method} {self._url}/api/routes{'' if path == '/' else path}"
+        try:
+            async with session.request(method, _as_is(url), json=body) as response:
+                if response.status not in expect:
+                    why = (await response.text(errors="replace")).strip()[:200]
+                    raise ProxyError(f"{said}: the proxy answered {response.status} {why or response.reason}")
+                return await response.json(content_type=None) if response.status == 200 else None
+        except TimeoutError:
+            raise ProxyError(f"{said}: no answer within {TIMEOUT_S:g} s") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise ProxyError(f"{said}: {error}") from error
+
+    def _open(self) -> tuple[str, aiohttp.ClientSession]:
+        base, socket = self._url, None
+        if base.startswith(("http+unix://", "unix+http://")):
+            base, socket = "http://localhost", unquote(base.partition("://")[2])
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(socket) if socket else aiohttp.TCPConnector(limit=10),
+                headers={"Authorization": f"token {self._token}"},
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return base, self._session
+
+
+def _as_is(url: str) -> Any:
+    from yarl import URL
+
+    return URL(url, encoded=True)
+
+
+def _wire_path(routespec: str) -> str:
+    """A leading slash also where the routespec begins with a host; no trailing one, but for the root."""
+    return "/" + routespec.strip("/")
+
+
+def _route(path: str, data: Any) -> Route:
+    if not isinstance(data, dict) or not isinstance(data.get("target"), str):
+        raise ProxyError(f"the proxy's route {path!r} has no target")
+    rest = {name: value for name, value in data.items() if name != "target"}
+    return Route(path if path.endswith("/") else path + "/", data["target"], rest)
+
+
+_fits: type[Proxy] = HttpProxy

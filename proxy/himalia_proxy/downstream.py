@@ -1,0 +1,272 @@
+"""A client's connection to the public port: look up, forward, relay."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from himalia_proxy.core import Core, log
+from himalia_proxy.errors import BadRequest, Unreachable
+from himalia_proxy.framing import UNTIL_CLOSE, Headers, RequestHead, ResponseHead
+from himalia_proxy.headers import forward_head, own_head, relay_head
+from himalia_proxy.pages import ErrorPages
+from himalia_proxy.serving import ANSWERING, READ_BODY, ServerConnection
+from himalia_proxy.table import Way
+from himalia_proxy.tunnel import join
+from himalia_proxy.upstream import Upstream
+
+SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+
+
+class Downstream(ServerConnection):
+    """One client. While a request is under way it is the sink of one upstream connection."""
+
+    __slots__ = (
+        "_answered",
+        "_client",
+        "_close",
+        "_core",
+        "_head",
+        "_pages",
+        "_rechunk",
+        "_retry",
+        "_status",
+        "_task",
+        "_up",
+        "_way",
+    )
+
+    def __init__(self, core: Core, pages: ErrorPages, *, tls: bool = False) -> None:
+        super().__init__(core.clients, core.loop, tls=tls)
+        self._core = core
+        self._pages = pages
+        self._client: bytes | None = None
+        self._up: Upstream | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._way: Way | None = None
+        self._head = b""
+        self._retry = False
+        self._answered = False
+        self._rechunk = False
+        self._close = False
+        self._status = 0
+
+    # -- the request
+
+    def request_begun(self, request: RequestHead) -> None:
+        self._answered = False
+        if request.target == b"/_chp_healthz":
+            self.respond(200, [(b"Content-Type", b"application/json")], b'{"status":"OK"}')
+            return
+        core = self._core
+        try:
+            way = core.table.way(request.host, request.target)
+        except ValueError as error:
+            self.refuse(BadRequest(f"The request path is malformed: {error}."))
+            return
+        if way is None:
+            self._fail(404, "no route")
+            return
+        self._way = way
+        target = way.entry.target
+        if self._client is None:
+            self._client = _address(self.transport)
+        self._head = forward_head(request, way.path, target, core.rules, client=self._client, tls=self.tls)
+        self._retry = not request.body and request.method in SAFE
+        up = core.pool.take(target.origin, fresh=not self._retry)
+        if up is None:
+            self._connect()
+        else:
+            self._send(up)
+
+    def _connect(self) -> None:
+        self.hold = True
+        self._task = self.loop.create_task(self._connected())
+
+    async def _connected(self) -> None:
+        assert self._way is not None
+        try:
+            up = await self._core.pool.connect(self._way.entry.target)
+        except Unreachable as error:
+            self._task = None
+            self._fail(503, str(error))
+            return
+        self._task = None
+        self._send(up)
+        self.release_body()
+
+    def _send(self, up: Upstream) -> None:
+        self._up = up
+        request = self.request
+        up.begin(
+            self,
+            self._head,
+            to_head=request.method == b"HEAD",
+            whole=not request.body,
+            decode=request.version == 0,
+        )
+
+    def request_data(self, data: bytes, *, last: bool) -> None:
+        up = self._up
+        if up is None:
+            return
+        assert self._way is not None
+        self._way.entry.last_activity = time.time()
+        up.transport.write(data)
+        if last:
+            up.whole = True
+
+    def request_broken(self) -> None:
+        task, up = self._task, self._up
+        self._task = self._up = None
+        if task is not None:
+            task.cancel()
+        if up is not None:
+            up.abort()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._alive()
+
+    def _alive(self) -> None:
+        """`--timeout`: how long a client's connection may be silent while a request is under way."""
+        limit = self._core.client_timeout_s
+        if limit and self.phase in (READ_BODY, ANSWERING):
+            self.deadline = self.loop.time() + limit
+
+    # -- the answer: the Sink of an upstream connection
+
+    @property
+    def answered(self) -> bool:
+        return self._answered
+
+    def interim(self, head: ResponseHead) -> None:
+        if self.request.version == 1:
+            self.transport.write(relay_head(head, version=1, close=False))
+
+    def switched(self, connection: Upstream, head: ResponseHead, early: bytes) -> None:
+        if self.request.upgrade is None:
+            self._up = None
+            connection.abort()
+            self._fail(503, "the target switched protocols unasked")
+            return
+        assert self._way is not None
+        entry = self._way.entry
+        entry.last_activity = time.time()
+        self._up = None
+        self._core.pool.forget(connection)
+        self._core.clients.open.discard(self)
+        self.resume_reading()
+        client = self.transport
+        join(
+            client, connection.transport, entry, self._core.tunnels, tls=self.tls, target_tls=entry.target.tls
+        )
+        client.write(relay_head(head, version=1, close=False) + early)
+        # What the client sent along with its handshake belongs to the new protocol.
+        if self.ahead:
+            connection.transport.write(self.ahead)
+            self.ahead = b""
+
+    def answer_begin(self, head: ResponseHead, data: bytes, *, ended: bool) -> None:
+        request = self.request
+        self._answered = True
+        self._status = head.status
+        self._rechunk = head.body == UNTIL_CLOSE and request.version == 1
+        # An answer that overtakes its request ends the connection: the rest of the body may never come.
+        self._close = self.must_close or request.upgrade is not None
+        out = relay_head(head, version=request.version, close=self._close)
+        if data:
+            out += b"%x\r\n%s\r\n" % (len(data), data) if self._rechunk else data
+        self.transport.write(out)
+        if ended:
+            self.answer_end()
+        elif self.write_paused and self._up is not None:
+            self._up.pause()
+
+    def answer_data(self, data: bytes) -> None:
+        if self._rechunk:
+            data = b"%x\r\n%s\r\n" % (len(data), data)
+        self.transport.write(data)
+        self._alive()
+
+    def answer_end(self) -> None:
+        self._up = None
+        if self._rechunk:
+            self._rechunk = False
+            self.transport.write(b"0\r\n\r\n")
+        if self._status < 300 and self._way is not None:
+            self._way.entry.last_activity = time.time()
+        self._way = None
+        self.answer_done(close=self._close)
+
+    def answer_lost(self, why: str, *, untouched: bool) -> None:
+        self._up = None
+        if self._answered:
+            log.warning("answer.cut path=%s reason=%r", _shown(self.request), why)
+            # The client must be able to tell a cut answer from a complete one: framed, a plain close is
+            # enough, and lets through what was written; unframed, only a reset says it.
+            if self.request.version == 1:
+                self.close()
+            else:
+                self.transport.abort()
+        elif untouched and self._retry:
+            self._retry = False
+            self._connect()
+        else:
+            self._fail(503, why)
+
+    def pause_body(self) -> None:
+        self.pause_reading()
+
+    def resume_body(self) -> None:
+        self.resume_reading()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._up is not None:
+            self._up.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._up is not None:
+            self._up.resume()
+
+    # -- failures
+
+    def _fail(self, status: int, why: str) -> None:
+        request = self.request
+        level = log.error if status >= 500 else log.warning
+        level(
+            "request.failed status=%d method=%s path=%s reason=%r",
+            status,
+            _ascii(request.method),
+            _shown(request),
+            why,
+        )
+        self._answered = True
+        if request.upgrade is not None:
+            self.transport.write(own_head(status, [], 0, close=True))
+            self.answer_done(close=True)
+            return
+
+        def done(headers: Headers, body: bytes) -> None:
+            self._task = None
+            self.respond(status, headers, body)
+
+        if self.phase == READ_BODY:
+            self.hold = True
+        self._task = self._pages.render(status, request, done)
+
+
+def _address(transport: asyncio.Transport) -> bytes:
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]).encode() if isinstance(peer, tuple) else b""
+
+
+def _ascii(text: bytes) -> str:
+    return text.decode("ascii", "replace")
+
+
+def _shown(request: RequestHead) -> str:
+    """A path for the log: without the query, which may hold a token."""
+    return _ascii(request.target)

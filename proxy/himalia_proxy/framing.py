@@ -1,0 +1,382 @@
+"""HTTP/1 heads and the rules of where a body ends: pure, and stricter than the parser beneath.
+
+httptools (llhttp) judges the header lines. What two implementations could read in two ways is refused here,
+because a proxy that forwards an ambiguous message lets one request hide inside another.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import httptools
+
+from himalia_proxy.errors import BadRequest, BadResponse
+
+Headers = list[tuple[bytes, bytes]]
+
+CHUNKED: Final = -1
+UNTIL_CLOSE: Final = -2
+
+MAX_HEAD: Final = 64 * 1024
+MAX_CHUNK_LINE: Final = 4096
+MAX_TRAILERS: Final = 16 * 1024
+
+_NOT_IN_PATH = re.compile(rb"[^\x21-\x7e]|[#\\]")
+_NOT_IN_QUERY = re.compile(rb"[^\x21-\x7e]|#")
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e]*)?")
+_TRAILER_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
+
+
+class _Collector:
+    """Takes header lines from the parser."""
+
+    __slots__ = ("headers",)
+
+    def __init__(self) -> None:
+        self.headers: Headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value))
+
+
+class RequestHead:
+    """One parsed request head; `body` is its length, or CHUNKED."""
+
+    __slots__ = (
+        "body",
+        "connection",
+        "expects",
+        "headers",
+        "host",
+        "keep_alive",
+        "method",
+        "query",
+        "target",
+        "upgrade",
+        "version",
+    )
+
+    def __init__(self, method: bytes, target: bytes, version: int) -> None:
+        self.method = method
+        self.target = target  # origin form: the path, without the query
+        self.query: bytes | None = None
+        self.version = version  # minor: 0 or 1
+        self.headers: Headers = []
+        self.host: bytes | None = None
+        self.body = 0
+        self.connection: frozenset[bytes] = _NONE
+        self.keep_alive = version == 1
+        self.upgrade: bytes | None = None
+        self.expects = False
+
+    @property
+    def url(self) -> bytes:
+        """Path and query as they came."""
+        return self.target if self.query is None else self.target + b"?" + self.query
+
+
+class ResponseHead:
+    """One parsed response head; `body` is its length, CHUNKED or UNTIL_CLOSE."""
+
+    __slots__ = ("body", "connection", "headers", "keep_alive", "reason", "status", "version")
+
+    def __init__(self, status: int, reason: bytes, version: int) -> None:
+        self.status = status
+        self.reason = reason
+        self.version = version
+        self.headers: Headers = []
+        self.body = 0
+        self.connection: frozenset[bytes] = _NONE
+        self.keep_alive = version == 1
+
+
+_NONE: Final[frozenset[bytes]] = frozenset()
+_collector = _Collector()
+_parser = httptools.HttpRequestParser(_collector)
+
+
+def find_head(data: bytes) -> int:
+    """Where the body begins, or 0 if the head is not complete. A bare line feed is refused at once."""
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        if len(data) > MAX_HEAD:
+            raise BadRequest(f"The request head is larger than {MAX_HEAD} bytes.", 431)
+        if data.count(b"\n") != data.count(b"\r\n"):
+            raise BadRequest("Lines of a request must end with CR LF.")
+        return 0
+    if end > MAX_HEAD:
+        raise BadRequest(f"The request head is larger than {MAX_HEAD} bytes.", 431)
+    return end + 4
+
+
+def parse_request(head: bytes) -> RequestHead:
+    """Read a complete head, from the request line to the empty line; BadRequest if it may not be forwarded.
+
+    One parser serves all connections: a head is fed in one piece, so there is no state between calls but
+    what a body or `Connection` leaves behind, and then a new parser is made.
+    """
+    global _parser
+    line = head[: head.index(b"\r\n")].split(b" ")
+    if len(line) != 3:
+        raise BadRequest("The request line is malformed.")
+    method, target, version = line
+    if version == b"HTTP/1.1":
+        request = RequestHead(method, target, 1)
+    elif version == b"HTTP/1.0":
+        request = RequestHead(method, target, 0)
+    else:
+        raise BadRequest("Only HTTP/1.1 and HTTP/1.0 are spoken here.", 505)
+    if method == b"CONNECT":
+        raise BadRequest("CONNECT is not offered here.", 405)
+    _collector.headers = request.headers
+    dirty = True
+    try:
+        _parser.feed_data(head)
+        dirty = False
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserError as error:
+        raise BadRequest(f"The request head is malformed: {error}.") from None
+    finally:
+        if dirty:
+            _parser = httptools.HttpRequestParser(_collector)
+    if _judge_request(request) and not dirty:
+        _parser = httptools.HttpRequestParser(_collector)
+    _split_target(request)
+    return request
+
+
+def _judge_request(request: RequestHead) -> bool:
+    """Fill what the headers say of framing and connection. True if the parser is not at a message's start."""
+    length: bytes | None = None
+    coding: bytes | None = None
+    upgrade: bytes | None = None
+    connection: bytes | None = None
+    hosts = 0
+    for name, value in request.headers:
+        size = len(name)
+        # Names of other lengths cannot be one of those below; most headers are passed by this line.
+        if size not in _JUDGED_SIZES:
+            continue
+        lower = name.lower()
+        if lower == b"host":
+            hosts += 1
+            request.host = value.strip()
+        elif lower == b"content-length":
+            if length is not None:
+                raise BadRequest("More than one Content-Length.")
+            length = value.strip(b" \t")
+        elif lower == b"transfer-encoding":
+            if coding is not None:
+                raise BadRequest("More than one Transfer-Encoding.")
+            coding = value.strip(b" \t")
+        elif lower == b"connection":
+            connection = value if connection is None else connection + b"," + value
+        elif lower == b"upgrade":
+            upgrade = value.strip()
+        elif lower == b"expect":
+            request.expects = value.strip().lower() == b"100-continue"
+    if hosts > 1 or (hosts == 0 and request.version == 1):
+        raise BadRequest("Exactly one Host is needed.")
+    if request.host is not None and not _HOST.fullmatch(request.host):
+        raise BadRequest("The Host is not a host name.")
+    request.body = _request_body(request, length, coding)
+    if connection is not None:
+        request.connection = _tokens(connection)
+    request.keep_alive = request.version == 1 and b"close" not in request.connection
+    asked = upgrade and b"upgrade" in request.connection and request.version == 1 and not request.body
+    # h2c would carry requests past the table unseen; a server may always ignore an Upgrade.
+    if asked and upgrade is not None and b"h2c" not in _tokens(upgrade):
+        request.upgrade = upgrade
+    return bool(request.body or connection is not None or upgrade is not None or request.version == 0)
+
+
+_JUDGED_SIZES: Final = frozenset(
+    len(name)
+    for name in (b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect")
+)
+
+
+def _request_body(request: RequestHead, length: bytes | None, coding: bytes | None) -> int:
+    if coding is not None:
+        if length is not None:
+            raise BadRequest("Transfer-Encoding and Content-Length exclude each other.")
+        if request.version == 0:
+            raise BadRequest("HTTP/1.0 has no Transfer-Encoding.")
+        if coding.lower() != b"chunked":
+            raise BadRequest("The only Transfer-Encoding understood is chunked.", 501)
+        return CHUNKED
+    if length is None:
+        return 0
+    if not length.isdigit() or len(length) > 18:
+        raise BadRequest("The Content-Length is not a number.")
+    return int(length)
+
+
+def _split_target(request: RequestHead) -> None:
+    """Reduce the target to origin form, path and query apart."""
+    target = request.target
+    if not target.startswith(b"/"):
+        target = _from_absolute(request, target)
+    path, mark, query = target.partition(b"?")
+    if _NOT_IN_PATH.search(path) or (mark and _NOT_IN_QUERY.search(query)):
+        raise BadRequest("The request target contains a character that must be percent-encoded.")
+    request.target = path
+    request.query = query if mark else None
+
+
+def _from_absolute(request: RequestHead, target: bytes) -> bytes:
+    scheme, mark, rest = target.partition(b"://")
+    if not mark or scheme.lower() not in (b"http", b"https"):
+        raise BadRequest("The request target must begin with '/'.")
+    cut = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
+    authority, path = rest[:cut], rest[cut:]
+    # RFC 9112 3.2.2 lets the target win over Host. Two names in one request help only an attacker.
+    if request.host is not None and authority.lower() != request.host.lower():
+        raise BadRequest("The request target and Host name different hosts.")
+    return path if path.startswith(b"/") else b"/" + path
+
+
+def parse_response(head: bytes, *, to_head: bool) -> ResponseHead:
+    """Read a complete response head; BadResponse if its end cannot be told. `to_head`: it answers a HEAD."""
+    matched = _STATUS_LINE.fullmatch(head, 0, head.index(b"\r\n"))
+    if matched is None:
+        raise BadResponse("its status line is malformed")
+    response = ResponseHead(int(matched[2]), matched[3] or b"", 1 if matched[1] == b"1" else 0)
+    _collector.headers = response.headers
+    try:
+        httptools.HttpResponseParser(_collector).feed_data(head)
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserError as error:
+        raise BadResponse(f"its head is malformed: {error}") from None
+    _judge_response(response, to_head=to_head)
+    return response
+
+
+def _judge_response(response: ResponseHead, *, to_head: bool) -> None:
+    length: bytes | None = None
+    coding: bytes | None = None
+    connection: bytes | None = None
+    for name, value in response.headers:
+        if len(name) not in _JUDGED_SIZES:
+            continue
+        lower = name.lower()
+        if lower == b"content-length":
+            if length is not None and length != value.strip(b" \t"):
+                raise BadResponse("it has two Content-Lengths")
+            length = value.strip(b" \t")
+        elif lower == b"transfer-encoding":
+            coding = value.strip(b" \t") if coding is None else coding + b"," + value
+        elif lower == b"connection":
+            connection = value if connection is None else connection + b"," + value
+    if connection is not None:
+        response.connection = _tokens(connection)
+    response.keep_alive = (
+        b"close" not in response.connection if response.version else b"keep-alive" in response.connection
+    )
+    if response.status < 200 or response.status in (204, 304) or to_head:
+        response.body = 0
+    elif coding is not None:
+        if length is not None:
+            raise BadResponse("it has both Transfer-Encoding and Content-Length")
+        if coding.lower() != b"chunked":
+            raise BadResponse("its Transfer-Encoding is not chunked")
+        response.body = CHUNKED
+    elif length is None:
+        response.body = UNTIL_CLOSE
+        response.keep_alive = False
+    elif not length.isdigit() or len(length) > 18:
+        raise BadResponse("its Content-Length is not a number")
+    else:
+        response.body = int(length)
+
+
+def _tokens(value: bytes) -> frozenset[bytes]:
+    return frozenset(token.strip() for token in value.lower().split(b","))
+
+
+_SIZE, _DATA, _DATA_END, _TRAILERS = range(4)
+
+
+class ChunkedBody:
+    """Finds the end of a chunked body while it streams, and passes on only what was understood.
+
+    With `decode` the payload comes out; otherwise the chunks as they came, whose trailers are kept if
+    `trailers` says so. A line that is not complete yet is held back: nobody downstream sees framing that
+    was not judged.
+    """
+
+    __slots__ = ("_decode", "_held", "_left", "_state", "_trailer_bytes", "_trailers", "done")
+
+    def __init__(self, *, decode: bool = False, trailers: bool = False) -> None:
+        self._decode = decode
+        self._trailers = trailers
+        self._state = _SIZE
+        self._left = 0
+        self._held = b""
+        self._trailer_bytes = 0
+        self.done = False
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """What may be sent on, and what lies behind the body's end. ValueError if the framing is broken."""
+        if self._state == _DATA and len(data) < self._left:
+            self._left -= len(data)
+            return data, b""
+        if self._held:
+            data, self._held = self._held + data, b""
+        out: list[bytes] = []
+        at = mark = 0
+        while at < len(data) and not self.done:
+            if self._state == _DATA:
+                take = min(self._left, len(data) - at)
+                if self._decode:
+                    out.append(data[at : at + take])
+                at += take
+                self._left -= take
+                if not self._left:
+                    self._state = _DATA_END
+                continue
+            end = data.find(b"\r\n", at, at + MAX_CHUNK_LINE)
+            if end < 0:
+                _refuse_line(data[at : at + MAX_CHUNK_LINE])
+                break
+            line = data[at:end]
+            if self._state == _TRAILERS and not self._trailers:
+                out.append(b"" if self._decode else data[mark:at])
+                self._line(line)
+                mark = end if self.done else end + 2
+            else:
+                self._line(line)
+            at = end + 2
+        self._held = b"" if self.done else data[at:]
+        if not self._decode:
+            out.append(data[mark:at])
+        return b"".join(out), data[at:] if self.done else b""
+
+    def _line(self, line: bytes) -> None:
+        if self._state == _DATA_END:
+            if line:
+                raise ValueError("a chunk is longer than it says")
+            self._state = _SIZE
+        elif self._state == _SIZE:
+            matched = _CHUNK_LINE.fullmatch(line)
+            if matched is None:
+                raise ValueError("a chunk's size is malformed")
+            self._left = int(matched[1], 16)
+            self._state = _DATA if self._left else _TRAILERS
+        elif not line:
+            self.done = True
+        else:
+            self._trailer_bytes += len(line)
+            if self._trailer_bytes > MAX_TRAILERS or not _TRAILER_LINE.fullmatch(line):
+                raise ValueError("the trailer section is malformed")
+
+
+def _refuse_line(partial: bytes) -> None:
+    """Refuse an incomplete line that can no longer become a good one."""
+    if b"\n" in partial or b"\r" in partial[:-1] or len(partial) >= MAX_CHUNK_LINE:
+        raise ValueError("a chunk's line is malformed")
