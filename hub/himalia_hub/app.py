@@ -48,6 +48,7 @@ def make_app(
     app[SETTINGS], app[DB], app[SECRETS] = world.settings, world.db, world.secrets
     app[SPAWNER], app[PROXY], app[DOORBELL], app[WORLD] = world.spawner, world.proxy, world.doorbell, world
     app[ROUTES_WAKE_UP] = routes_wake_up or asyncio.Event()
+    middleware.install(app)
     app.add_routes(all_routes(world.settings.hub_prefix, world.settings.base_url))
     if loops:
         app.cleanup_ctx.append(_loops)
