@@ -49,7 +49,9 @@ def access_of(handler: object) -> Access | None:
 def public(handler: Handler[R], /) -> Handler[R]: ...
 @overload
 def public(
-    *, tokens: bool | None = None, xsrf_by_hand: bool = False
+    *,
+    tokens: bool | None = ...,
+    xsrf_by_hand: bool = ...,
 ) -> Callable[[Handler[R]], Handler[R]]: ...
 def public(
     handler: Handler[R] | None = None, /, *, tokens: bool | None = None, xsrf_by_hand: bool = False

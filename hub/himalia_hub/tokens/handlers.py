@@ -1,0 +1,177 @@
+"""The tokens part of the REST API. A token's secret is shown once, when it is made."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import sqlalchemy as sa
+import structlog
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub import clock
+from himalia_hub.auth import accounts, origin
+from himalia_hub.errors import BadRequest, NotAuthorized, NotFound
+from himalia_hub.keys import DB, IDENTITY
+from himalia_hub.rbac import expand
+from himalia_hub.rbac.guard import NO_ACCESS, public, require, scoped
+from himalia_hub.rbac.identity import Identity, of_user
+from himalia_hub.rbac.roles import DEFAULT_ROLES, TOKEN
+from himalia_hub.schemas import read
+from himalia_hub.servers.models import Server
+from himalia_hub.tokens import store
+from himalia_hub.tokens.models import ApiToken
+from himalia_hub.tokens.schemas import NewToken
+from himalia_hub.tokens.view import token_model
+from himalia_hub.users import store as users
+from himalia_hub.users.models import User
+
+log = structlog.get_logger()
+
+
+def routes(prefix: str) -> list[web.RouteDef]:
+    """Handler paths below the hub's prefix."""
+    every = prefix + "api/users/{user}/tokens"
+    return [
+        web.get(every, list_tokens),
+        web.post(every, create_token),
+        web.get(every + "/{id}", get_token),
+        web.delete(every + "/{id}", delete_token),
+    ]
+
+
+@scoped("read:tokens")
+async def list_tokens(request: web.Request) -> web.Response:
+    """200 `{"api_tokens": […]}`; expired ones are purged first."""
+    async with request.app[DB].begin() as db:
+        owner = await _owner(db, request.match_info["user"])
+        await store.purge_expired(db, now=clock.now())
+        rows = await store.list_for_user(db, owner.id)
+        names = await _server_names(db, rows)
+    models = [token_model(row, owner, _server(row, owner, names)) for row in rows]
+    return web.json_response({"api_tokens": models})
+
+
+@public
+async def create_token(request: web.Request) -> web.Response:
+    """201 the model with `token`. Without credentials, `auth` with a name and password makes one's own.
+
+    An unknown person and a missing right are both 403, so that names cannot be tried out here.
+    """
+    body = await read(request, NewToken)
+    if request.get(IDENTITY) is None and body.auth is not None:
+        given = body.auth
+        user = await accounts.authenticate(
+            request.app[DB], given.username, given.password, address=origin.address(request)
+        )
+        if user.name != request.match_info["user"]:
+            raise NotAuthorized("the name and password are not those of this user")
+        identity = Identity(user.id, user.name, user.admin, of_user(user))
+    else:
+        identity = require(request, "tokens", outside=403)
+    raw = _raw_scopes(body)
+    async with request.app[DB].begin() as db:
+        owner = await users.by_name(db, request.match_info["user"])
+        if owner is None:
+            raise NotAuthorized(NO_ACCESS)
+        _may_issue(raw, owner, identity)
+        row, secret = await store.issue(
+            db,
+            owner.id,
+            now=clock.now(),
+            scopes=raw,
+            note=_note(body, owner, identity),
+            expires_in=timedelta(seconds=body.expires_in) if body.expires_in else None,
+        )
+    log.info("token.created", owner=owner.name, token_id=row.id, scopes=raw)
+    return web.json_response(token_model(row, owner) | {"token": secret}, status=201)
+
+
+@scoped("read:tokens")
+async def get_token(request: web.Request) -> web.Response:
+    """200 the model; 404 for what is not a token of this person."""
+    async with request.app[DB].read() as db:
+        row, owner = await _find(db, request)
+        names = await _server_names(db, [row])
+    return web.json_response(token_model(row, owner, _server(row, owner, names)))
+
+
+@scoped("tokens")
+async def delete_token(request: web.Request) -> web.Response:
+    """204. One that a server was issued goes with all of this person's tokens for the same server."""
+    async with request.app[DB].begin() as db:
+        row, owner = await _find(db, request)
+        if row.client_id == "jupyterhub":
+            await db.execute(sa.delete(ApiToken).where(ApiToken.id == row.id))
+        else:
+            same_client = sa.and_(ApiToken.client_id == row.client_id, ApiToken.user_id == owner.id)
+            await db.execute(sa.delete(ApiToken).where(same_client))
+    log.info("token.deleted", owner=owner.name, token_id=row.id)
+    return web.Response(status=204)
+
+
+def _raw_scopes(body: NewToken) -> list[str]:
+    """What the new token shall carry; BadRequest for names that are not known."""
+    if body.scopes and body.roles:
+        raise BadRequest("send scopes or roles, not both")
+    for role in body.roles or ():
+        if role not in DEFAULT_ROLES:
+            raise BadRequest(f"unknown role {role[:80]!r}")
+    wanted = body.scopes or [scope for role in body.roles or () for scope in DEFAULT_ROLES[role]]
+    for scope in wanted:
+        if len(scope) > 600:
+            raise BadRequest(f"unknown scope {scope[:80]!r}")
+        expand.check(scope)
+    return list(dict.fromkeys(wanted)) or list(TOKEN)
+
+
+def _may_issue(raw: list[str], owner: User, identity: Identity) -> None:
+    """A token carries no right that its owner lacks (400), nor one that who asks for it lacks (403)."""
+    theirs = of_user(owner)
+    wanted = theirs if "inherit" in raw else expand.expand(tuple(raw), owner.name)
+    for scope in sorted(wanted):
+        if not expand.covers(theirs, scope):
+            raise BadRequest(f"{owner.name} does not hold the scope {scope!r}")
+    if not expand.covers_all(identity.scopes, wanted):
+        raise NotAuthorized("a token cannot be given more rights than you hold; name its scopes")
+
+
+def _note(body: NewToken, owner: User, identity: Identity) -> str:
+    note = body.note or "Requested via api"
+    return note if owner.id == identity.user_id else f"{note} by user {identity.name}"[:1023]
+
+
+async def _owner(db: AsyncSession, name: str) -> User:
+    owner = await users.by_name(db, name)
+    if owner is None:
+        raise NotFound(NO_ACCESS)
+    return owner
+
+
+async def _find(db: AsyncSession, request: web.Request) -> tuple[ApiToken, User]:
+    owner = await _owner(db, request.match_info["user"])
+    number = request.match_info["id"].removeprefix("a")
+    row = None
+    if (
+        request.match_info["id"].startswith("a")
+        and number.isascii()
+        and number.isdigit()
+        and len(number) < 10
+    ):
+        row = await db.get(ApiToken, int(number))
+    expired = row is not None and row.expires_at is not None and row.expires_at <= clock.now()
+    if row is None or row.user_id != owner.id or expired:
+        raise NotFound(f"there is no token {request.match_info['id'][:40]!r}")
+    return row, owner
+
+
+async def _server_names(db: AsyncSession, rows: list[ApiToken]) -> dict[int, str]:
+    ids = {row.server_id for row in rows if row.server_id is not None}
+    if not ids:
+        return {}
+    found = await db.execute(sa.select(Server.id, Server.name).where(Server.id.in_(ids)))
+    return dict(found.tuples().all())
+
+
+def _server(row: ApiToken, owner: User, names: dict[int, str]) -> str | None:
+    return f"{owner.name}/{names[row.server_id]}" if row.server_id in names else None

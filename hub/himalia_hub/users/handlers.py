@@ -1,0 +1,227 @@
+"""The people part of the REST API."""
+
+from __future__ import annotations
+
+import time
+
+import sqlalchemy as sa
+import structlog
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub import clock, paging
+from himalia_hub.errors import BadRequest, Conflict, NotAuthenticated, NotAuthorized, NotFound
+from himalia_hub.keys import DB, DOORBELL, IDENTITY, SETTINGS
+from himalia_hub.rbac.expand import filters_of
+from himalia_hub.rbac.guard import NO_ACCESS, public, scoped
+from himalia_hub.rbac.identity import Identity
+from himalia_hub.schemas import read
+from himalia_hub.servers import store as servers
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.view import stopped
+from himalia_hub.users import store
+from himalia_hub.users.listing import list_users, read_filter
+from himalia_hub.users.models import User
+from himalia_hub.users.schemas import NewUser, NewUsers, UserChange
+from himalia_hub.users.view import KEYS, user_model
+
+log = structlog.get_logger()
+
+
+def routes(prefix: str) -> list[web.RouteDef]:
+    """Handler paths below the hub's prefix."""
+    one = prefix + "api/users/{user}"
+    return [
+        web.get(prefix + "api/user", get_self),
+        web.get(prefix + "api/users", get_users),
+        web.post(prefix + "api/users", create_users),
+        web.get(one, get_user),
+        web.post(one, create_user),
+        web.patch(one, change_user),
+        web.delete(one, delete_user),
+    ]
+
+
+@public
+async def get_self(request: web.Request) -> web.Response:
+    """200 the model of who asks, with `scopes`, `token_id` and `session_id`; 403 without credentials.
+
+    A credential may always read its own owner's name; scopes that it has only for that are not listed.
+    """
+    identity: Identity | None = request.get(IDENTITY)
+    if identity is None:
+        raise NotAuthenticated
+    async with request.app[DB].read() as db:
+        user = await db.get(User, identity.user_id)
+        own = await servers.list_for_user(db, identity.user_id)
+    if user is None:
+        raise NotAuthenticated
+    known = Identity(
+        identity.user_id, identity.name, identity.admin, identity.scopes | identity.identify_scopes
+    )
+    model = user_model(user, own, known, request.app[SETTINGS], stopped_too=_stopped_too(request))
+    model["token_id"] = f"a{identity.token.id}" if identity.token else None
+    model["session_id"] = identity.session_id
+    model["scopes"] = sorted(identity.scopes)
+    return web.json_response(model)
+
+
+@scoped("list:users", filtered=True)
+async def get_users(request: web.Request) -> web.Response:
+    """200 the people whom the caller may list, by page."""
+    identity = _identity(request)
+    filters = filters_of(identity.scopes, "list:users")
+    if filters is not None and any(kind not in ("user", "group") for kind, _ in filters):
+        raise NotAuthorized("list:users cannot be filtered by server")
+    only = None if filters is None else {value for kind, value in filters if kind == "user"}
+    wanted = read_filter(request.query, only)
+    page = paging.asked_page(request)
+    async with request.app[DB].read() as db:
+        found, total = await list_users(db, wanted, offset=page.offset, limit=page.limit)
+        theirs = await servers.list_for_users(db, [user.id for user in found])
+    settings, too = request.app[SETTINGS], _stopped_too(request)
+    models = [user_model(user, theirs[user.id], identity, settings, stopped_too=too) for user in found]
+    return paging.paged(request, page, models, total)
+
+
+@scoped("admin:users")
+async def create_users(request: web.Request) -> web.Response:
+    """201 the people who were made; 409 when all exist. One name that cannot be used: 400 for all."""
+    body = await read(request, NewUsers)
+    _may_make_admin(request, wanted=body.admin)
+    names = list(dict.fromkeys(store.normalise(name) for name in body.usernames))
+    async with request.app[DB].begin() as db:
+        there = set(await db.scalars(sa.select(User.name).where(User.name.in_(names))))
+        made = [User(name=name, admin=body.admin, created=clock.now()) for name in names if name not in there]
+        if not made:
+            raise Conflict(f"{', '.join(repr(name) for name in names[:5])} exist already")
+        db.add_all(made)
+    settings, identity = request.app[SETTINGS], _identity(request)
+    log.info("users.created", count=len(made))
+    return web.json_response([user_model(user, [], identity, settings) for user in made], status=201)
+
+
+@scoped(*KEYS)
+async def get_user(request: web.Request) -> web.Response:
+    """200 the model with the keys that the caller may see."""
+    return await _answer(request, request.match_info["user"])
+
+
+@scoped("admin:users")
+async def create_user(request: web.Request) -> web.Response:
+    """201 the new person; 409 when there is one of that name."""
+    body = await read(request, NewUser)
+    _may_make_admin(request, wanted=body.admin)
+    async with request.app[DB].begin() as db:
+        user = await store.create(db, request.match_info["user"], now=clock.now(), admin=body.admin)
+    log.info("users.created", count=1)
+    return await _answer(request, user.name, status=201)
+
+
+@scoped("admin:users")
+async def change_user(request: web.Request) -> web.Response:
+    """200 the changed model. 400 for a name that is taken or cannot be used; 403 to reach above oneself."""
+    body = await read(request, UserChange)
+    for key in ("groups", "roles", "auth_state"):
+        if getattr(body, key):
+            raise BadRequest(f"{key} cannot be set through this hub yet")
+    _may_make_admin(request, wanted=bool(body.admin))
+    async with request.app[DB].begin() as db:
+        user = await _user(db, request.match_info["user"])
+        _may_touch(request, user)
+        if body.name is not None and body.name != user.name:
+            await _rename(db, user, body.name)
+        if body.admin is not None:
+            user.admin = body.admin
+    log.info("users.changed", changed=sorted(body.model_fields_set))
+    # By row, not through the guard's scopes: the new name may lie outside the caller's filter.
+    return await _answer(request, user.name, seen_as=request.match_info["user"])
+
+
+@scoped("delete:users")
+async def delete_user(request: web.Request) -> web.Response:
+    """204; their servers are stopped first. 400 for oneself, and while a server will not end."""
+    identity, name = _identity(request), request.match_info["user"]
+    if identity.name == name:
+        raise BadRequest("nobody can delete their own account; ask another administrator")
+    async with request.app[DB].begin() as db:
+        user = await _user(db, name)
+        _may_touch(request, user)
+        theirs = await servers.list_for_user(db, user.id)
+        for server in theirs:
+            await servers.want_stopped(db, server, now=clock.now(), doomed=True)
+    for server in theirs:
+        request.app[DOORBELL].ring(server.id)
+    deadline = time.monotonic() + request.app[SETTINGS].servers.slow_stop_s
+    for server in theirs:
+        await _until_stopped(request, server.id, deadline)
+    async with request.app[DB].begin() as db:
+        # Looked at again inside the transaction that deletes: somebody may have pressed Start meanwhile.
+        left = [server for server in await servers.list_for_user(db, user.id) if not stopped(server)]
+        if left:
+            raise BadRequest(f"{name} has servers that are still stopping", remedy="ask again in a moment")
+        await db.execute(sa.delete(User).where(User.id == user.id))
+    log.info("users.deleted", name=name)
+    return web.Response(status=204)
+
+
+async def _until_stopped(request: web.Request, server_id: int, deadline: float) -> None:
+    with request.app[DOORBELL].watch(server_id) as watch:
+        while (left := deadline - time.monotonic()) > 0:
+            async with request.app[DB].read() as db:
+                server = await db.get(Server, server_id)
+            if server is None or stopped(server):
+                return
+            await watch.wait(min(left, 0.5))
+
+
+async def _rename(db: AsyncSession, user: User, wanted: str) -> None:
+    clean = store.normalise(wanted)
+    if await store.by_name(db, clean) is not None:
+        raise BadRequest(f"the name {clean!r} is taken")
+    # A running server's address, environment and OAuth client carry the name.
+    if any(not stopped(server) for server in await servers.list_for_user(db, user.id)):
+        raise BadRequest(f"{user.name} has a running server", remedy="stop it, then rename")
+    user.name = clean
+
+
+async def _user(db: AsyncSession, name: str) -> User:
+    user = await store.by_name(db, name)
+    if user is None:
+        raise NotFound(NO_ACCESS)
+    return user
+
+
+async def _answer(
+    request: web.Request, name: str, *, status: int = 200, seen_as: str | None = None
+) -> web.Response:
+    identity = _identity(request)
+    async with request.app[DB].read() as db:
+        user = await _user(db, name)
+        theirs = await servers.list_for_user(db, user.id)
+    if seen_as is not None and seen_as != name:
+        renamed = {scope.replace(f"!user={seen_as}", f"!user={name}") for scope in identity.scopes}
+        identity = Identity(identity.user_id, identity.name, identity.admin, frozenset(renamed))
+    model = user_model(user, theirs, identity, request.app[SETTINGS], stopped_too=_stopped_too(request))
+    return web.json_response(model, status=status)
+
+
+def _identity(request: web.Request) -> Identity:
+    identity: Identity | None = request[IDENTITY]
+    assert identity is not None  # the guard let it through
+    return identity
+
+
+def _may_make_admin(request: web.Request, *, wanted: bool) -> None:
+    """Nobody grants what they do not hold in full: an administrator is made by one."""
+    if wanted and not _identity(request).is_whole_admin:
+        raise NotAuthorized("only an administrator, with all rights, can make one")
+
+
+def _may_touch(request: web.Request, user: User) -> None:
+    if user.admin and not _identity(request).is_whole_admin:
+        raise NotAuthorized("only an administrator, with all rights, can change or delete one")
+
+
+def _stopped_too(request: web.Request) -> bool:
+    return request.query.get("include_stopped_servers", "0").lower() not in ("", "0", "false")

@@ -1,0 +1,32 @@
+"""What may be sent about people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from himalia_hub.schemas import Body
+
+
+class NewUsers(Body):
+    """POST /users."""
+
+    usernames: list[str] = Field(min_length=1, max_length=10_000)
+    admin: bool = False
+
+
+class NewUser(Body):
+    """POST /users/{user}: the name stands in the path."""
+
+    admin: bool = False
+
+
+class UserChange(Body):
+    """PATCH /users/{user}. Groups, roles and kept sign-in state are known names that cannot be set yet."""
+
+    name: str | None = None
+    admin: bool | None = None
+    groups: list[str] | None = None
+    roles: list[str] | None = None
+    auth_state: dict[str, Any] | None = None

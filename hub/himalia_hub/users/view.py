@@ -1,0 +1,65 @@
+"""From rows to JupyterHub's user model, cut down to what the caller may see. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from himalia_hub.clock import iso
+from himalia_hub.rbac import roles
+from himalia_hub.rbac.identity import Identity
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.view import pending, ready, server_model, server_prefix, stopped
+from himalia_hub.settings import HubSettings
+from himalia_hub.users.models import User
+
+NAME = frozenset({"kind", "name", "admin", "user_info"})
+KEYS: dict[str, frozenset[str]] = {
+    "read:users": NAME | {"roles", "groups", "server", "pending", "created", "last_activity"},
+    "read:users:name": NAME,
+    "read:users:groups": NAME | {"groups"},
+    "read:users:activity": NAME | {"last_activity"},
+    "read:servers": NAME | {"servers"},
+    "read:roles:users": NAME | {"roles", "admin"},
+    "admin:auth_state": NAME | {"auth_state"},
+}
+"""Which keys each scope shows."""
+
+
+def user_model(
+    user: User,
+    servers: Iterable[Server],
+    identity: Identity,
+    settings: HubSettings,
+    *,
+    stopped_too: bool = False,
+) -> dict[str, Any]:
+    """The model with the keys that the caller may see; empty when there are none."""
+    every = list(servers)
+    readable = [s for s in every if identity.allows("read:servers", user=user.name, server=s.name)]
+    keys: set[str] = set()
+    for scope, shown in KEYS.items():
+        if identity.allows(scope, user=user.name):
+            keys |= shown
+    if readable:
+        keys |= KEYS["read:servers"]
+    default = next((server for server in every if not server.name), None)
+    model = {
+        "kind": "user",
+        "name": user.name,
+        "admin": user.admin,
+        "roles": list(roles.of_user(admin=user.admin)),
+        "groups": [],
+        "server": server_prefix(settings, user.name, "") if default and ready(default) else None,
+        "pending": pending(default) if default else None,
+        "created": iso(user.created),
+        "last_activity": iso(user.last_activity),
+        "servers": {
+            server.name: server_model(server, user.name, settings)
+            for server in readable
+            if stopped_too or not stopped(server)
+        },
+        "auth_state": None,
+        "user_info": {},
+    }
+    return {key: value for key, value in model.items() if key in keys}
