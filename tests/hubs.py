@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -183,6 +183,10 @@ class Client:
         status, model = await self.call("GET", path)
         assert status == 200, model
         return model
+
+
+Launch = Callable[..., Awaitable[tuple[Hub, Client]]]
+"""Starts a hub with a configuration; gives it and its administrator's client."""
 
 
 @asynccontextmanager

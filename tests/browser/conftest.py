@@ -2,55 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Response, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
+from chromium import FLAGS, SHOTS, Watcher
 from hubs import Hub
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-SHOTS = Path(os.environ.get("HIMALIA_SHOTS", Path(__file__).parent / "shots"))
-
-
-@dataclass
-class Watcher:
-    """What went wrong in the pages of one context. `expected` holds patterns of `STATUS METHOD URL` or console text."""
-
-    expected: list[str] = field(default_factory=list)
-    seen: list[str] = field(default_factory=list)
-
-    def watch(self, page: Page) -> None:
-        """Follow this page."""
-        page.on("console", self._console)
-        page.on("pageerror", lambda error: self.seen.append(f"page error: {error}"))
-        page.on("response", self._response)
-
-    def _console(self, message: ConsoleMessage) -> None:
-        # A failed request is reported by its response, with its method; Chromium's console line only repeats it.
-        if message.type == "error" and "Failed to load resource" not in message.text:
-            self.seen.append(f"console: {message.text}")
-
-    def _response(self, response: Response) -> None:
-        if response.status >= 400:
-            self.seen.append(f"{response.status} {response.request.method} {response.url}")
-
-    def unexpected(self) -> list[str]:
-        """What no pattern allows."""
-        return [line for line in self.seen if not any(re.search(pattern, line) for pattern in self.expected)]
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
-import lab
 import pytest
 from playwright.async_api import BrowserContext, Page, WebSocket, expect
 
+import lab
 import wire
-from conftest import Watcher
+from chromium import Watcher
 from hubs import PASSWORD, Hub
 from support import eventually
 
@@ -39,6 +39,7 @@ async def test_from_an_empty_folder_to_a_cell_and_back(
     await use_a_terminal(page, shot)
     await stop_it_from_the_admin_list(page, hub, shot)
 
+    watcher.expected.append(r"^424 GET .*/hub/user/ada/lab$")  # the page that says: not running
     assert watcher.unexpected() == []
     await hub.stop()
     assert hub.processes() == []
@@ -52,7 +53,7 @@ async def set_up(page: Page, hub: Hub, shot: Shot) -> None:
     await page.get_by_label(re.compile("name", re.IGNORECASE)).first.fill("ada")
     for field in await page.locator('input[type="password"]').all():
         await field.fill(PASSWORD)
-    await page.locator('form button[type="submit"]').first.click()
+    await page.locator('form button:not([type="button"])').first.click()
     await page.wait_for_url(re.compile(r"/hub/home"))
     await shot(page, "02-home")
     async with aiohttp.ClientSession() as stranger, stranger.get(link) as again:
@@ -67,7 +68,7 @@ async def sign_out_and_in(page: Page, hub: Hub, shot: Shot) -> None:
     await page.locator('input[name="username"]').fill("ada")
     await page.locator('input[name="password"]').fill(PASSWORD)
     await shot(page, "03-login")
-    await page.locator('form button[type="submit"]').first.click()
+    await page.locator('form button:not([type="button"])').first.click()
     await page.wait_for_url(re.compile(r"/hub/home"))
 
 
@@ -153,7 +154,7 @@ async def saved_outputs_survive_a_reload(page: Page, hub: Hub, shot: Shot) -> No
     await page.reload()
     await lab.lab_is_open(page)
     await expect(lab.shown(page)).to_contain_text("hello ann", timeout=lab.SLOW)
-    await expect(lab.shown(page).locator('img[src^="data:image/png"]')).to_be_visible()
+    await expect(lab.shown(page).locator('img[src^="data:image/png"]').first).to_be_visible()
     outputs = [o for cell in json.loads(notebook.read_text())["cells"] for o in cell.get("outputs", [])]
     assert any("application/vnd.plotly.v1+json" in output.get("data", {}) for output in outputs)
     await shot(page, "07-reloaded")

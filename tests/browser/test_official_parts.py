@@ -7,12 +7,12 @@ import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import lab
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
+import lab
 import official
-from conftest import Watcher
+from chromium import Watcher
 from hubs import PASSWORD, Hub
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -44,7 +44,7 @@ async def test_the_core_of_the_journey_with_an_official_part(
         await page.goto(hub.url)
         await page.locator('input[name="username"]').fill("ada")
         await page.locator('input[name="password"]').fill(PASSWORD)
-        await page.locator('form button[type="submit"]').first.click()
+        await page.locator('form button:not([type="button"])').first.click()
         await page.wait_for_url(re.compile(r"/hub/home"))
         await page.get_by_role("button", name=re.compile("start", re.IGNORECASE)).first.click()
         await page.wait_for_url(re.compile(r"/user/ada/lab"), timeout=lab.SLOW)

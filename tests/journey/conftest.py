@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from hubs import Client, Hub, client
-
-Launch = Callable[..., Awaitable[tuple[Hub, Client]]]
+from hubs import Client, Hub, Launch, client
 
 
 @pytest.fixture

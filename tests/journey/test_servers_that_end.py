@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from conftest import Launch
-from hubs import Client, Hub
+from hubs import Client, Hub, Launch
 from support import eventually
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from conftest import Launch
+from hubs import Launch
 from support import eventually
 
 
