@@ -33,7 +33,7 @@ class EventSchema:
             if name not in data:
                 raise BadRequest(f"Event {self.id} needs the field {name}")
         for name, words in self.choices.items():
-            if name in data and data[name] not in words:
+            if name in data and data[name] not in list(words):
                 raise BadRequest(
                     f"Event field {name} must be one of {', '.join(sorted(words))}, not {data[name]!r}"
                 )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 BATCH = 200
+BATCH_BYTES = 1024 * 1024
 RECONNECT_MS = 20
 
 
@@ -94,13 +95,18 @@ class Channel:
             self._socket = None
 
     def _drain(self) -> None:
+        read = 0
         for _ in range(BATCH):
             if self._socket is None:
                 return
+            # Between large messages whoever writes to browsers gets a turn, or their queues overflow here.
+            if read > BATCH_BYTES:
+                break
             try:
                 frames = self._socket.recv_multipart(self._noblock)
             except self._again:
                 return
+            read += sum(map(len, frames))
             self._on_message(frames)
         # More may wait without a new edge; the other sockets get their turn first.
         self._loop.call_soon(self._drain)
