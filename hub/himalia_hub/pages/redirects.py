@@ -16,8 +16,8 @@ from himalia_hub.servers.view import quoted
 
 def routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     """Handler paths below the hub's prefix, then those beside it."""
-    hub = re.escape(prefix.removeprefix(base_url).rstrip("/"))
-    table = [
+    beside = "/{path:(?!%s(?:/|$)).*}" % re.escape(prefix.strip("/"))  # noqa: UP031 -- full of braces
+    return [
         web.get(prefix, index),
         web.get(prefix + "user-redirect", user_redirect),
         web.get(prefix + "user-redirect/{path:.*}", user_redirect),
@@ -26,9 +26,8 @@ def routes(prefix: str, base_url: str) -> list[web.RouteDef]:
         web.get(prefix.rstrip("/"), to_prefix),
         web.get(base_url + "{kind:user|services}/{name:[^/]+}", with_slash),
         web.route("*", base_url + "user/{user}/{path:.*}", beside_hub),
-        web.get(base_url + "{path:(?!%s(?:/|$)).*}" % hub, below_hub),  # noqa: UP031 -- full of braces
+        web.get(beside, below_hub),
     ]
-    return table if base_url == "/" else [*table, web.get("/{path:.*}", below_hub)]
 
 
 @public

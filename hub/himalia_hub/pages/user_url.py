@@ -88,7 +88,7 @@ async def _server(db: AsyncSession, username: str, path: str) -> tuple[Server | 
 
 
 async def _back(request: web.Request, original: str) -> web.Response:
-    """302 to the server. Its route may be behind its row for a moment: each return waits longer, to a limit."""
+    """302 to the server. Its route may lag behind its row: each return waits longer, up to a limit."""
     given = request.query.get("redirects", "0")
     count = int(given) if given.isascii() and given.isdigit() and len(given) < 3 else 0
     if count >= REDIRECTS_AT_MOST:

@@ -1,0 +1,168 @@
+"""The hub's pages on a real socket, with rows in a real database and nobody working on them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import sqlalchemy as sa
+import yarl
+from aiohttp import web
+
+from himalia_hub import clock, middleware, pages
+from himalia_hub.auth import login, password
+from himalia_hub.db import lease  # noqa: F401 -- its table belongs to the schema
+from himalia_hub.db.base import Base
+from himalia_hub.db.engine import Database
+from himalia_hub.keys import DB, DOORBELL, SECRETS, SETTINGS
+from himalia_hub.oauth import models as oauth_models  # noqa: F401
+from himalia_hub.secrets import Secrets
+from himalia_hub.servers import store
+from himalia_hub.servers.doorbell import Doorbell
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.progress import progress
+from himalia_hub.servers.state import Desired, Phase
+from himalia_hub.settings import HubSettings
+from himalia_hub.users.models import User
+
+PASSWORD = "a long enough password"
+HASH = password.hash_password(PASSWORD)
+RUNNING, STOPPED = Desired.RUNNING, Desired.STOPPED
+FAILURE = {
+    "cause": "ended while starting",
+    "message": "exit code 1",
+    "log_tail": ["first <b>line</b>", "OSError: No space left on device"],
+    "at": "2026-11-23T20:00:00Z",
+}
+
+
+@dataclass
+class Site:
+    """A running hub without loops."""
+
+    app: web.Application
+    db: Database
+    url: str
+
+    async def person(self, name: str, *, admin: bool = False) -> User:
+        async with self.db.begin() as db:
+            user = User(name=name, admin=admin, password_hash=HASH, created=clock.now())
+            db.add(user)
+        return user
+
+    async def server(
+        self,
+        user: User,
+        name: str = "",
+        desired: Desired = STOPPED,
+        phase: Phase = Phase.STOPPED,
+        **more: Any,
+    ) -> Server:
+        now = clock.now()
+        values = {
+            "backend_name": f"{user.id}-{name}", "user_options": {}, "generation": 1, "acted_generation": 1,
+            "phase_since": now, "started": now - timedelta(hours=3, minutes=12) if phase is Phase.READY else None,
+        } | more  # fmt: skip
+        async with self.db.begin() as db:
+            row = Server(user_id=user.id, name=name, desired=desired, phase=phase, **values)
+            db.add(row)
+        return row
+
+    async def event(self, server: Server, message: str, *, progress: int = 50, kind: str = "info") -> None:
+        async with self.db.begin() as db:
+            store.add_event(db, server, kind, progress, message, now=clock.now())
+        self.app[DOORBELL].tell(server.id)
+
+    async def change(self, server: Server, **values: Any) -> None:
+        async with self.db.begin() as db:
+            await db.execute(sa.update(Server).where(Server.id == server.id).values(values))
+        self.app[DOORBELL].tell(server.id)
+
+    async def row(self, username: str, name: str = "") -> Server | None:
+        async with self.db.read() as db:
+            return await store.find(db, username, name)
+
+    @asynccontextmanager
+    async def browser(self, name: str | None = None) -> AsyncIterator[Browser]:
+        """A client with cookies; signed in through the form when a name is given."""
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+            browser = Browser(session, self.url)
+            if name is not None:
+                form = await browser.get("/hub/login")
+                answer = await browser.post(
+                    "/hub/login", {"username": name, "password": PASSWORD}, xsrf=form.xsrf
+                )
+                assert answer.status == 302, answer.text
+            yield browser
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: Any
+    text: str
+
+    @property
+    def location(self) -> str:
+        return self.headers["Location"]
+
+    @property
+    def xsrf(self) -> str:
+        found = re.search(r'data-xsrf="([^"]*)"', self.text)
+        assert found, self.text[:500]
+        return found[1]
+
+
+@dataclass
+class Browser:
+    """Requests as a browser's navigation makes them; redirects are not followed."""
+
+    session: aiohttp.ClientSession
+    base: str
+
+    async def get(self, path: str, **headers: str) -> Answer:
+        return await self.send("GET", path, headers={"Accept": "text/html,*/*", **headers})
+
+    async def post(self, path: str, form: dict[str, str], *, xsrf: str | None = None) -> Answer:
+        if xsrf is None:
+            xsrf = (await self.get("/hub/home")).xsrf
+        return await self.send("POST", path, data={"_xsrf": xsrf, **form})
+
+    async def send(self, method: str, path: str, **more: Any) -> Answer:
+        url = yarl.URL(self.base + path, encoded=True)
+        async with self.session.request(method, url, allow_redirects=False, **more) as answer:
+            return Answer(answer.status, answer.headers, await answer.text())
+
+
+@asynccontextmanager
+async def site(folder: Path, **settings: Any) -> AsyncIterator[Site]:
+    """Pages, sign-in and progress of a hub on a free port."""
+    db = Database(f"sqlite:///{folder / 'himalia.sqlite'}")
+    async with db.engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    app = web.Application(middlewares=middleware.stack())
+    app.on_response_prepare.append(middleware.add_headers)
+    app[SETTINGS] = HubSettings(data_dir=folder, **settings)
+    app[DB], app[SECRETS], app[DOORBELL] = db, Secrets(b"x" * 32), Doorbell()
+    prefix, base_url = app[SETTINGS].hub_prefix, app[SETTINGS].base_url
+    user = prefix + "api/users/{user}"
+    app.add_routes(
+        [web.get(user + "/server/progress", progress), web.get(user + "/servers/{server}/progress", progress)]
+    )
+    app.add_routes(login.routes(prefix))
+    app.add_routes(pages.routes(prefix, base_url))
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    listener = web.TCPSite(runner, "127.0.0.1", 0)
+    await listener.start()
+    try:
+        yield Site(app, db, f"http://127.0.0.1:{runner.addresses[0][1]}")
+    finally:
+        await runner.cleanup()
+        await db.close()
