@@ -20,7 +20,7 @@ from himalia_hub.settings import LogSection
 MASK = "***"
 
 SECRET_KEY = re.compile(
-    r"(?i)(^|_|-)(token|secret|password|passwd|cookie|cookies|authorization|xsrf|code|verifier|hash|hashed)$"
+    r"(?i)(token|secret|passw(or)?d(_repeat)?|cookies?|authorization|xsrf|verifier|hashed|[_-]hash|(^|[_-])code)$"
 )
 HARMLESS = frozenset({"code"})
 """`code` names an error's kind in our own events."""

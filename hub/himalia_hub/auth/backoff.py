@@ -52,17 +52,17 @@ async def charge(db: AsyncSession, account: str, address: str, *, now: datetime)
     TooMany, and nothing counted, while a wait is on. The address is only looked at here: people behind one
     router may all sign in at the same moment.
     """
-    waits = []
-    for key, free in ((account, FREE_PER_ACCOUNT), (address, FREE_PER_ADDRESS)):
-        row = await db.get(FailedLogin, key, with_for_update=True)
-        if row is not None:
-            waits.append(wait_s(row.count, row.last, free=free, now=now))
-    left = max(waits, default=0.0)
+    own = await _locked(db, account, now=now)
+    theirs = await db.get(FailedLogin, address)
+    waits = [wait_s(own.count, own.last, free=FREE_PER_ACCOUNT, now=now)]
+    if theirs is not None:
+        waits.append(wait_s(theirs.count, theirs.last, free=FREE_PER_ADDRESS, now=now))
+    left = max(waits)
     if left > 0:
         refusal = TooMany("Too many failed sign-ins.", retry_after_s=math.ceil(left))
         refusal.remedy = f"wait {math.ceil(left)} s, then try again"
         raise refusal
-    await _count(db, account, now=now)
+    _add_one(own, now)
 
 
 async def failed(db: AsyncSession, address: str, *, now: datetime) -> None:
@@ -77,17 +77,26 @@ async def succeeded(db: AsyncSession, account: str) -> None:
 
 
 async def _count(db: AsyncSession, key: str, *, now: datetime) -> None:
-    stale = FailedLogin.last < now - FORGET_AFTER
-    counted = sa.case((stale, 1), else_=FailedLogin.count + 1)
-    done = await db.execute(
-        sa.update(FailedLogin).where(FailedLogin.key == key).values(count=counted, last=now)
-    )
-    if done.rowcount:  # type: ignore[attr-defined]
-        return
+    _add_one(await _locked(db, key, now=now), now)
+
+
+def _add_one(row: FailedLogin, now: datetime) -> None:
+    row.count = 1 if now - row.last > FORGET_AFTER else row.count + 1
+    row.last = now
+
+
+async def _locked(db: AsyncSession, key: str, *, now: datetime) -> FailedLogin:
+    """The row of this key, made when there is none, and ours until the transaction ends.
+
+    A row that is only read when absent locks nothing: twelve attempts at once would all find it so.
+    """
+    row = await db.get(FailedLogin, key, with_for_update=True)
+    if row is not None:
+        return row
     try:
         async with db.begin_nested():
-            db.add(FailedLogin(key=key, count=1, last=now))
-    except sa.exc.IntegrityError:  # another replica was first
-        await db.execute(
-            sa.update(FailedLogin).where(FailedLogin.key == key).values(count=FailedLogin.count + 1, last=now)
-        )
+            row = FailedLogin(key=key, count=0, last=now)
+            db.add(row)
+        return row
+    except sa.exc.IntegrityError:  # another transaction was first; it has ended by now
+        return await db.get_one(FailedLogin, key, with_for_update=True)

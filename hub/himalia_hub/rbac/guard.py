@@ -56,7 +56,7 @@ def public(
 def public(
     handler: Handler[R] | None = None, /, *, tokens: bool | None = None, xsrf_by_hand: bool = False
 ) -> Handler[R] | Callable[[Handler[R]], Handler[R]]:
-    """Anybody may call it; who they are is still in `request[IDENTITY]`. Bare, or with options as in Access."""
+    """Anybody may call it; who they are is in `request[IDENTITY]`. Bare, or with options as in Access."""
 
     def decorate(handler: Handler[R]) -> Handler[R]:
         setattr(handler, ATTRIBUTE, Access("public", tokens=tokens, xsrf_by_hand=xsrf_by_hand))

@@ -1,0 +1,415 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from component.hub.hub_site import PASSWORD, Site, site
+from himalia_hub import clock
+from himalia_hub.auth import accounts, setup
+from himalia_hub.auth.backoff import BUCKETS
+from himalia_hub.errors import TooMany
+from himalia_hub.tokens.models import ApiToken
+from himalia_hub.users.models import FailedLogin, Login, SetupLink, User
+
+SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate"}
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[Site]:
+    async with site(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def hub_on_each(tmp_path: Path, database_url: str) -> AsyncIterator[Site]:
+    async with site(tmp_path, database_url) as running:
+        yield running
+
+
+async def count(hub: Site, table: type) -> int:
+    async with hub.db.read() as db:
+        return await db.scalar(sa.select(sa.func.count()).select_from(table))
+
+
+# ------------------------------------------------------------------ signing in
+
+
+async def test_the_right_password_signs_in_and_leads_on(hub_on_each: Site) -> None:
+    await hub_on_each.person("ann")
+    async with hub_on_each.client() as browser:
+        answer = await browser.login(" Ann ", next_url="/hub/home%3Fx%3D1")
+
+        assert (answer.status, answer.location) == (302, "/hub/home?x=1")
+        assert (await browser("GET", "/hub/home")).status == 200
+        model = (await browser("GET", "/hub/api/user")).json
+        assert model["name"] == "ann"
+        assert model["session_id"] == browser.cookie("jupyterhub-session-id")
+
+
+async def test_cookies_have_the_flags_and_paths_of_jupyterhub(hub: Site) -> None:
+    await hub.person("ann")
+    async with hub.client() as browser:
+        plain = await browser.login("ann")
+    async with hub.client() as browser:
+        secure = await browser.login("ann", **{"X-Forwarded-Proto": "https"})
+
+    login, session = plain.headers.getall("Set-Cookie")[:2]
+    assert login.startswith("jupyterhub-hub-login=")
+    assert {"Path=/hub/", "HttpOnly", "SameSite=Lax", "Max-Age=1209600"} <= set(login.split("; "))
+    assert session.startswith("jupyterhub-session-id=")
+    assert {"Path=/", "HttpOnly"} <= set(session.split("; "))
+    assert "Secure" not in login
+    assert all("Secure" in cookie for cookie in secure.headers.getall("Set-Cookie")[:2])
+
+
+async def test_the_database_holds_no_cookie(hub: Site) -> None:
+    await hub.person("ann")
+    async with hub.client() as browser:
+        await browser.login("ann")
+        secret = browser.cookie("jupyterhub-hub-login").partition(".")[0]
+    async with hub.db.read() as db:
+        row = (await db.scalars(sa.select(Login))).one()
+
+    assert secret not in (row.hashed, row.session_id)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda c: c[:-1] + ("A" if c[-1] != "A" else "B"), lambda c: c.partition(".")[0], lambda _: "x"],
+)
+async def test_a_changed_cookie_is_nobodys(hub: Site, change) -> None:
+    await hub.person("ann")
+    async with hub.client() as browser:
+        await browser.login("ann")
+        forged = change(browser.cookie("jupyterhub-hub-login"))
+    async with hub.client(Cookie=f"jupyterhub-hub-login={forged}") as other:
+        assert (await other("GET", "/hub/api/user")).status == 403
+
+
+async def test_unknown_person_and_wrong_password_get_the_same_page(hub: Site) -> None:
+    await hub.person("ann")
+    async with hub.client() as browser:
+        wrong, unknown = await browser.login("ann", "nope"), await browser.login("bob", "nope")
+
+    assert wrong.status == unknown.status == 403
+    assert "Wrong user name or password." in wrong.text
+    shape = lambda answer: answer.text.replace("ann", "X").replace("bob", "X").replace(answer.xsrf, "")
+    ids = r"[\w-]{12}"
+    assert re.sub(ids, "", shape(wrong)) == re.sub(ids, "", shape(unknown))
+
+
+async def test_an_account_without_a_password_cannot_sign_in(hub: Site) -> None:
+    await hub.person("root")
+    await hub.person("robot", hashed=None)
+    async with hub.client() as browser:
+        assert (await browser.login("robot", "")).status == 403
+
+
+async def test_a_form_without_proof_is_shown_again(hub: Site) -> None:
+    await hub.person("ann")
+    async with hub.client() as browser:
+        answer = await browser("POST", "/hub/login", data={"username": "ann", "password": PASSWORD})
+
+        assert answer.status == 403
+        assert "sign in again" in answer.text
+        assert browser.cookie("jupyterhub-hub-login") is None
+
+
+async def test_proof_of_another_browser_is_worth_nothing(hub: Site) -> None:
+    await hub.person("ann")
+    async with hub.client() as attacker, hub.client() as victim:
+        stolen = (await attacker("GET", "/hub/login")).xsrf
+        await victim("GET", "/hub/login")
+        answer = await victim(
+            "POST", "/hub/login", data={"username": "ann", "password": PASSWORD, "_xsrf": stolen}
+        )
+
+        assert answer.status == 403
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "http://evil.com"}],
+)
+async def test_a_form_from_another_site_is_refused_with_any_proof(hub: Site, headers: dict[str, str]) -> None:
+    await hub.person("ann")
+    async with hub.client() as browser:
+        assert (await browser.login("ann", **headers)).status == 403
+        assert (await browser.login("ann", **SAME_ORIGIN)).status == 302
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [
+        "//evil.com",
+        "/%5Cevil.com",
+        "https:evil.com",
+        "%2f%2fevil.com",
+        "http://evil.com/hub/",
+        "/%09/evil.com",
+    ],
+)
+async def test_no_next_leads_off_the_site(hub: Site, evil: str) -> None:
+    await hub.person("ann")
+    async with hub.client() as browser:
+        location = (await browser.login("ann", next_url=evil)).location
+
+    assert location in ("/hub/home", "/%5Cevil.com")
+
+
+async def test_a_huge_form_is_refused_unread(hub: Site) -> None:
+    await hub.person("ann")
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    async with hub.client() as browser:
+        answer = await browser(
+            "POST", "/hub/login", data=io.BytesIO(b"username=" + b"x" * 10_000_000), headers=form
+        )
+
+    assert answer.status == 413
+
+
+async def test_signing_in_again_ends_the_earlier_sign_in_of_this_browser(hub: Site) -> None:
+    await hub.person("ann")
+    await hub.person("bob")
+    async with hub.client() as browser:
+        await browser.login("ann")
+        home = await browser("GET", "/hub/home")
+        answer = await browser(
+            "POST", "/hub/login", data={"username": "bob", "password": PASSWORD, "_xsrf": home.xsrf}
+        )
+
+        assert answer.status == 302
+        assert (await browser("GET", "/hub/api/user")).json["name"] == "bob"
+    assert await count(hub, Login) == 1
+
+
+async def test_a_sign_in_ends_when_its_time_is_over(hub: Site) -> None:
+    await hub.person("ann")
+    async with hub.client() as browser:
+        await browser.login("ann")
+        async with hub.db.begin() as db:
+            await db.execute(sa.update(Login).values(expires_at=clock.now() - timedelta(seconds=1)))
+
+        assert (await browser("GET", "/hub/api/user")).status == 403
+        answer = await browser("GET", "/hub/home?a=1&b=2")
+        assert (answer.status, answer.location) == (302, "/hub/login?next=/hub/home%3Fa%3D1%26b%3D2")
+
+
+# ------------------------------------------------------------------ signing out
+
+
+async def test_signing_out_ends_the_sign_in_and_every_token_of_it(hub_on_each: Site) -> None:
+    ann = await hub_on_each.person("ann")
+    kept = await hub_on_each.token(ann)
+    async with hub_on_each.client() as browser, hub_on_each.client() as other_browser:
+        await browser.login("ann")
+        await other_browser.login("ann")
+        async with hub_on_each.db.begin() as db:
+            from himalia_hub.tokens import store as tokens
+
+            _, issued = await tokens.issue(
+                db,
+                ann.id,
+                now=clock.now(),
+                scopes=["inherit"],
+                session_id=browser.cookie("jupyterhub-session-id"),
+            )
+        stolen = browser.cookie("jupyterhub-hub-login")
+
+        answer = await browser("GET", "/hub/logout")
+
+        assert (answer.status, answer.location) == (302, "/hub/login")
+        assert browser.cookie("jupyterhub-hub-login") is None
+        assert (await other_browser("GET", "/hub/api/user")).status == 200
+    for headers in ({"Cookie": f"jupyterhub-hub-login={stolen}"}, {"Authorization": f"token {issued}"}):
+        async with hub_on_each.client(**headers) as late:
+            assert (await late("GET", "/hub/api/user")).status == 403
+    async with hub_on_each.client(kept) as script:
+        assert (await script("GET", "/hub/api/user")).status == 200
+
+
+# ------------------------------------------------------------------ back-off
+
+
+async def test_the_fifth_failure_starts_a_wait_that_no_password_gets_through(hub_on_each: Site) -> None:
+    await hub_on_each.person("ann")
+    async with hub_on_each.client() as browser:
+        for _ in range(5):
+            assert (await browser.login("ann", "nope")).status == 403
+        refused = await browser.login("ann")
+
+        assert refused.status == 429
+        assert 0 < int(refused.headers["Retry-After"]) <= 5
+        assert "data-countdown" in refused.text
+        async with hub_on_each.db.begin() as db:
+            await db.execute(sa.update(FailedLogin).values(last=clock.now() - timedelta(seconds=6)))
+        assert (await browser.login("ann")).status == 302
+    async with hub_on_each.db.read() as db:
+        assert await db.get(FailedLogin, "user:ann") is None
+
+
+async def test_an_unknown_name_waits_like_a_known_one(hub: Site) -> None:
+    await hub.person("ann")
+    async with hub.client() as browser:
+        answers = [(await browser.login("nobody", "nope")).status for _ in range(6)]
+
+    assert answers == [403] * 5 + [429]
+
+
+async def test_many_attempts_at_once_are_no_more_than_many_in_a_row(hub_on_each: Site) -> None:
+    await hub_on_each.person("ann")
+
+    async def attempt() -> str:
+        try:
+            await accounts.authenticate(hub_on_each.db, "ann", "nope", address="10.0.0.7")
+        except (accounts.WrongPassword, TooMany) as error:
+            return error.code
+        return "in"
+
+    codes = await asyncio.gather(*(attempt() for _ in range(12)))
+
+    assert codes.count("wrong-password") == 5
+    assert codes.count("too-many") == 7
+
+
+async def test_many_people_behind_one_address_sign_in_at_once(hub: Site) -> None:
+    for number in range(30):
+        await hub.person(f"pupil{number}")
+
+    users = await asyncio.gather(
+        *(accounts.authenticate(hub.db, f"pupil{n}", PASSWORD, address="10.0.0.7") for n in range(30))
+    )
+
+    assert len(users) == 30
+
+
+async def test_an_address_that_guesses_names_waits_too(hub: Site) -> None:
+    await hub.person("ann")
+    for number in range(20):
+        with pytest.raises(accounts.WrongPassword):
+            await accounts.authenticate(hub.db, f"name{number}", "x" * 2000, address="10.0.0.7")
+
+    with pytest.raises(TooMany):
+        await accounts.authenticate(hub.db, "ann", PASSWORD, address="10.0.0.7")
+    assert (await accounts.authenticate(hub.db, "ann", PASSWORD, address="10.0.0.8")).name == "ann"
+    assert await count(hub, FailedLogin) <= BUCKETS
+
+
+# ------------------------------------------------------------------ set-up
+
+
+async def link(hub: Site) -> str:
+    async with hub.db.begin() as db:
+        return await setup.create_setup_link(db, clock.now())
+
+
+async def set_up(hub: Site, token: str, name: str = "root", given: str = PASSWORD, again: str | None = None):
+    async with hub.client() as browser:
+        form = await browser("GET", f"/hub/setup?token={token}")
+        if form.status != 200:
+            return form
+        fields = {
+            "_xsrf": form.xsrf,
+            "token": token,
+            "username": name,
+            "password": given,
+            "password_repeat": given if again is None else again,
+        }
+        answer = await browser("POST", "/hub/setup", data=fields)
+        if answer.status == 302:
+            assert (await browser("GET", "/hub/api/user")).json["admin"] is True
+        return answer
+
+
+async def test_the_link_makes_one_signed_in_administrator_and_ends(hub_on_each: Site) -> None:
+    token = await link(hub_on_each)
+
+    answer = await set_up(hub_on_each, token)
+
+    assert (answer.status, answer.location) == (302, "/hub/home")
+    assert await count(hub_on_each, SetupLink) == 0
+    again = await set_up(hub_on_each, token)
+    assert again.status == 403
+    assert "set-up link" in again.text
+
+
+async def test_two_who_use_the_link_at_once_make_one_administrator(hub_on_each: Site) -> None:
+    token = await link(hub_on_each)
+
+    answers = await asyncio.gather(*(set_up(hub_on_each, token, f"root{n}") for n in range(6)))
+
+    assert sorted(answer.status for answer in answers) == [302] + [403] * 5
+    assert await count(hub_on_each, User) == 1
+
+
+async def test_a_newer_link_ends_the_older_one(hub: Site) -> None:
+    older, newer = await link(hub), await link(hub)
+
+    assert (await set_up(hub, older)).status == 403
+    assert (await set_up(hub, newer)).status == 302
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "again", "word"),
+    [
+        ("root", "short", "short", "characters"),
+        ("root", PASSWORD, "other", "same"),
+        ("a/b", PASSWORD, PASSWORD, "user name"),
+    ],
+)
+async def test_a_mistake_in_the_form_leaves_the_link_good(hub: Site, name, given, again, word) -> None:
+    token = await link(hub)
+
+    wrong = await set_up(hub, token, name, given, again)
+
+    assert wrong.status == 400
+    assert word in wrong.text
+    assert given not in wrong.text
+    assert (await set_up(hub, token)).status == 302
+
+
+async def test_an_old_link_makes_nobody_once_somebody_can_sign_in(hub: Site) -> None:
+    token = await link(hub)
+    await hub.person("ann")
+
+    assert (await set_up(hub, token)).status == 403
+    assert await count(hub, User) == 1
+
+
+async def test_before_set_up_only_the_way_in_and_health_answer(hub: Site) -> None:
+    token = await hub.token(await hub.person("robot", hashed=None))
+    async with hub.client() as browser:
+        for path in ("/hub/home", "/hub/admin", "/hub/", "/hub/spawn", "/", "/user/ann/"):
+            answer = await browser("GET", path)
+            assert answer.status == 403, path
+            assert "terminal" in answer.text
+        login = await browser("GET", "/hub/login")
+        assert login.status == 200
+        assert "set-up link" in login.text
+        assert (await browser("POST", "/hub/login", data={"_xsrf": login.xsrf})).status == 403
+        assert (await browser("GET", "/hub/health")).status == 200
+        assert (await browser("GET", "/hub/static/himalia.css")).status == 200
+    async with hub.client(token) as script:
+        assert (await script("GET", "/hub/api/user")).status == 200
+    await hub.person("ann")
+    async with hub.client() as browser:
+        assert (await browser("GET", "/hub/home")).status == 302
+
+
+async def test_expired_sign_ins_are_swept_and_tokens_of_others_stay(hub: Site) -> None:
+    ann = await hub.person("ann")
+    await hub.token(ann)
+    async with hub.db.begin() as db:
+        for _ in range(3):
+            await accounts.begin_login(db, ann, now=clock.now() - timedelta(days=2), lasts=timedelta(days=1))
+        await accounts.begin_login(db, ann, now=clock.now(), lasts=timedelta(days=1))
+
+    assert await count(hub, Login) == 1
+    assert await count(hub, ApiToken) == 1

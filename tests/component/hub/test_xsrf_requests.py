@@ -1,0 +1,122 @@
+"""Cross-site protection on the wire: the advisories' matrix, against real handlers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from component.hub.hub_site import Client, Site, site
+
+CORS = {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "empty"}
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[Site]:
+    async with site(tmp_path) as running:
+        await running.person("root", admin=True)
+        yield running
+
+
+@pytest.fixture
+async def browser(hub: Site) -> AsyncIterator[Client]:
+    async with hub.client() as client:
+        await client.login("root")
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/hub/api/users"), ("PATCH", "/hub/api/users/root"), ("DELETE", "/hub/api/users/bob"), ("POST", "/hub/api/users/root/tokens"), ("POST", "/hub/api/users/root/server"), ("DELETE", "/hub/api/users/root/server"), ("POST", "/hub/api/proxy")],
+)  # fmt: skip
+@pytest.mark.parametrize("proof", ["", "wrong", "another person's"])
+async def test_a_cookie_alone_changes_nothing(
+    hub: Site, browser: Client, method: str, path: str, proof: str
+) -> None:
+    if proof == "another person's":
+        await hub.person("eve")
+        async with hub.client() as eve:
+            await eve.login("eve")
+            proof = (await eve("GET", "/hub/home")).xsrf
+    headers = {"X-XSRFToken": proof} if proof else {}
+
+    answer = await browser(method, path, json={}, headers=headers)
+
+    assert answer.status == 403
+    assert answer.json["code"] == "xsrf"
+
+
+async def test_proof_is_taken_from_header_query_and_form(browser: Client) -> None:
+    proof = (await browser("GET", "/hub/home")).xsrf
+
+    for headers, query in (
+        ({"X-XSRFToken": proof}, ""),
+        ({"X-CSRFToken": proof}, ""),
+        ({}, f"?_xsrf={proof}"),
+    ):
+        answer = await browser("POST", f"/hub/api/users/root/tokens{query}", json={}, headers=headers)
+        assert answer.status == 201, answer.text
+    assert browser.cookie("_xsrf") == proof
+
+
+async def test_a_form_posted_to_the_api_with_cookies_is_nobodys(browser: Client) -> None:
+    proof = (await browser("GET", "/hub/home")).xsrf
+
+    answer = await browser("POST", "/hub/api/users", data={"_xsrf": proof})
+
+    assert (answer.status, answer.json["message"]) == (403, "Missing or invalid credentials.")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [CORS, {**CORS, "Sec-Fetch-Mode": "no-cors"}, {**CORS, "Sec-Fetch-Mode": "same-origin"}, {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "script"}],
+)  # fmt: skip
+async def test_a_script_of_a_page_that_shares_our_origin_reads_nothing(
+    browser: Client, headers: dict[str, str]
+) -> None:
+    assert (await browser("GET", "/hub/api/users", headers=headers)).status == 403
+    page = await browser("GET", "/hub/home", headers=headers)
+    assert page.status in (302, 403)
+    assert 'data-xsrf="' not in page.text or "Sign" in page.text
+
+
+async def test_our_own_script_reads_with_proof(browser: Client) -> None:
+    proof = (await browser("GET", "/hub/home")).xsrf
+
+    assert (await browser("GET", "/hub/api/users", headers={**CORS, "X-XSRFToken": proof})).status == 200
+    assert (await browser("GET", f"/hub/api/users?_xsrf={proof}", headers=CORS)).status == 200
+    assert (await browser("GET", "/hub/home", headers={**CORS, "X-XSRFToken": proof})).status == 200
+
+
+async def test_clients_without_metadata_and_navigation_read_freely(browser: Client) -> None:
+    assert (await browser("GET", "/hub/api/users")).status == 200
+    assert (await browser("GET", "/hub/api/users", headers={"Sec-Fetch-Mode": "navigate"})).status == 200
+
+
+async def test_proof_from_another_site_is_refused(browser: Client) -> None:
+    proof = (await browser("GET", "/hub/home")).xsrf
+    headers = {"X-XSRFToken": proof, "Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"}
+
+    assert (await browser("POST", "/hub/api/users/root/tokens", json={}, headers=headers)).status == 403
+
+
+async def test_a_token_needs_no_proof_and_counts_on_the_api_only(hub: Site) -> None:
+    root = await hub.person("admin", admin=True)
+    async with hub.client(await hub.token(root)) as script:
+        assert (await script("POST", "/hub/api/users", json={"usernames": ["bob"]})).status == 201
+        page = await script("GET", "/hub/home")
+        assert (page.status, page.location) == (302, "/hub/login?next=/hub/home")
+
+
+async def test_an_unknown_token_falls_back_to_the_cookie(browser: Client) -> None:
+    answer = await browser("GET", "/hub/api/user", headers={"Authorization": "token unknown"})
+
+    assert answer.json["name"] == "root"
+
+
+@pytest.mark.parametrize("scheme", ["token", "Token", "bearer", "BEARER"])
+async def test_the_scheme_of_a_token_has_no_case(hub: Site, scheme: str) -> None:
+    token = await hub.token(await hub.person("ann"))
+    async with hub.client(Authorization=f"{scheme} {token}") as script:
+        assert (await script("GET", "/hub/api/user")).json["name"] == "ann"

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from himalia_hub.oauth.provider import (
+    Client,
+    Refusal,
+    Wish,
+    answer_url,
+    possible_servers,
+    read_wish,
+    verifier_fits,
+)
+from himalia_hub.servers.spec import client_id
+
+ANN = Client("jupyterhub-user-ann", "/user/ann/oauth_callback", 1, "ann", "")
+# RFC 7636, appendix B
+VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+names = st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1, max_size=20)
+
+
+@given(user=names, server=st.text(st.sampled_from("abz019-"), max_size=12))
+def test_a_client_id_always_leads_back_to_its_server(user: str, server: str) -> None:
+    assert (user, server) in possible_servers(client_id(user, server))
+
+
+def test_an_ambiguous_id_names_every_server_it_can_mean() -> None:
+    assert set(possible_servers("jupyterhub-user-a-b")) == {("a-b", ""), ("a", "b")}
+
+
+@given(st.text(max_size=40) | st.text(max_size=40).map(lambda t: "jupyterhub-user-" + t))
+def test_only_exact_spellings_mean_anything(text: str) -> None:
+    assert all(client_id(*pair) == text for pair in possible_servers(text))
+
+
+def test_the_proof_of_rfc_7636_fits_and_no_other() -> None:
+    assert verifier_fits(CHALLENGE, "S256", VERIFIER)
+    assert not verifier_fits(CHALLENGE, "S256", VERIFIER[:-1] + "x")
+    assert not verifier_fits(CHALLENGE, "S256", None)
+    assert not verifier_fits(CHALLENGE, "S256", CHALLENGE)
+    assert verifier_fits(VERIFIER, "plain", VERIFIER)
+    assert not verifier_fits(VERIFIER, "plain", "short")
+    assert verifier_fits(None, None, "anything")
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ({}, "unsupported_response_type"),
+        ({"response_type": "token"}, "unsupported_response_type"),
+        ({"response_type": "code", "scope": "admin:users"}, "invalid_scope"),
+        ({"response_type": "code", "code_challenge": CHALLENGE, "code_challenge_method": "S512"}, "invalid_request"),
+        ({"response_type": "code", "code_challenge": "short"}, "invalid_request"),
+        ({"response_type": "code", "code_challenge_method": "S256"}, "invalid_request"),
+        ({"response_type": "code", "state": "x" * 5000}, "invalid_request"),
+    ],
+)  # fmt: skip
+def test_a_malformed_wish_is_refused_by_its_name(query: dict[str, str], error: str) -> None:
+    refusal = read_wish(query, ANN)
+
+    assert isinstance(refusal, Refusal)
+    assert refusal.error == error
+
+
+def test_without_a_scope_it_is_the_visit_that_is_asked_for() -> None:
+    wish = read_wish({"response_type": "code", "state": "s", "scope": "identify"}, ANN)
+
+    assert wish == Wish(("access:servers!server=ann/",), "s", None, None)
+
+
+def test_the_answer_is_added_to_the_redirect_uri() -> None:
+    assert answer_url("/x", code="a b", state="") == "/x?code=a+b"
+    assert answer_url("/x?y=1", error="e", state="&") == "/x?y=1&error=e&state=%26"
