@@ -13,6 +13,16 @@ import postgres
 
 _numbers = itertools.count(1)
 
+LAYERS = ("unit", "migration", "component", "conformance", "journey", "fault", "browser")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick layers first; within a layer the order stays random."""
+    folder = Path(__file__).parent
+    layer = {name: number for number, name in enumerate(LAYERS)}
+    items.sort(key=lambda item: layer.get(item.path.relative_to(folder).parts[0], len(LAYERS)))
+
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:

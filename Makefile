@@ -1,0 +1,65 @@
+# The few words of this project. `make` alone lists them.
+BIN := .venv/bin
+ARGS ?=
+ROUNDS ?= 20
+LOCK := .venv-lock/bin/uv pip compile --quiet --universal --no-annotate --generate-hashes --no-emit-index-url \
+        --no-emit-find-links --custom-compile-command "make lock" --python-version 3.11
+
+.DEFAULT_GOAL := help
+.PHONY: help run test unit check format bench soak fault-long docs reference lock
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+run:  ## install what is needed and start the hub in this terminal (ARGS="--port 9000")
+	@tests/tools/prepare run
+	@exec $(BIN)/himalia up $(ARGS)
+
+test:  ## everything that CI runs; installs what a bare machine lacks
+	@tests/tools/prepare test
+	@$(MAKE) --no-print-directory check
+	$(BIN)/pytest --durations=15 $(ARGS)
+
+unit:  ## the tests without sockets, in under a minute
+	@tests/tools/prepare dev
+	$(BIN)/pytest tests/unit -q $(ARGS)
+
+check:  ## format, lint, types, imports
+	@tests/tools/prepare dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format:  ## let ruff write what check would complain of
+	@tests/tools/prepare dev
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+
+bench:  ## the time from start to ready, our server beside the official one
+	@tests/tools/prepare test
+	$(BIN)/python tests/bench/spawn.py $(ARGS)
+
+soak:  ## the journeys again and again (ROUNDS=20), each time in another order
+	@tests/tools/prepare test
+	for round in $$(seq $(ROUNDS)); do $(BIN)/pytest tests/journey -q -p no:cacheprovider $(ARGS) || exit 1; done
+
+fault-long:  ## the kill tests again and again (ROUNDS=20)
+	@tests/tools/prepare test
+	for round in $$(seq $(ROUNDS)); do $(BIN)/pytest tests/fault -q -p no:cacheprovider $(ARGS) || exit 1; done
+
+docs:  ## the documentation as pages, in site/
+	@tests/tools/prepare docs
+	.venv-docs/bin/mkdocs build --strict --quiet
+
+reference:  ## write docs/reference from the code
+	@tests/tools/prepare dev
+	@tests/tools/reference
+
+lock:  ## choose the newest allowed versions again
+	@test -x .venv-lock/bin/uv || { python3 -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv; }
+	$(LOCK) --upgrade pyproject.toml --extra postgres -o requirements.lock
+	$(LOCK) --upgrade pyproject.toml --all-extras --group dev -o requirements-dev.lock
+	$(LOCK) --upgrade --group pyproject.toml:docs -o docs/requirements.lock
+	$(LOCK) --upgrade tests/official/requirements.in -o tests/official/requirements.lock
+	cd tests/official && npm install --package-lock-only --omit-lockfile-registry-resolved --silent --no-audit --no-fund
