@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from urllib.parse import quote
 
 from aiohttp import ClientSession, DummyCookieJar, web
 
@@ -16,6 +17,7 @@ from himalia_singleuser.frontend import handlers as frontend
 from himalia_singleuser.hub import HubClient
 from himalia_singleuser.kernels import handlers as kernels
 from himalia_singleuser.keys import ACTIVITY, SETTINGS, SHUTDOWN, SOCKETS, Activity
+from himalia_singleuser.prefix import OddPrefix
 from himalia_singleuser.sessions import handlers as sessions
 from himalia_singleuser.settings import Settings
 from himalia_singleuser.terminals import handlers as terminals
@@ -36,7 +38,10 @@ def make_app(settings: Settings) -> web.Application:
     app[SOCKETS] = set()
     app[SHUTDOWN] = []
     app.on_response_prepare.append(middleware.add_headers)
-    app.add_routes(routes_of(settings.base_url))
+    if quote(settings.base_url, safe="/@~") == settings.base_url:
+        app.add_routes(routes_of(settings.base_url))
+    else:
+        app.router.register_resource(OddPrefix(settings.base_url, routes_of("/")))
     app.cleanup_ctx.extend([open_auth, *lifetimes(), *activity.lifetimes])
     return app
 
@@ -48,7 +53,7 @@ def lifetimes() -> list[Lifetime]:
 
 def routes_of(base_url: str) -> list[web.RouteDef]:
     """All routes, below the base URL."""
-    prefix = base_url.rstrip("/").replace("{", "{{").replace("}", "}}")
+    prefix = base_url.rstrip("/")
     return [
         web.RouteDef(route.method, prefix + route.path, route.handler, route.kwargs)
         for feature in FEATURES

@@ -46,7 +46,7 @@ def _cell_problem(cell: Any, minor: int) -> str | None:
     if not isinstance(cell, dict):
         return "it must be an object"
     kind = cell.get("cell_type")
-    if kind not in {"code", "markdown", "raw"}:
+    if not isinstance(kind, str) or kind not in {"code", "markdown", "raw"}:
         return f"cell_type is {kind!r}, it must be code, markdown or raw"
     if minor >= 5 and not (isinstance(cell.get("id"), str) and CELL_ID.fullmatch(cell["id"])):
         return f"'id' is {cell.get('id')!r}, it must be 1 to 64 letters, digits, - or _"

@@ -31,19 +31,22 @@ class FileAnswer:
     path: Path
     content_type: str
     headers: dict[str, str] = field(default_factory=dict)
+    mtime: float | None = None
+    """The date to tell, when it is not the file's own: that of what a compressed copy was made from."""
 
 
 async def send_file(request: web.Request, answer: FileAnswer) -> web.StreamResponse:
     """200, 206, 304 or 416, with or without a body as the method says."""
     file, status = await asyncio.to_thread(_open, answer.path)
     try:
+        mtime = status.st_mtime if answer.mtime is None else answer.mtime
         headers: dict[str, str] = {
-            hdrs.LAST_MODIFIED: http_date(status.st_mtime),
+            hdrs.LAST_MODIFIED: http_date(mtime),
             hdrs.ACCEPT_RANGES: "bytes",
             hdrs.CONTENT_TYPE: answer.content_type,
             **answer.headers,
         }
-        if _unchanged(request, status.st_mtime):
+        if _unchanged(request, mtime):
             return web.Response(status=304, headers=headers)
         start, end, code = _span(request, status.st_size)
         if code == 416:

@@ -21,7 +21,7 @@ from pathlib import Path
 from aiohttp import hdrs, web
 
 from himalia_singleuser.errors import NotFound
-from himalia_singleuser.files.send import FileAnswer, http_date, send_file
+from himalia_singleuser.files.send import FileAnswer, send_file
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 COMPRESSED = frozenset({".js", ".mjs", ".css", ".json", ".svg", ".html", ".map", ".txt", ".ttf", ".eot"})
@@ -95,9 +95,9 @@ async def send_asset(
         headers[hdrs.VARY] = "Accept-Encoding"
     if packed is not None:
         headers[hdrs.CONTENT_ENCODING] = "gzip"
-        # The copy is younger than the original: browsers must see the date that does not change.
-        headers[hdrs.LAST_MODIFIED] = http_date(file.stat().st_mtime)
-    return await send_file(request, FileAnswer(packed or file, content_type, headers))
+    # A compressed copy is younger than its original: browsers must see the date that does not change.
+    mtime = file.stat().st_mtime
+    return await send_file(request, FileAnswer(packed or file, content_type, headers, mtime))
 
 
 def _choose(request: web.Request, folders: Sequence[Path], path: str) -> tuple[Path, Path | None]:

@@ -14,6 +14,11 @@ from himalia_singleuser.status import merge
 
 SUFFIX = ".jupyterlab-settings"
 
+OUR_DEFAULTS: dict[str, dict[str, Any]] = {
+    # No question about news on the first page: nobody on the internet is asked, whatever the answer.
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+
 
 def ids(lab: Lab) -> list[dict[str, str]]:
     """All plugin ids, descending."""
@@ -124,8 +129,11 @@ def _entry(lab: Lab, plugin: str, schema_file: Path, overrides: dict[str, Any]) 
 
 def _schema(file: Path, plugin: str, overrides: dict[str, Any]) -> dict[str, Any]:
     schema = read_json(file)
+    changed = overrides.get(plugin)
+    if not changed:
+        return schema
     properties = schema.setdefault("properties", {})
-    for key, value in overrides.get(plugin, {}).items():
+    for key, value in changed.items():
         default = properties.get(key, {}).get("default")
         if isinstance(default, dict) and isinstance(value, dict):
             merge(default, value)
@@ -143,6 +151,7 @@ def _overrides(lab: Lab) -> dict[str, Any]:
     ]
     files += [folder / "overrides.json", folder / "overrides.json5"]
     result: dict[str, Any] = {}
+    merge(result, OUR_DEFAULTS)
     for file in (*files, *lab.config_files("default_setting_overrides")):
         merge(result, read_json5(file))
     return {plugin: values for plugin, values in result.items() if isinstance(values, dict)}
