@@ -26,8 +26,12 @@ from himalia_hub.settings import HubSettings
 
 FILE_NAME = "himalia.toml"
 ENV_PREFIX = "HIMALIA_"
-# Names with our prefix that are no settings: the file itself, a test's fault, what a spawner hands to a server.
-NOT_SETTINGS = frozenset({"HIMALIA_CONFIG", "HIMALIA_FAULT", "HIMALIA_LISTEN_FD", "HIMALIA_LOCK_FD"})
+# Names with our prefix that are no settings: the file itself, what a spawner gives to a server (a hub may be
+# started from a server's terminal), and what tests use.
+NOT_SETTINGS = frozenset(
+    {"HIMALIA_CONFIG", "HIMALIA_LISTEN_FD", "HIMALIA_LOCK_FD", "HIMALIA_INCARNATION", "HIMALIA_STATIC_CACHE"}
+    | {"HIMALIA_FAULT", "HIMALIA_SHOTS"}
+)
 # Names that give a value away as a secret where the names are free: environment variables, plug-ins' tables.
 SECRET_WORDS = ("token", "secret", "password", "passwd", "key", "credential")
 

@@ -7,6 +7,7 @@ database itself, so of two replicas that start at once one migrates and the othe
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 import threading
@@ -29,6 +30,9 @@ from himalia_migrations.locate import script_location
 
 PG_LOCK_KEY = 0x48494D41  # "HIMA": any number that no other program is likely to take
 PG_LOCK_WAIT_S = 60
+
+# What alembic says at "info" is its own bookkeeping; callers say what was done.
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 # Alembic's `context` is one per process, so two upgrades in one process take turns.
 _one_at_a_time = threading.Lock()
