@@ -81,7 +81,9 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             number = listener.fileno()
             os.set_inheritable(number, True)
             clean = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-            clean |= {"HOME": str(home), "HIMALIA_LISTEN_FD": str(number), **(environ or {})}
+            origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            environ = {name: text.replace("{origin}", origin) for name, text in (environ or {}).items()}
+            clean |= {"HOME": str(home), "HIMALIA_LISTEN_FD": str(number), **environ}
             if "JUPYTERHUB_API_TOKEN" not in clean:
                 args = ("--token", TOKEN, *args)
             with log.open("wb") as out:
@@ -93,7 +95,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
                     stdout=out,
                     stderr=out,
                 )
-            port = listener.getsockname()[1]
+            port = int(origin.rpartition(":")[2])
         jar = aiohttp.DummyCookieJar()
         running = Running(process, port, base, root, home, log, aiohttp.ClientSession(cookie_jar=jar))
         started.append(running)
