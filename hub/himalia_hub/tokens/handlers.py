@@ -128,10 +128,12 @@ def _raw_scopes(body: NewToken) -> list[str]:
 def _may_issue(raw: list[str], owner: User, identity: Identity) -> None:
     """A token carries no right that its owner lacks (400), nor one that who asks for it lacks (403)."""
     theirs = of_user(owner)
-    wanted = theirs if "inherit" in raw else expand.expand(tuple(raw), owner.name)
-    for scope in sorted(wanted):
-        if not expand.covers(theirs, scope):
+    wanted: set[str] = set()
+    for scope in raw:
+        expanded = theirs if scope == "inherit" else expand.expand((scope,), owner.name)
+        if not expand.covers_all(theirs, expanded):
             raise BadRequest(f"{owner.name} does not hold the scope {scope!r}")
+        wanted |= expanded
     if not expand.covers_all(identity.scopes, wanted):
         raise NotAuthorized("a token cannot be given more rights than you hold; name its scopes")
 
