@@ -54,7 +54,6 @@ async def spawn_pending(request: web.Request) -> web.Response:
             after=after,
             events=events,
             progress=max((event.progress for event in events), default=0),
-            last_event=events[-1].id if events else 0,
             progress_url=f"{api_path(settings, username, name)}/progress?_xsrf={quoted(xsrf_token(request))}",
             refresh_s=REFRESH_S,
             rev=f"{server.generation}-{len(events)}",

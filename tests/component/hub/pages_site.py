@@ -141,8 +141,8 @@ class Browser:
 
 
 @asynccontextmanager
-async def site(folder: Path, **settings: Any) -> AsyncIterator[Site]:
-    """Pages, sign-in and progress of a hub on a free port."""
+async def site(folder: Path, *, at_port: int = 0, **settings: Any) -> AsyncIterator[Site]:
+    """Pages, sign-in and progress of a hub on a free port, or on the one that an earlier hub had."""
     db = Database(f"sqlite:///{folder / 'himalia.sqlite'}")
     async with db.engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
@@ -159,7 +159,7 @@ async def site(folder: Path, **settings: Any) -> AsyncIterator[Site]:
     app.add_routes(pages.routes(prefix, base_url))
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    listener = web.TCPSite(runner, "127.0.0.1", 0)
+    listener = web.TCPSite(runner, "127.0.0.1", at_port)
     await listener.start()
     try:
         yield Site(app, db, f"http://127.0.0.1:{runner.addresses[0][1]}")
