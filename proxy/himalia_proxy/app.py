@@ -94,13 +94,15 @@ async def _listen(
     """Open both listeners, or neither."""
     context = _tls_context(settings)
     public = _bind(settings.socket, settings.ip, settings.port, "--port")
-    stack.callback(_unlink_socket, public)
+    if settings.socket is not None:
+        stack.callback(_remove, settings.socket)
     try:
         private = _bind(settings.api_socket, settings.api_ip, settings.api_port, "--api-port")
     except StartError:
         public.close()
         raise
-    stack.callback(_unlink_socket, private)
+    if settings.api_socket is not None:
+        stack.callback(_remove, settings.api_socket)
     tls = context is not None
 
     async def start(
@@ -181,11 +183,6 @@ def _clear_dead(path: str) -> None:
             probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
-
-
-def _unlink_socket(sock: socket.socket) -> None:
-    if sock.fileno() >= 0 and sock.family == socket.AF_UNIX:
-        _remove(sock.getsockname())
 
 
 def _tls_context(settings: ProxySettings) -> tls_module.SSLContext | None:

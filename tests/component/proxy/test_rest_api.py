@@ -1,0 +1,208 @@
+"""The REST API: the same laws for our proxy and the official one, and where ours is stricter."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from component.proxy.parts import TOKEN, RunningProxy, free_port, running
+from himalia_proxy.base import ProxyError, Route
+from himalia_proxy.client import HttpProxy
+
+T = {"target": "http://127.0.0.1:1"}
+
+
+async def test_a_route_that_was_added_is_listed_with_its_data_and_last_activity(either: RunningProxy) -> None:
+    status, text = await either.call(
+        "POST", "/api/routes/user/ada", {**T, "user": "ada", "nested": {"a": [1]}}
+    )
+    assert (status, text) == (201, "")
+
+    status, text = await either.call("GET", "/api/routes")
+
+    table = json.loads(text)
+    moment = table["/user/ada"].pop("last_activity")
+    assert (status, table) == (200, {"/user/ada": {**T, "user": "ada", "nested": {"a": [1]}}})
+    assert len(moment) == len("2026-11-23T10:00:00.000Z")
+    assert abs(datetime.fromisoformat(moment) - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+async def test_one_route_is_read_by_its_exact_path(either: RunningProxy) -> None:
+    await either.call("POST", "/api/routes/user/ada", T)
+    for path, status in (("/user/ada", 200), ("/user/ada/", 200), ("/user", 404), ("/user/ada/x", 404)):
+        answer = await either.call("GET", f"/api/routes{path}")
+        assert answer[0] == status, path
+    assert json.loads((await either.call("GET", "/api/routes/user/ada"))[1])["target"] == T["target"]
+
+
+async def test_the_root_alone_gives_the_whole_table(either: RunningProxy) -> None:
+    await either.call("POST", "/api/routes", T)
+    for path in ("/api/routes", "/api/routes/"):
+        assert set(json.loads((await either.call("GET", path))[1])) == {"/"}
+
+
+async def test_adding_again_replaces_all_data(either: RunningProxy) -> None:
+    await either.call("POST", "/api/routes/a", {**T, "old": 1})
+    await either.call("POST", "/api/routes/a/", {**T, "new": 2})
+    route = json.loads((await either.call("GET", "/api/routes/a"))[1])
+    assert set(route) == {"target", "new", "last_activity"}
+
+
+async def test_deleting_answers_204_then_404_and_leaves_children(either: RunningProxy) -> None:
+    for path in ("/a", "/a/b", ""):
+        await either.call("POST", f"/api/routes{path}", T)
+    assert await either.call("DELETE", "/api/routes/a") == (204, "")
+    assert (await either.call("DELETE", "/api/routes/a"))[0] == 404
+    assert await either.call("DELETE", "/api/routes/") == (204, "")
+    assert set(json.loads((await either.call("GET", "/api/routes"))[1])) == {"/a/b"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("/user/%C3%A9@x", "/user/é@x"),
+        ("/user/a%40b", "/user/a@b"),
+        ("/user%2Fada", "/user/ada"),
+        ("/user/a%20b/", "/user/a b"),
+        ("/user/%25", "/user/%"),
+        ("/%F0%9F%AA%90", "/🪐"),
+    ],
+)
+async def test_paths_are_kept_decoded_and_without_the_last_slash(
+    either: RunningProxy, sent: str, kept: str
+) -> None:
+    assert (await either.call("POST", f"/api/routes{sent}", T))[0] == 201
+    assert set(json.loads((await either.call("GET", "/api/routes"))[1])) == {kept}
+    assert (await either.call("GET", f"/api/routes{sent}"))[0] == 200
+    assert (await either.call("DELETE", f"/api/routes{sent}"))[0] == 204
+
+
+@pytest.mark.parametrize("token", [None, "wrong", ""])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+async def test_without_the_token_nothing_is_told_or_done(
+    either: RunningProxy, token: str | None, method: str
+) -> None:
+    body = T if method == "POST" else None
+    assert await either.call(method, "/api/routes/a", body, token=token) == (403, "")
+
+
+async def test_an_unknown_method_is_refused_before_the_token_is_looked_at(either: RunningProxy) -> None:
+    assert (await either.call("PUT", "/api/routes/a", T, token=None))[0] == 405
+    assert (await either.call("PATCH", "/api/routes"))[0] == 405
+
+
+@pytest.mark.parametrize("path", ["/", "/api", "/api/route", "/api/routesx", "/user/a"])
+async def test_elsewhere_there_is_nothing(either: RunningProxy, path: str) -> None:
+    assert (await either.call("GET", path))[0] == 404
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b"[]", b'"x"', b"{}", b'{"target": 1}', b'{"target": null}', b"null"]
+)
+async def test_a_body_without_a_target_is_refused(either: RunningProxy, raw: bytes) -> None:
+    assert (await either.call("POST", "/api/routes/a", raw=raw))[0] == 400
+    assert json.loads((await either.call("GET", "/api/routes"))[1]) == {}
+
+
+@pytest.mark.parametrize("name", ["inactive_since", "inactiveSince"])
+async def test_inactive_routes_are_those_older_than_the_given_time(either: RunningProxy, name: str) -> None:
+    await either.call("POST", "/api/routes/a", T)
+    future = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    for query, expected in (
+        (f"?{name}={future}", {"/a"}),
+        (f"?{name}=2001-01-01T00:00:00.000Z", set()),
+        (f"?{name}=", {"/a"}),
+        ("", {"/a"}),
+    ):
+        status, text = await either.call("GET", f"/api/routes{query}")
+        assert (status, set(json.loads(text))) == (200, expected), query
+    assert (await either.call("GET", f"/api/routes?{name}=yesterday"))[0] == 400
+
+
+async def test_the_client_speaks_to_either_proxy(either: RunningProxy) -> None:
+    client = HttpProxy(either.api, "the-proxy-token")
+    try:
+        await client.put(Route("/", "http://127.0.0.1:1", {"hub": True}))
+        await client.put(Route("/user/é@x/~y/", "http://127.0.0.1:2", {"user": "é@x"}))
+
+        routes = await client.routes()
+        assert set(routes) == {"/", "/user/é@x/~y/"}
+        assert routes["/user/é@x/~y/"].target == "http://127.0.0.1:2"
+        assert set(routes["/"].data) == {"hub", "last_activity"}
+        assert (await client.get("/")).target == "http://127.0.0.1:1"
+        assert (await client.get("/user/é@x/~y/")).data["user"] == "é@x"
+        assert await client.get("/user/") is None
+
+        for _ in range(2):
+            await client.delete("/user/é@x/~y/")
+            await client.delete("/")
+        assert await client.routes() == {}
+        assert await client.get("/") is None
+    finally:
+        await client.close()
+
+
+async def test_the_client_says_which_call_failed_and_why(proxy: RunningProxy) -> None:
+    for url, token, said in (
+        (proxy.api, "wrong", "answered 403"),
+        (f"http://127.0.0.1:{free_port()}", "t", "GET http://127.0.0.1:"),
+    ):
+        client = HttpProxy(url, token)
+        with pytest.raises(ProxyError, match=said) as caught:
+            await client.routes()
+        assert "wrong" not in str(caught.value)
+        await client.close()
+
+
+async def test_a_target_nothing_could_be_sent_to_is_refused_with_its_reason(proxy: RunningProxy) -> None:
+    status, text = await proxy.call("POST", "/api/routes/a", {"target": "ftp://h"})
+    assert status == 400
+    assert "ftp://h" in text
+
+
+@pytest.mark.parametrize("path", ["/%zz", "/%", "/%ff"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+async def test_a_malformed_escape_is_answered_and_not_left_hanging(
+    proxy: RunningProxy, path: str, method: str
+) -> None:
+    assert (await proxy.call(method, f"/api/routes{path}", T if method == "POST" else None))[0] == 400
+
+
+async def test_without_a_token_the_api_is_open_and_the_log_says_so(tmp_path: Path) -> None:
+    async with running(tmp_path, token=None) as proxy:
+        assert (await proxy.call("GET", "/api/routes", token=None))[0] == 200
+        assert "CONFIGPROXY_AUTH_TOKEN is not set" in proxy.log.read_text()
+
+
+async def test_the_root_is_deleted_with_or_without_its_slash(proxy: RunningProxy) -> None:
+    for path in ("/api/routes", "/api/routes/"):
+        await proxy.call("POST", "/api/routes", T)
+        assert (await proxy.call("DELETE", path))[0] == 204
+        assert (await proxy.call("DELETE", path))[0] == 404
+
+
+async def test_the_api_can_listen_on_a_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "api.sock"
+    async with running(tmp_path, "--api-socket", str(path)) as proxy:
+        client = HttpProxy("http+unix://" + str(path).replace("/", "%2F"), TOKEN)
+        await client.put(Route("/a/", "http://127.0.0.1:1"))
+        assert set(await client.routes()) == {"/a/"}
+        await client.close()
+        assert await proxy.stop() == 0
+    assert not path.exists()
+
+
+async def test_no_secret_reaches_the_log(proxy: RunningProxy) -> None:
+    await proxy.call("GET", "/api/routes?token=query-secret")
+    await proxy.call("GET", "/api/routes", token="header-secret")
+    async with proxy.session.get(
+        f"{proxy.url}/nowhere?token=query-secret", headers={"Cookie": "c=cookie-secret"}
+    ):
+        pass
+    text = proxy.log.read_text()
+    assert "/nowhere" in text
+    assert "secret" not in text
+    assert "the-proxy-token" not in text
