@@ -50,7 +50,7 @@ fault-long:  ## the kill tests again and again (ROUNDS=20)
 
 docs:  ## the documentation as pages, in site/
 	@tests/tools/prepare docs
-	.venv-docs/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
 
 reference:  ## write docs/reference from the code
 	@tests/tools/prepare dev
