@@ -79,7 +79,8 @@ def load_or_create(path: Path) -> Secrets:
         master = path.read_bytes()
         if len(master) < SECRET_BYTES:
             raise ConfigError(
-                f"{path} holds {len(master)} bytes, {SECRET_BYTES} are needed; remove it to make a new one (everyone signs in again)"
+                f"{path} holds {len(master)} bytes, {SECRET_BYTES} are needed; "
+                "remove it to have a new one made (everyone signs in again)"
             ) from None
         return Secrets(master)
     with os.fdopen(descriptor, "wb") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -25,12 +26,14 @@ from himalia_hub.errors import ConfigError
 from himalia_hub.faults import fault
 from himalia_hub.folder import prepare_data_dir
 from himalia_hub.routes.launch import ProxyProcess, auth_token
+from himalia_hub.routes.sync import hub_route
 from himalia_hub.servers import store
 from himalia_hub.servers.doorbell import Doorbell
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.servers.world import World
 from himalia_hub.settings import HubSettings
+from himalia_proxy.base import ProxyError
 from himalia_proxy.client import HttpProxy
 from himalia_spawner.base import Spawner
 from himalia_spawner.errors import SpawnError
@@ -77,7 +80,9 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
             await runner.setup()
             await web.SockSite(runner, sock).start()
             report.done(f"Hub listening on {hub_url}")
+            await _open_the_door(world, report)
             report.done(f"Spawner {settings.spawner.kind!r} ready")
+            _warn_of_root(settings, report)
             await _tell_how_to_sign_in(world, report)
             watcher = asyncio.create_task(proxy.watch()) if proxy else None
             try:
@@ -93,7 +98,7 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
 
 @contextlib.contextmanager
 def only_one(data_dir: Path) -> Iterator[None]:
-    """Hold the folder's lock for this process's life: two hubs on one folder would fight over its secret and logs."""
+    """Hold the folder's lock while the block runs: two hubs on one folder would fight over its files."""
     with (data_dir / "hub.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,11 +127,12 @@ async def _listening(settings: HubSettings) -> AsyncIterator[tuple[socket.socket
             sock.bind((settings.hub.ip, settings.hub.port))
         except OSError as error:
             raise ConfigError(
-                f"the hub cannot listen on {settings.hub.ip}:{settings.hub.port}: {error.strerror}; change hub.port"
+                f"the hub cannot listen on {settings.hub.ip}:{settings.hub.port}: {error.strerror}; "
+                "change hub.port"
             ) from None
         sock.listen(1024)
         port = sock.getsockname()[1]
-        host = "127.0.0.1" if settings.hub.ip in ("", "0.0.0.0") else settings.hub.ip  # noqa: S104 -- compared, not bound
+        host = "127.0.0.1" if settings.hub.ip in ("", "0.0.0.0") else settings.hub.ip
         yield (
             sock,
             settings.hub.connect_url.rstrip("/")
@@ -152,9 +158,33 @@ def make_spawner(settings: HubSettings, secret: secrets.Secrets) -> Spawner:
     """The configured spawner. ConfigError names what is wrong with its settings."""
     section = getattr(settings.spawner, settings.spawner.kind, None) or {}
     try:
-        return load_spawner(settings.spawner.kind, section, hub_id=secret.hub_id, data_dir=settings.data_dir, fault=_spawner_fault)
+        return load_spawner(
+            settings.spawner.kind,
+            section,
+            hub_id=secret.hub_id,
+            data_dir=settings.data_dir,
+            fault=_spawner_fault,
+        )
     except SpawnError as error:
         raise ConfigError(str(error)) from None
+
+
+def _warn_of_root(settings: HubSettings, report: Reporter) -> None:
+    if (
+        os.geteuid() == 0
+        and settings.spawner.kind == "process"
+        and not settings.spawner.process.get("system_users")
+    ):
+        report.note("Everyone's server runs as root, like this hub: good for a look, not for a team.")
+        report.note("  spawner.process.system_users = true runs each as the system user of that name")
+
+
+async def _open_the_door(world: World, report: Reporter) -> None:
+    """Route to the hub before anyone is told the address; a proxy that others run may come later."""
+    try:
+        await world.proxy.put(hub_route(world))
+    except ProxyError as error:
+        report.note(f"The proxy does not answer yet ({error}); it is asked again every second")
 
 
 def _spawner_fault(point: str) -> None:
@@ -163,7 +193,7 @@ def _spawner_fault(point: str) -> None:
 
 async def _tell_how_to_sign_in(world: World, report: Reporter) -> None:
     settings = world.settings
-    host = "127.0.0.1" if settings.proxy.ip in ("", "0.0.0.0", "*") else settings.proxy.ip  # noqa: S104 -- compared
+    host = "127.0.0.1" if settings.proxy.ip in ("", "0.0.0.0", "*") else settings.proxy.ip
     base = settings.public_url.rstrip("/") or f"http://{host}:{settings.proxy.port}"
     async with world.db.begin() as db:
         link = await setup.create_setup_link(db, now=clock.now()) if await setup.needed(db) else ""

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
 from himalia_hub.faults import POINTS
 from hubs import Client, Hub, client
@@ -27,7 +28,11 @@ CASES = [(point, 1) for point in POINTS] + [(point, 2) for point in SECOND_PASSI
 RECOVERY_S = 15
 
 
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+@pytest_asyncio.fixture(
+    loop_scope="module",
+    scope="module",
+    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)],
+)
 async def place(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[Hub, Client]]:
@@ -53,24 +58,25 @@ async def test_killed_at_any_step_nothing_is_lost(place: tuple[Hub, Client], cas
     user = f"u{case}"
     stopping = point in STOP_POINTS or nth == 2
 
-    await hub.start(env={"HIMALIA_FAULT": f"{point}:exit137:{nth}"})
-    acknowledged = await attempt(admin, "POST", user)
-    if stopping:
-        assert acknowledged == 201
-        acknowledged = await attempt(admin, "DELETE", user)
-    assert await hub.died() == 137, "the armed point was never passed"
     try:
+        await hub.start(env={"HIMALIA_FAULT": f"{point}:exit137:{nth}"})
+        acknowledged = await attempt(admin, "POST", user)
+        if stopping:
+            assert acknowledged == 201
+            await attempt(admin, "DELETE", user)
+        assert await hub.died() == 137, "the armed point was never passed"
+
         await hub.start()
         model = await eventually(
             lambda: at_rest(admin, user), within_s=RECOVERY_S, what=f"{user} comes to rest"
         )
-        if stopping and point != "wish.before_commit":
-            assert model["stopped"], model
-        if not stopping and point != "wish.before_commit":
-            assert model["ready"], f"a committed wish to run ended as {model}"
-        await check_invariants(hub, admin, user, ready=model["ready"])
-
-        await go_on(hub, admin, user, ready=model["ready"])
+        if point != "wish.before_commit":
+            assert model["stopped" if stopping else "ready"], f"a committed wish ended as {model}"
+        await check_invariants(hub, admin, user, ready=bool(model["ready"]))
+        await go_on(hub, admin, user, ready=bool(model["ready"]))
+    except AssertionError as error:
+        error.add_note(f"the hub said:\n{hub.said()}")
+        raise
     finally:
         hub.kill()
 

@@ -24,7 +24,7 @@ NOT_RUNNING = 424
 REDIRECTS_AT_MOST = 4
 
 
-class RedirectLoop(HimaliaError):  # noqa: N818 -- the tree names what happened
+class RedirectLoop(HimaliaError):
     """The hub knows the server as ready, yet requests keep coming back to the hub."""
 
     code = "redirect-loop"

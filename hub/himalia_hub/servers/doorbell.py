@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from typing import Self
 
 
 class Doorbell:
@@ -44,7 +45,7 @@ class Watch:
     def __init__(self, watchers: defaultdict[int, set[asyncio.Event]], server_id: int) -> None:
         self._watchers, self._server_id, self._event = watchers, server_id, asyncio.Event()
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Self:
         self._watchers[self._server_id].add(self._event)
         return self
 

@@ -89,7 +89,10 @@ async def start_server(request: web.Request) -> web.Response:
 
 @scoped("delete:servers")
 async def stop_server(request: web.Request) -> web.Response:
-    """Wish that it is gone. 204 when it is within `slow_stop_s`, else 202; `{"remove": true}` deletes a named server."""
+    """Wish that it is gone. 204 when it is within `slow_stop_s`, else 202.
+
+    `{"remove": true}` deletes a named server as well.
+    """
     body = await json_object(request)
     remove = body.get("remove", False)
     if not isinstance(remove, bool):

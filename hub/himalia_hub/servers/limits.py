@@ -31,7 +31,7 @@ def check_name(name: str, settings: ServersSection) -> None:
 
 
 async def check_start(db: AsyncSession, user: User, name: str, settings: ServersSection) -> None:
-    """Whether one more server may start now: TooMany with a time to come back, or BadRequest for a person's own limit."""
+    """Pass when one more server may start; TooMany says when to come back, BadRequest is a person's own limit."""
     check_name(name, settings)
     if name and settings.named_limit_per_user:
         named = [

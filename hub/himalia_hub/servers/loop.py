@@ -28,8 +28,7 @@ SLOW_RESYNC_S = 300.0
 
 
 class Owner:
-    """This process's name in the lease columns: host, boot, pid and start, so that a successor on this host knows it
-    for dead at once."""
+    """The name of this process in the lease columns, kept in the data folder so that a successor knows it for dead."""
 
     def __init__(self, data_dir: Path) -> None:
         self.host = socket.gethostname()
@@ -59,7 +58,7 @@ async def run(world: World, owner: Owner) -> None:
     predecessor = owner.predecessor()
     async with world.db.begin() as db:
         if predecessor:
-            await store.take_back(db, predecessor, now=clock.now())
+            await store.take_back(db, predecessor)
         await store.wake_active(db, node=world.spawner.node, now=clock.now())
     async with asyncio.TaskGroup() as group:
         group.create_task(_watch(world), name="spawner.watch")

@@ -19,7 +19,7 @@ CHANNEL = "himalia_servers"
 """PostgreSQL notification channel; the payload is the server's id."""
 
 
-class LeaseLost(Exception):  # noqa: N818 -- an outcome, not an error of ours
+class LeaseLost(Exception):
     """Another replica works on this server now: drop everything."""
 
 
@@ -238,12 +238,12 @@ async def release(db: AsyncSession, lease: Lease) -> None:
     )
 
 
-async def take_back(db: AsyncSession, owner_prefix: str, *, now: datetime) -> int:
+async def take_back(db: AsyncSession, owner_prefix: str) -> int:
     """Free the leases of this host's dead hubs at once, without waiting for their end; how many."""
     done = await db.execute(
         sa.update(Server)
         .where(Server.lease_owner.startswith(owner_prefix, autoescape=True))
-        .values(lease_owner=None, lease_until=None, due_at=now)
+        .values(lease_owner=None, lease_until=None)
     )
     return int(done.rowcount)  # type: ignore[attr-defined]
 

@@ -89,7 +89,7 @@ async def test_a_lost_lease_writes_nothing(db: Database) -> None:
     mine = await claim(db)
     assert mine is not None
     async with db.begin() as session:
-        await store.take_back(session, "me", now=clock.now())
+        await store.take_back(session, "me")
     theirs = await claim(db, "successor")
     assert theirs is not None
 
