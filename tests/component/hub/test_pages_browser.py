@@ -13,6 +13,7 @@ from himalia_hub.servers.state import Phase
 from himalia_hub.users.models import User
 
 pytestmark = pytest.mark.browser
+expect.set_options(timeout=20_000)
 
 ARGS = [
     "--no-sandbox",
@@ -51,7 +52,7 @@ async def tab(
 ) -> AsyncIterator[Page]:
     """A page whose console stays silent: a refused style, a script error or a dialog fails the test."""
     context: BrowserContext = await chromium.new_context(base_url=hub.url, **options)  # type: ignore[arg-type]
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(30_000)
     page = await context.new_page()
     noise: list[str] = []
     page.on("pageerror", lambda error: noise.append(str(error)))
