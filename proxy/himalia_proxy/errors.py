@@ -7,7 +7,7 @@ class ProxyProcessError(Exception):
     """The root of what a proxy process raises itself."""
 
 
-class BadRequest(ProxyProcessError):  # noqa: N818 -- the fact is its name
+class BadRequest(ProxyProcessError):
     """A client's message that must not be forwarded; `str()` is the sentence it is answered with."""
 
     def __init__(self, reason: str, status: int = 400) -> None:
@@ -15,11 +15,11 @@ class BadRequest(ProxyProcessError):  # noqa: N818 -- the fact is its name
         self.status = status
 
 
-class BadResponse(ProxyProcessError):  # noqa: N818 -- the fact is its name
+class BadResponse(ProxyProcessError):
     """A target's message that cannot be relayed without guessing where it ends."""
 
 
-class BadTarget(ProxyProcessError):  # noqa: N818 -- the fact is its name
+class BadTarget(ProxyProcessError):
     """A target URL that no request could ever be sent to."""
 
 
@@ -27,11 +27,11 @@ class StartError(ProxyProcessError):
     """The proxy cannot start; `str()` names the option or address and the remedy."""
 
 
-class Unreachable(ProxyProcessError):  # noqa: N818 -- the fact is its name
+class Unreachable(ProxyProcessError):
     """No connection to the target, or it was lost before the answer began."""
 
 
-class Refusal(ProxyProcessError):  # noqa: N818 -- the fact is its name
+class Refusal(ProxyProcessError):
     """An API call that is answered with a status other than success."""
 
     def __init__(self, status: int, text: str = "") -> None:

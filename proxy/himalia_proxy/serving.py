@@ -7,6 +7,7 @@ API listener are two subclasses.
 from __future__ import annotations
 
 import asyncio
+import select
 from typing import Final, cast
 
 from himalia_proxy.errors import BadRequest
@@ -15,7 +16,7 @@ from himalia_proxy.headers import own_head
 
 HEAD_TIMEOUT_S: Final = 60.0
 LINGER_S: Final = 3.0
-FLUSH_S: Final = 30.0
+FLUSH_S: Final = 120.0
 MAX_AHEAD: Final = 64 * 1024
 
 READ_HEAD, READ_BODY, ANSWERING, LINGERING, CLOSED = range(5)
@@ -33,6 +34,8 @@ class Connections:
         """Cut what has let its deadline pass."""
         for connection in [one for one in self.open if 0 < one.deadline < now]:
             connection.overdue()
+        for connection in [one for one in self.open if one.left_unseen]:
+            connection.transport.abort()
 
     def drain(self) -> None:
         """Close idle connections; those with a request under way close after its answer."""
@@ -227,6 +230,15 @@ class ServerConnection(asyncio.Protocol):
             self._reading_paused = True
             self.transport.pause_reading()
 
+    @property
+    def left_unseen(self) -> bool:
+        """Whether the client has gone while nothing was read from it: the loop tells only who reads."""
+        if not self._reading_paused or self.transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+        return bool(poll.poll(0))
+
     def resume_reading(self) -> None:
         """Take from the client again."""
         if self._reading_paused and not self.transport.is_closing():
@@ -282,8 +294,9 @@ class ServerConnection(asyncio.Protocol):
         if self.tls or not self.transport.can_write_eof():
             self.close()
             return
+        pending = self.transport.get_write_buffer_size()
         self.transport.write_eof()
-        self.deadline = self.loop.time() + LINGER_S
+        self.deadline = self.loop.time() + (FLUSH_S if pending else LINGER_S)
 
     def close(self) -> None:
         """Close once everything written has left."""

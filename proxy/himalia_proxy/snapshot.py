@@ -31,13 +31,17 @@ class Snapshot:
         """Fill the table from the file; how many routes it had. A file that cannot be read counts as none."""
         try:
             with open(self._path, "rb") as file:
-                routes = json.load(file)["routes"]
-            for path, data in routes.items():
-                self._table.put(path, data, _last(data))
+                routes = dict(json.load(file)["routes"])
         except FileNotFoundError:
             return 0
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, BadTarget) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("snapshot.unreadable path=%s reason=%r", self._path, str(error))
+            return 0
+        for path, data in routes.items():
+            try:
+                self._table.put(path, data, _last(data))
+            except (BadTarget, KeyError, TypeError, AttributeError) as error:
+                log.warning("snapshot.unreadable path=%s route=%r reason=%r", self._path, path, str(error))
         return len(self._table)
 
     def changed(self) -> None:

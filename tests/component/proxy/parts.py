@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import psutil
@@ -34,7 +35,7 @@ def free_port() -> int:
 class RunningProxy:
     """A started proxy process, ours or the official one."""
 
-    process: asyncio.subprocess.Process
+    process: Any
     port: int
     api_port: int
     log: Path
@@ -101,26 +102,32 @@ class RunningProxy:
             return await self.process.wait()
 
 
-@asynccontextmanager
-async def running(
-    folder: Path, *options: str, command: Sequence[str] = OURS, port: int = 0, token: str | None = TOKEN
-) -> AsyncIterator[RunningProxy]:
-    """A proxy on free ports; killed at the end if the test has not stopped it."""
-    port, api_port = port or free_port(), free_port()
-    if "--api-socket" in options:
-        api_port = 0
+def command_line(
+    command: Sequence[str], port: int, api_port: int, *options: str, token: str | None = TOKEN
+) -> tuple[list[str], dict[str, str]]:
+    """Arguments and environment of a proxy on these ports."""
     argv = [*command, "--ip", "127.0.0.1", "--port", str(port), "--api-ip", "127.0.0.1"]
     argv += ["--api-port", str(api_port), *options]
     env = {name: value for name, value in os.environ.items() if name != "CONFIGPROXY_AUTH_TOKEN"}
     if token is not None:
         env["CONFIGPROXY_AUTH_TOKEN"] = token
+    return argv, env
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, *options: str, command: Sequence[str] = OURS, port: int = 0, token: str | None = TOKEN
+) -> AsyncIterator[RunningProxy]:
+    """A proxy on free ports; killed at the end if the test has not stopped it."""
+    port, api_port = port or free_port(), 0 if "--api-socket" in options else free_port()
+    argv, env = command_line(command, port, api_port, *options, token=token)
     log = folder / f"proxy-{port}.log"
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(*argv, env=env, stdout=out, stderr=out)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
         proxy = RunningProxy(process, port, api_port, log, session)
         try:
-            await eventually(lambda: _answers(proxy), within_s=20, what=f"proxy up: {log.read_text()}")
+            await eventually(lambda: answers(proxy), within_s=20, what=f"proxy up: {log.read_text()}")
             yield proxy
         finally:
             if process.returncode is None:
@@ -128,9 +135,10 @@ async def running(
                 await process.wait()
 
 
-async def _answers(proxy: RunningProxy) -> bool:
-    if proxy.process.returncode is not None:
-        raise AssertionError(f"the proxy ended with {proxy.process.returncode}: {proxy.log.read_text()}")
+async def answers(proxy: RunningProxy) -> bool:
+    code = proxy.process.poll() if hasattr(proxy.process, "poll") else proxy.process.returncode
+    if code is not None:
+        raise AssertionError(f"the proxy ended with {code}: {proxy.log.read_text()}")
     for port in (proxy.port, proxy.api_port) if proxy.api_port else (proxy.port,):
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -140,7 +140,9 @@ async def test_a_killed_proxy_serves_its_routes_again_before_any_hub_has_spoken(
             await first.route("/gone", target.url)
             await first.call("DELETE", "/api/routes/gone")
             table = (await first.call("GET", "/api/routes"))[1]
-            await eventually(lambda: set(json.loads(file.read_text())["routes"]) == {"/user/adé"})
+            await eventually(
+                lambda: file.exists() and set(json.loads(file.read_text())["routes"]) == {"/user/adé"}
+            )
             assert await first.stop(signal.SIGKILL) == -signal.SIGKILL
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
@@ -177,6 +179,15 @@ async def test_a_spoilt_routes_file_is_reported_and_does_not_prevent_the_start(
     async with running(tmp_path, "--routes-file", str(file)) as proxy:
         assert "snapshot.unreadable" in proxy.log.read_text()
         assert (await proxy.call("GET", "/api/routes")) == (200, "{}")
+
+
+async def test_one_spoilt_route_does_not_cost_the_others(tmp_path: Path) -> None:
+    file = tmp_path / "routes.json"
+    file.write_text(
+        json.dumps({"routes": {"/bad": {"target": "ftp://x"}, "/good": {"target": "http://127.0.0.1:1"}}})
+    )
+    async with running(tmp_path, "--routes-file", str(file)) as proxy:
+        assert set(json.loads((await proxy.call("GET", "/api/routes"))[1])) == {"/good"}
 
 
 async def test_without_an_error_target_a_page_of_our_own_tells_what_happened(proxy: RunningProxy) -> None:
@@ -325,6 +336,11 @@ async def test_an_https_target_is_verified_by_its_own_name(
         server.close()
 
 
+def listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 async def test_the_public_listener_can_be_a_unix_socket(tmp_path: Path) -> None:
     path, api_port = tmp_path / "public.sock", free_port()
     process = await asyncio.create_subprocess_exec(
@@ -332,7 +348,7 @@ async def test_the_public_listener_can_be_a_unix_socket(tmp_path: Path) -> None:
         env={**os.environ, "CONFIGPROXY_AUTH_TOKEN": TOKEN},
     )  # fmt: skip
     try:
-        await eventually(path.exists)
+        await eventually(lambda: listens(path))
         connector = aiohttp.UnixConnector(str(path))
         async with (
             aiohttp.ClientSession(connector=connector) as session,

@@ -378,6 +378,34 @@ async def test_a_dying_client_cuts_the_target(proxy: RunningProxy, request_bytes
         await eventually(lambda: target.closed == 1)
 
 
+async def test_a_client_that_resets_behind_a_stuck_target_is_noticed(proxy: RunningProxy) -> None:
+    """While the target takes nothing, nothing is read from the client, and so no end of it either."""
+    never = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await never.wait()
+
+    async with raw_target(talk) as target:
+        await proxy.route("/", target.url)
+        _, writer = await proxy.connect()
+        writer.write(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 50000000\r\n\r\n" + bytes(50_000_000))
+        pending: list[int] = []
+
+        def stuck() -> bool:
+            pending.append(writer.transport.get_write_buffer_size())
+            return len(pending) > 8 and len(set(pending[-8:])) == 1
+
+        await eventually(stuck, within_s=20)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+        # The test's own connection to the API may stay.
+        try:
+            await eventually(lambda: proxy.sockets() <= 1, within_s=10)
+        finally:
+            never.set()
+
+
 async def test_connections_to_a_target_are_reused(proxy: RunningProxy) -> None:
     async with raw_target(answering()) as target:
         await proxy.route("/", target.url)
