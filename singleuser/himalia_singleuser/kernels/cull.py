@@ -56,9 +56,11 @@ async def cull_once(pool: KernelPool, now: datetime) -> list[str]:
 
 
 async def cull_forever(pool: KernelPool) -> None:
-    """Look every `cull_interval_s` until cancelled."""
+    """Look every `cull_interval_s` until cancelled, and keep the kernels' logs short on the way."""
     while True:
         await asyncio.sleep(pool.options.cull_interval_s)
+        for kernel in pool.all():
+            kernel.trim_log()
         try:
             await cull_once(pool, utc_now())
         except Exception:  # one kernel that resists must not end the culling of the others

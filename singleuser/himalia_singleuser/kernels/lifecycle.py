@@ -96,6 +96,11 @@ class Kernel:
             model["reason"] = self.reason
         return model
 
+    def trim_log(self) -> None:
+        """Keep what the process prints outside its protocol from filling the disk."""
+        if self._process is not None:
+            self._process.trim_log()
+
     async def start(self) -> None:
         """Run the first process; returns as soon as it exists. KernelWontStart if it cannot."""
         async with self._lock:

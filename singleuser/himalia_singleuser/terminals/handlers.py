@@ -16,7 +16,7 @@ from himalia_singleuser.errors import BadRequest
 from himalia_singleuser.fields import text_field
 from himalia_singleuser.keys import ACTIVITY, SETTINGS
 from himalia_singleuser.sockets import Socket, accept, wants_upgrade
-from himalia_singleuser.terminals.pool import TERMINALS, TerminalPool
+from himalia_singleuser.terminals.pool import TERMINAL_OPTIONS, TERMINALS, TerminalOptions, TerminalPool
 from himalia_singleuser.terminals.terminal import Tab, Terminal
 
 
@@ -120,8 +120,11 @@ async def terminals_lifetime(app: web.Application) -> AsyncIterator[None]:
         environ=settings.environ,
         server_url=f"http://{settings.ip or '127.0.0.1'}:{settings.port}{settings.base_url}",
         on_activity=app[ACTIVITY].touch,
+        enabled=settings.terminals,
     )
+    culling = asyncio.create_task(pool.cull_forever(app.get(TERMINAL_OPTIONS) or TerminalOptions()))
     yield
+    culling.cancel()
     await pool.close()
 
 

@@ -6,16 +6,26 @@ import asyncio
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 from aiohttp import web
 
-from himalia_singleuser.errors import BadRequest, Conflict, NotFound
+from himalia_singleuser.errors import BadRequest, Conflict, Forbidden, NotFound
 from himalia_singleuser.terminals.terminal import Terminal
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalOptions:
+    """A timeout of 0 never ends a terminal."""
+
+    cull_inactive_timeout_s: float = 0.0
+    cull_interval_s: float = 300.0
+
 
 NAME = re.compile(r"\w{1,100}")
 NEVER_INHERITED = ("HIMALIA_LISTEN_FD", "HIMALIA_LOCK_FD")
@@ -39,7 +49,9 @@ class TerminalPool:
         environ: Mapping[str, str],
         server_url: str,
         on_activity: Callable[[datetime], None],
+        enabled: bool = True,
     ) -> None:
+        self._enabled = enabled
         self._root_dir = root_dir
         self._environ = {name: value for name, value in environ.items() if name not in NEVER_INHERITED}
         self._environ |= {
@@ -64,6 +76,8 @@ class TerminalPool:
 
     def start(self, name: str = "", *, cwd: str = "") -> Terminal:
         """A new shell. Relative folders are under the root; one that does not exist becomes the root."""
+        if not self._enabled:
+            raise Forbidden("Terminals are switched off on this server.")
         if name and not NAME.fullmatch(name):
             raise BadRequest(f"Terminal name {name!r} may hold letters, digits and underscores only.")
         name = name or next(str(n) for n in range(1, 1 << 31) if str(n) not in self._terminals)
@@ -99,11 +113,11 @@ class TerminalPool:
             await terminal.end()
         return [terminal.name for terminal in due]
 
-    async def cull_forever(self, *, timeout_s: float, interval_s: float) -> None:
-        """Look every `interval_s` until cancelled. A timeout of 0 never ends anything."""
-        while timeout_s > 0:
-            await asyncio.sleep(interval_s)
-            culled = await self.cull_once(datetime.now(UTC), timeout_s)
+    async def cull_forever(self, options: TerminalOptions) -> None:
+        """Look every `cull_interval_s` until cancelled."""
+        while options.cull_inactive_timeout_s > 0:
+            await asyncio.sleep(options.cull_interval_s)
+            culled = await self.cull_once(datetime.now(UTC), options.cull_inactive_timeout_s)
             if culled:
                 log.info("terminal.culled", terminals=culled)
 
@@ -120,3 +134,4 @@ class TerminalPool:
 
 
 TERMINALS = web.AppKey("TERMINALS", TerminalPool)
+TERMINAL_OPTIONS = web.AppKey("TERMINAL_OPTIONS", TerminalOptions)

@@ -30,6 +30,17 @@ for i in range(300):
     time.sleep(0.004)
 """
 
+# ipykernel's own socket drops what its I/O thread has not sent after 1000 messages: the pauses let that
+# thread run on a machine that is busy with other tests. What is measured here is our side.
+BURST = """
+import time
+from IPython.display import display
+for i in range(20_000):
+    display({'text/plain': str(i)}, raw=True)
+    if i % 250 == 0:
+        time.sleep(0.02)
+"""
+
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(100)).decode()
 
 
@@ -226,10 +237,7 @@ async def test_endless_printing_is_cut_and_said_once_and_the_cell_goes_on(tmp_pa
 async def test_a_burst_of_twenty_thousand_messages_arrives_whole(server, kernel):
     browser = await server.browser(kernel)
 
-    messages = await browser.run(
-        "from IPython.display import display\nfor i in range(20_000): display({'text/plain': str(i)}, raw=True)",
-        within_s=120,
-    )
+    messages = await browser.run(BURST, within_s=120)
 
     shown = [one.content["data"]["text/plain"] for one in messages if one.type == "display_data"]
     assert shown == [str(i) for i in range(20_000)]

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiohttp import WSMsgType, WSServerHandshakeError
@@ -176,6 +177,15 @@ async def test_a_tab_that_measures_nothing_keeps_its_terminal(server):
     await tab.socket.send_json(["set_size", None, None, 0, 0])
     await tab.type("echo al''ive\r")
     await tab.until("alive")
+
+
+async def test_a_terminal_that_shows_and_takes_nothing_is_culled(server):
+    await new_tab(server)
+    pool = server.app[TERMINALS]
+    now = datetime.now(UTC)
+    assert await pool.cull_once(now, 60) == []
+    assert await pool.cull_once(now + timedelta(seconds=120), 60) == ["1"]
+    assert await server.ask("GET", "api/terminals") == (200, [])
 
 
 async def test_names_are_counted_and_a_taken_or_strange_one_is_refused(server):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -70,6 +71,17 @@ def test_slots_and_environment_are_filled(data):
     assert env["JUPYTERHUB_USER"] == "ada"
     assert not {"HIMALIA_LISTEN_FD", "HIMALIA_LOCK_FD"} & set(env)
     assert spec.command("/run/c.json") == ["run", "/run/c.json"]
+
+
+def test_a_server_without_kernels_has_not_loaded_what_only_kernels_need():
+    code = (
+        "import sys, himalia_singleuser.kernels.handlers, himalia_singleuser.sessions.handlers,"
+        "himalia_singleuser.terminals.handlers, himalia_singleuser.events.handlers;"
+        "heavy = {'zmq', 'jupyter_client', 'jupyter_core', 'nbformat', 'jsonschema', 'traitlets'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
 
 
 def test_only_logos_and_the_two_scripts_are_resources(data):
