@@ -11,7 +11,9 @@ from himalia_spawner.process import FAULT_POINTS
 
 
 def test_the_spawners_points_are_all_in_the_list() -> None:
-    assert {point for point in POINTS if point.startswith("spawner.")} == {f"spawner.{p}" for p in FAULT_POINTS}
+    assert {point for point in POINTS if point.startswith("spawner.")} == {
+        f"spawner.{p}" for p in FAULT_POINTS
+    }
 
 
 def test_every_point_in_the_hubs_code_is_in_the_list_and_the_other_way_round() -> None:

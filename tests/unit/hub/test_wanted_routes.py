@@ -46,6 +46,10 @@ def test_a_server_that_is_being_worked_on_is_left_alone() -> None:
 
 
 def test_a_route_of_nobody_is_deleted_and_other_peoples_stay() -> None:
-    table = {"/": HUB, "/user/gone/": route("/user/gone/"), "/wiki/": Route("/wiki/", "http://127.0.0.1:9", {})}
+    table = {
+        "/": HUB,
+        "/user/gone/": route("/user/gone/"),
+        "/wiki/": Route("/wiki/", "http://127.0.0.1:9", {}),
+    }
 
     assert difference([HUB], [], table).delete == ("/user/gone/",)
