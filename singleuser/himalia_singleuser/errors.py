@@ -1,4 +1,3 @@
-# ruff: noqa: N818 -- names follow the HTTP status they stand for
 """The error tree of the Jupyter REST API.
 
 ApiError            any answer of the form {"message", "reason"}

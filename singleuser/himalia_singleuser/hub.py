@@ -21,7 +21,7 @@ notice that a hub restarts. A hub that answers is always believed at once."""
 MOST_KNOWN = 2000
 
 
-class HubUnreachable(ApiError):  # noqa: N818 -- says what is the case
+class HubUnreachable(ApiError):
     """The hub does not answer, or answers with an error of its own."""
 
     status = 502

@@ -13,15 +13,15 @@ class SpawnError(Exception):
         self.log_tail = log_tail
 
 
-class SpawnRefused(SpawnError):  # noqa: N818 -- the fact is its name
+class SpawnRefused(SpawnError):
     """The request itself cannot be honoured (no such system user, command not found): do not retry."""
 
 
-class SpawnFailed(SpawnError):  # noqa: N818 -- the fact is its name
+class SpawnFailed(SpawnError):
     """The server was tried and did not come to life; `log_tail` holds its last words."""
 
 
-class BackendGone(SpawnError):  # noqa: N818 -- the fact is its name
+class BackendGone(SpawnError):
     """The backend cannot be asked just now; what it holds is unknown. Ask again later."""
 
     retryable = True

@@ -50,8 +50,9 @@ async def test_the_core_of_the_journey_with_an_official_part(
         await page.wait_for_url(re.compile(r"/user/ada/lab"), timeout=lab.SLOW)
         await lab.lab_is_open(page)
         await lab.new_notebook(page)
-        await expect(await lab.run_cell(page, "6 * 7")).to_contain_text("42", timeout=lab.SLOW)
+        answer = await lab.run_cell(page, "6 * 7")
         await shot(page, f"official-{part}")
+        await expect(answer).to_contain_text("42", timeout=lab.SLOW)
         await page.goto(f"{hub.url}/hub/home")
         await page.get_by_role("button", name=re.compile("^stop", re.IGNORECASE)).first.click()
         await expect(page.locator("body")).to_contain_text(
