@@ -51,6 +51,10 @@ async def borrowed(process: Started) -> AsyncIterator[RunningProxy]:
         for path in json.loads((await proxy.call("GET", "/api/routes"))[1]):
             await proxy.call("DELETE", f"/api/routes{quote(path)}")
         assert "Traceback" not in proxy.log.read_text()
+        if "himalia_proxy" in str(process[0].args):
+            await session.close()
+            what = "whatever a test did, no connection of the proxy stays open"
+            await eventually(lambda: proxy.sockets() == 0, within_s=20, what=what)
 
 
 @pytest.fixture
