@@ -35,8 +35,11 @@ async def run_cell(page: Page, code: str) -> Locator:
     cells = shown(page).locator(".jp-Notebook .jp-CodeCell")
     index = await cells.count() - 1
     cell = cells.nth(index)
-    await cell.locator(".cm-content").click()
+    editor = cell.locator(".cm-content")
+    await editor.click()
+    await expect(editor).to_be_focused()
     await page.keyboard.insert_text(code)
+    await expect(editor).to_contain_text(code.splitlines()[-1])
     await page.keyboard.press("Shift+Enter")
     await expect(cells).to_have_count(index + 2)
     return cells.nth(index).locator(".jp-Cell-outputArea")
