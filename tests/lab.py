@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from playwright.async_api import Locator, Page, expect
 
+from support import eventually
+
 SLOW = 60_000
 """Milliseconds that Lab may take for its first paint on a busy two-core machine."""
 
@@ -36,8 +38,12 @@ async def run_cell(page: Page, code: str) -> Locator:
     index = await cells.count() - 1
     cell = cells.nth(index)
     editor = cell.locator(".cm-content")
-    await editor.click()
-    await expect(editor).to_be_focused()
+
+    async def focused() -> bool:
+        await editor.click()
+        return bool(await editor.evaluate("element => element === document.activeElement"))
+
+    await eventually(focused, within_s=20, what="the cell takes the cursor (Lab moves it while it starts)")
     await page.keyboard.insert_text(code)
     await expect(editor).to_contain_text(code.splitlines()[-1])
     await page.keyboard.press("Shift+Enter")

@@ -96,7 +96,7 @@ def cells_of(notebook: Notebook) -> Iterator[dict[str, Any]]:
 def outputs_of(cell: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The outputs of a code cell that are objects."""
     outputs = cell.get("outputs") if cell.get("cell_type") == "code" else None
-    return (output for output in outputs or [] if isinstance(output, dict))
+    return (output for output in (outputs if isinstance(outputs, list) else []) if isinstance(output, dict))
 
 
 def strip_transient(notebook: Notebook) -> None:
