@@ -24,13 +24,19 @@ PASSWORD = "correct horse battery"
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on, below the ephemeral range so that nobody is given it by chance."""
-    for port in range(20000 + os.getpid() % 5000, 32000, 3):
-        with contextlib.suppress(OSError), socket.socket() as first, socket.socket() as second:
+    """A loopback port that nobody listens on, nor on the two after it (proxy's API, hub), below the ephemeral range so that nobody is given it by chance."""
+    for port in range(20000 + os.getpid() % 5000, 32000, 4):
+        with (
+            contextlib.suppress(OSError),
+            socket.socket() as first,
+            socket.socket() as second,
+            socket.socket() as third,
+        ):
             first.bind(("127.0.0.1", port))
             second.bind(("127.0.0.1", port + 1))
+            third.bind(("127.0.0.1", port + 2))
             return port
-    raise AssertionError("no free pair of ports between 20000 and 32000")
+    raise AssertionError("no three free ports between 20000 and 32000")
 
 
 class Hub:
@@ -46,7 +52,7 @@ class Hub:
         self.output = data.parent / f"{data.name}.out"
         database = f"[db]\nurl = {json.dumps(db_url)}\n" if db_url else ""
         (data / "himalia.toml").write_text(
-            f"[hub]\nport = 0\n[proxy]\nport = {self.port}\ncheck_interval_s = 0.5\n{database}{config}"
+            f"[hub]\nport = {self.port + 2}\n[proxy]\nport = {self.port}\ncheck_interval_s = 0.5\n{database}{config}"
         )
         self.process: subprocess.Popen[bytes] | None = None
         self._logged = 0

@@ -16,7 +16,12 @@ class HubSection(Section):
     """[hub] — where the hub itself listens; people reach it through the proxy."""
 
     ip: str = Field("127.0.0.1", description="address the hub listens on")
-    port: int = Field(8081, ge=0, le=65535, description="port the hub listens on; 0 takes a free one")
+    port: int = Field(
+        8081,
+        ge=0,
+        le=65535,
+        description="port the hub listens on; 0 takes a free one, which running servers do not find after a restart",
+    )
     connect_url: str = Field(
         "",
         description="how proxy and servers reach the hub, such as `http://10.0.0.1:8081`; empty: ip and port",
