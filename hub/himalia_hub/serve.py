@@ -41,6 +41,9 @@ from himalia_spawner.registry import load_spawner
 
 log = structlog.get_logger()
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, a supervisor's stop, and a terminal that was closed: all end cleanly."""
+
 
 class Reporter(Protocol):
     """Tells a person how far the start is."""
@@ -205,10 +208,10 @@ async def _tell_how_to_sign_in(world: World, report: Reporter) -> None:
 
 async def _until_signal(stopping: asyncio.Event) -> None:
     running = asyncio.get_running_loop()
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOP_SIGNALS:
         running.add_signal_handler(signum, stopping.set)
     await stopping.wait()
-    for signum in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C ends at once
+    for signum in STOP_SIGNALS:  # a second Ctrl-C ends at once
         running.remove_signal_handler(signum)
 
 
