@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.async_api import Locator, Page, expect
 
 from support import eventually
@@ -23,8 +25,9 @@ async def new_notebook(page: Page) -> None:
 
 
 async def kernel_is_idle(page: Page) -> None:
-    """The indicator of the shown notebook says so."""
-    await shown(page).locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(timeout=SLOW)
+    """The status bar says so. The notebook's own indicator says idle before there is a kernel, and a cell that is
+    run then is silently not run."""
+    await page.get_by_role("button", name=re.compile(r"\| Idle$")).wait_for(timeout=SLOW)
 
 
 def shown(page: Page) -> Locator:
