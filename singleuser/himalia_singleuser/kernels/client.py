@@ -69,8 +69,8 @@ class Client:
 
     async def write_to(self, socket: Socket) -> None:
         """Write the queue until cancelled or the connection is gone."""
-        # Some proxies (configurable-http-proxy among them) lose bytes that reach them in one piece with the
-        # 101 answer; half a lost frame leaves the browser connecting for ever.
+        # Some proxies lose bytes that reach them in one piece with the 101 answer; half a lost frame leaves a
+        # browser connecting for ever.
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_WORD_S):
                 await self._spoke.wait()
