@@ -171,11 +171,12 @@ async def use_a_terminal(page: Page, shot: Shot) -> None:
     page.on("websocket", listen)
     await page.keyboard.press("Control+Shift+l")
     await page.locator('.jp-LauncherCard[data-category="Other"][title*="terminal" i]').first.click()
-    await page.locator(".jp-Terminal .xterm-screen").wait_for()
+    keys = page.locator(".jp-Terminal textarea.xterm-helper-textarea")
+    await keys.wait_for(state="attached")
     await eventually(
         lambda: any("$" in frame or "#" in frame for frame in heard), within_s=20, what="a prompt"
     )
-    await page.locator(".jp-Terminal .xterm-screen").click()
+    await keys.focus()
     await page.keyboard.type("echo him''alia\n")
     await eventually(lambda: "himalia" in "".join(heard).replace("him''alia", ""), within_s=20)
     await shot(page, "08-terminal")
