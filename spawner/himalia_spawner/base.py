@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -15,6 +15,38 @@ class Presence(StrEnum):
     ABSENT = "absent"
     PRESENT = "present"
     UNKNOWN = "unknown"
+
+
+class Cause(StrEnum):
+    """Why a server is not there, as its user should read it; the words are in `Exit.reason` or the error."""
+
+    REFUSED = "refused"
+    CRASHED = "crashed"
+    MEMORY = "ran out of memory"
+    TIMED_OUT = "timed out"
+    ENGINE_GONE = "engine gone"
+    REMOVED = "removed by somebody else"
+
+
+Say = Callable[[str], None]
+"""Takes a sentence for the person who waits: only what has happened, or is happening, as it happens."""
+
+
+def silent(_sentence: str) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a server and all it starts may use together; None is no limit.
+
+    `memory` and `disk` in bytes, `cpus` in CPUs (0.5 is half of one), `pids` counts processes and threads.
+    """
+
+    memory: int | None = None
+    cpus: float | None = None
+    pids: int | None = None
+    disk: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +68,7 @@ class ServerSpec:
 
     `env` is complete but for what only the backend knows: `JUPYTERHUB_SERVICE_URL`, `HOME`, `USER`, `SHELL`.
     `prefix` is the URL path the server answers under, with a slash at both ends. An empty `command` means
-    the project's own single-user server.
+    the project's own single-user server. `image` is for spawners that have images; empty takes their default.
     """
 
     ref: ServerRef
@@ -46,6 +78,8 @@ class ServerSpec:
     env: Mapping[str, str] = field(repr=False)  # holds the API token
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
+    image: str = ""
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +103,7 @@ class Exit:
     status: int | None = None
     signal: int | None = None
     log_tail: tuple[str, ...] = ()
+    cause: Cause = Cause.CRASHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +127,8 @@ class Spawner(Protocol):
     node: str | None
     """The host whose processes this spawner sees, or None where any hub can reach every server."""
 
-    async def start(self, spec: ServerSpec) -> Handle:
-        """Create it, or adopt what already carries `spec.ref`. Twice equals once.
+    async def start(self, spec: ServerSpec, say: Say = silent) -> Handle:
+        """Create it, or adopt what already carries `spec.ref`. Twice equals once. `say` hears of long steps.
 
         Raises SpawnRefused or SpawnFailed when there is nothing to wait for, BackendGone to try later.
         """

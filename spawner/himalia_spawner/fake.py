@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from himalia_spawner.base import Exit, Handle, Presence, ServerRef, ServerSpec, Sighting, Spawner
+from himalia_spawner.base import Exit, Handle, Presence, Say, ServerRef, ServerSpec, Sighting, Spawner, silent
 from himalia_spawner.errors import BackendGone, SpawnError, SpawnFailed, SpawnRefused
 
 
@@ -79,7 +79,7 @@ class FakeSpawner:
         self._changed: asyncio.Queue[str] = asyncio.Queue()
         self.backend.watchers.add(self._changed)
 
-    async def start(self, spec: ServerSpec) -> Handle:
+    async def start(self, spec: ServerSpec, say: Say = silent) -> Handle:
         """Put it into the dictionary."""
         self._ask("start", spec.ref.name)
         known = self.backend.servers.get(spec.ref.name)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from himalia_spawner import ending, ports, procfs, searching, serverlog
-from himalia_spawner.base import Exit, Handle, Presence, ServerRef, ServerSpec, Sighting, Spawner
+from himalia_spawner.base import Exit, Handle, Presence, Say, ServerRef, ServerSpec, Sighting, Spawner, silent
 from himalia_spawner.errors import BackendGone, SpawnFailed, SpawnRefused
 from himalia_spawner.launch import Launch, port_of
 from himalia_spawner.ledger import Ledger, runtime_folder
@@ -98,7 +98,7 @@ class ProcessSpawner:
 
     # -- the Protocol ---------------------------------------------------------------------------------
 
-    async def start(self, spec: ServerSpec) -> Handle:
+    async def start(self, spec: ServerSpec, say: Say = silent) -> Handle:
         """Start it, or return the handle of the one that runs under `spec.ref` already."""
         # Shielded: a cancelled caller must not leave a fork behind that nobody writes down.
         return await asyncio.shield(asyncio.ensure_future(self._start(spec)))
