@@ -17,6 +17,7 @@ from aiohttp import WSCloseCode, web
 
 from himalia_singleuser.app import make_app
 from himalia_singleuser.keys import SHUTDOWN, SOCKETS
+from himalia_singleuser.lingering import LingeringRunner
 from himalia_singleuser.settings import Settings, SettingsError
 
 log = structlog.get_logger(__name__)
@@ -98,7 +99,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
     # Handlers are given a moment to end by themselves, kernels their own time in the lifetimes after it.
-    runner = web.AppRunner(
+    runner = LingeringRunner(
         app, access_log=None, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=HANDLERS_END_S
     )
     await runner.setup()

@@ -23,7 +23,7 @@ def official_singleuser() -> str:
     return f"[spawner]\ncommand = {json.dumps([official.singleuser(), '--allow-root'])}\n"
 
 
-@pytest.mark.parametrize("part", ["singleuser"])
+@pytest.mark.parametrize("part", ["singleuser", "proxy"])
 async def test_the_core_of_the_journey_with_an_official_part(
     part: str,
     tmp_path: Path,

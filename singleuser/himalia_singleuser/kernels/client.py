@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 
 import structlog
 from aiohttp import WSCloseCode
@@ -18,9 +17,6 @@ from himalia_singleuser.kernels.outbox import Outbox
 from himalia_singleuser.sockets import Socket
 
 log = structlog.get_logger(__name__)
-
-FIRST_WORD_S = 0.25
-"""How long the first frame waits for the browser to speak. Front ends speak as soon as the socket is open."""
 
 
 class Client:
@@ -37,7 +33,6 @@ class Client:
             window_s=options.rate_limit_window_s,
         )
         self._filled = asyncio.Event()
-        self._spoke = asyncio.Event()
         self._in_hand: Message | None = None
         self.dismissed: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
 
@@ -63,17 +58,8 @@ class Client:
         self._in_hand = None
         return in_hand + self._outbox.take_all()
 
-    def spoke(self) -> None:
-        """The browser has sent something, so the socket is open all the way."""
-        self._spoke.set()
-
     async def write_to(self, socket: Socket) -> None:
         """Write the queue until cancelled or the connection is gone."""
-        # Some proxies lose bytes that reach them in one piece with the 101 answer; half a lost frame leaves a
-        # browser connecting for ever.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_WORD_S):
-                await self._spoke.wait()
         while True:
             await self._filled.wait()
             self._filled.clear()

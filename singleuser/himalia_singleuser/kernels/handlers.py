@@ -99,7 +99,6 @@ async def _serve(relay: Relay, client: Client, socket: Socket) -> None:
     ]
     try:
         async for frame, text in socket.frames():
-            client.spoke()
             channel, parts = decode_v1(frame) if client.v1 else decode_legacy(frame, text=text)
             relay.submit(client, channel, parts)
     except FrameError as error:
