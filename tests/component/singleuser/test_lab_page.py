@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page, async_playwright, expect
 
+import lab
 from support import eventually
 
 TOKEN = "open-sesame"
@@ -23,7 +24,6 @@ FLAGS = [
     "--disable-sync",
 ]
 CARD = ".jp-LauncherCard[data-category='Notebook'][title*='Python 3']"
-CELL = ".jp-NotebookPanel .jp-CodeCell .cm-content"
 
 pytestmark = pytest.mark.browser
 
@@ -70,11 +70,8 @@ async def test_lab_opens_edits_a_text_and_saves_a_notebook_without_a_single_erro
     await page.wait_for_selector(f"{CARD}:visible")
     assert "token" not in page.url
 
-    await page.click(CARD)
-    await page.click(CELL)
-    await page.keyboard.type("6*7")
-    await page.keyboard.press("Shift+Enter")
-    await page.wait_for_selector(".jp-OutputArea-output:has-text('42')")
+    await lab.new_notebook(page)
+    await expect(await lab.run_cell(page, "6*7")).to_contain_text("42", timeout=lab.SLOW)
     await page.keyboard.press("Control+s")
     await page.click(".jp-Dialog button:has-text('Rename and Save')")
     saved = server.root / "Untitled.ipynb"
