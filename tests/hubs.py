@@ -42,6 +42,8 @@ def free_port() -> int:
 class Hub:
     """`himalia up` on a data folder: start, kill, start again. `url` is the public address, without a slash."""
 
+    verb = "up"
+
     def __init__(
         self, data: Path, *, config: str = "", db_url: str | None = None, port: int | None = None
     ) -> None:
@@ -49,6 +51,7 @@ class Hub:
         data.mkdir(parents=True, exist_ok=True)
         self.url = f"http://127.0.0.1:{self.port}"
         self.api = f"{self.url}/hub/api"
+        self.homes = data
         self.output = data.parent / f"{data.name}.out"
         database = f"[db]\nurl = {json.dumps(db_url)}\n" if db_url else ""
         (data / "himalia.toml").write_text(
@@ -85,7 +88,7 @@ class Hub:
         with self.output.open("ab") as sink:
             self._logged = sink.tell()
             self.process = subprocess.Popen(
-                [*HIMALIA, "up", "--data", str(self.data), *args],
+                [*HIMALIA, self.verb, "--data", str(self.data), *args],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
@@ -93,7 +96,7 @@ class Hub:
                 start_new_session=True,
             )
         if ready:
-            await eventually(self._up, within_s=60, what=f"himalia up on {self.data}")
+            await eventually(self._up, within_s=60, what=f"himalia {self.verb} on {self.data}")
 
     def _up(self) -> bool:
         assert self.process is not None
@@ -134,7 +137,7 @@ class Hub:
     def processes(self) -> list[tuple[int, str]]:
         """Pid and incarnation of every living process that carries this hub's server mark, kernels included."""
         return [
-            (pid, mark) for pid, mark in marked_processes() if str(self.data) in _environ(pid).get("HOME", "")
+            (pid, mark) for pid, mark in marked_processes() if str(self.homes) in _environ(pid).get("HOME", "")
         ]
 
     def clean_up(self) -> None:

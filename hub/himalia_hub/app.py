@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from datetime import timedelta
@@ -67,20 +68,23 @@ def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
 async def _loops(app: web.Application) -> AsyncIterator[None]:
     """The background work, in one task group; if one part dies of a bug the hub ends rather than going on deaf."""
     world = app[WORLD]
-    running = asyncio.create_task(_run_loops(app), name="hub.loops")
+    owner = Owner(world.settings.data_dir)
+    running = asyncio.create_task(_run_loops(app, owner), name="hub.loops")
     running.add_done_callback(_end_hub_on_failure)
     yield
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+    with contextlib.suppress(SQLAlchemyError, OSError):
+        async with world.db.begin() as db:
+            await lease.give_up(db, owner.name)
     await world.probe.close()
 
 
-async def _run_loops(app: web.Application) -> None:
+async def _run_loops(app: web.Application, owner: Owner) -> None:
     world = app[WORLD]
-    owner = Owner(world.settings.data_dir)
     parts: dict[str, Coroutine[Any, Any, None]] = {
         "servers": loop.run(world, owner),
-        "routes": sync.run(world, app[ROUTES_WAKE_UP]),
+        "routes": sync.run(world, app[ROUTES_WAKE_UP], owner.name),
         "listen": listen.run(world.db, world.doorbell),
         "purge": _purge(world, owner.name),
     }

@@ -26,6 +26,11 @@ class HubSection(Section):
         "",
         description="how proxy and servers reach the hub, such as `http://10.0.0.1:8081`; empty: ip and port",
     )
+    api_url: str = Field(
+        "",
+        description="how servers reach the hub's API where it differs from `connect_url`; with several hubs, an "
+        "address that leads to any of them, such as the proxy's; empty: connect_url",
+    )
     secret_file: Path | None = Field(
         None, description="file with the hub's secret; empty: `secret` in the data folder"
     )

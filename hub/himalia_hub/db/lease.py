@@ -21,6 +21,11 @@ class JobLease(Base):
     until: Mapped[datetime]
 
 
+async def give_up(db: AsyncSession, owner: str) -> None:
+    """Free every lease of an owner that is gone or going, so that nobody waits for their end."""
+    await db.execute(sa.delete(JobLease).where(JobLease.owner == owner))
+
+
 async def take(db: AsyncSession, name: str, owner: str, *, now: datetime, ttl: timedelta) -> bool:
     """Take or renew the lease; False while another owner holds it."""
     renewed = await db.execute(

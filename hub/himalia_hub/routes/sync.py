@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from himalia_hub import clock
+from himalia_hub.db import lease
 from himalia_hub.routes.wanted import Difference, Expected, difference
 from himalia_hub.servers import store
 from himalia_hub.servers.models import Server
@@ -22,13 +23,20 @@ from himalia_proxy.base import ProxyError, Route
 
 log = structlog.get_logger()
 
+LEASE = "routes"
 
-async def run(world: World, wake_up: asyncio.Event) -> None:
-    """Compare every `proxy.check_interval_s`, and at once when `wake_up` is set (the proxy was started again)."""
+
+async def run(world: World, wake_up: asyncio.Event, owner: str) -> None:
+    """Compare every `proxy.check_interval_s`, and at once when `wake_up` is set (the proxy was started again).
+
+    One replica at a time does it: two would take the default route from each other for ever.
+    """
     reachable = True
     while True:
         try:
-            await check(world)
+            if await _my_turn(world, owner) or wake_up.is_set():
+                wake_up.clear()
+                await check(world)
             if not reachable:
                 log.info("proxy.reachable")
             reachable = True
@@ -44,7 +52,14 @@ async def run(world: World, wake_up: asyncio.Event) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await wake_up.wait()
-        wake_up.clear()
+
+
+async def _my_turn(world: World, owner: str) -> bool:
+    if world.db.is_sqlite:  # one replica
+        return True
+    ttl_s = max(world.settings.servers.lease_s, 2.5 * world.settings.proxy.check_interval_s)
+    async with world.db.begin() as db:
+        return await lease.take(db, LEASE, owner, now=clock.now(), ttl=timedelta(seconds=ttl_s))
 
 
 async def check(world: World) -> Difference:

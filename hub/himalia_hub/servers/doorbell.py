@@ -19,6 +19,12 @@ class Doorbell:
         self._work.set()
         self.tell(server_id)
 
+    def ring_all(self) -> None:
+        """Anything may have happened, to any server: rings may have been lost."""
+        self._work.set()
+        for server_id in list(self._watchers):
+            self.tell(server_id)
+
     def tell(self, server_id: int) -> None:
         """Something was recorded for this server; only its watchers care."""
         for event in self._watchers.get(server_id, ()):

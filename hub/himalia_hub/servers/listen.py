@@ -12,6 +12,11 @@ from himalia_hub.servers.store import CHANNEL
 
 log = structlog.get_logger()
 
+KEEPALIVE_S = 20
+"""A connection that only listens would not notice for hours that a firewall forgot it, or that its host is gone."""
+
+RECONNECT_S = 1.0
+
 
 async def run(db: Database, doorbell: Doorbell) -> None:
     """Ring the bell for every notification, until cancelled; after each reconnect once for all that was missed."""
@@ -22,11 +27,21 @@ async def run(db: Database, doorbell: Doorbell) -> None:
     url = db.url.set(drivername="postgresql").render_as_string(hide_password=False)
     while True:
         try:
-            async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            async with await psycopg.AsyncConnection.connect(
+                url, autocommit=True, keepalives_idle=KEEPALIVE_S, keepalives_interval=5, keepalives_count=3
+            ) as connection:
                 await connection.execute(f"LISTEN {CHANNEL}")
-                doorbell.ring(0)
+                doorbell.ring_all()
                 async for note in connection.notifies():
-                    doorbell.ring(int(note.payload))
-        except psycopg.Error as error:
+                    _ring(doorbell, note.payload)
+        except (psycopg.Error, OSError) as error:
             log.warning("database.listener_lost", error=type(error).__name__)
-            await asyncio.sleep(1)
+            await asyncio.sleep(RECONNECT_S)
+
+
+def _ring(doorbell: Doorbell, payload: str) -> None:
+    # Anybody with an account on the database may write to the channel: what is no number is worth a look, not a crash.
+    if payload.isascii() and payload.isdigit():
+        doorbell.ring(int(payload))
+    else:
+        doorbell.ring_all()

@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from himalia_hub import clock
+from himalia_hub.db import lease as job_leases
 from himalia_hub.faults import async_fault
 from himalia_hub.servers import store
 from himalia_hub.servers.models import Server
@@ -59,6 +60,7 @@ async def run(world: World, owner: Owner) -> None:
     async with world.db.begin() as db:
         if predecessor:
             await store.take_back(db, predecessor)
+            await job_leases.give_up(db, predecessor)
         await store.wake_active(db, node=world.spawner.node, now=clock.now())
     async with asyncio.TaskGroup() as group:
         group.create_task(_watch(world), name="spawner.watch")

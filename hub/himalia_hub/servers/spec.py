@@ -31,9 +31,9 @@ def client_id(username: str, name: str) -> str:
 def build_spec(
     server: Server, username: str, *, settings: HubSettings, secrets: Secrets, hub_url: str
 ) -> ServerSpec:
-    """What to start for this row. `hub_url` is the hub's own address, such as `http://127.0.0.1:8081`."""
+    """What to start for this row. `hub_url` is the hub's own address, for want of `hub.api_url`."""
     prefix = server_prefix(settings, username, server.name)
-    api_url = f"{hub_url}{settings.hub_prefix}api"
+    api_url = f"{settings.hub.api_url.rstrip('/') or hub_url}{settings.hub_prefix}api"
     public = settings.public_url.rstrip("/")
     token = secrets.server_token(server.id, server.incarnation)
     access = [f"access:servers!server={username}/{server.name}", f"access:servers!user={username}"]

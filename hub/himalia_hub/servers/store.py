@@ -208,6 +208,7 @@ async def renew(db: AsyncSession, lease: Lease, *, until: datetime) -> None:
 async def record(db: AsyncSession, lease: Lease, values: dict[str, Any]) -> None:
     """Write facts about the outside under the lease; LeaseLost when it is no longer ours."""
     await _fenced(db, lease, values)
+    await notify(db, lease.server_id)
 
 
 async def decide(db: AsyncSession, lease: Lease, generation: int, values: dict[str, Any]) -> bool:
