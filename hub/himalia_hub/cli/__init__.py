@@ -12,6 +12,9 @@ from himalia_hub.cli.arguments import Parser, common_options, split_common
 from himalia_hub.errors import HimaliaError
 from himalia_spawner.errors import SpawnError
 
+# structlog imports rich wherever it is installed, for tracebacks that we do not want: 9 MB for nothing.
+sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+
 VERBS = ("up", "hub", "proxy", "singleuser", "db", "token", "user", "config")
 # These hand everything they are given to another program, so their flags are not ours to judge.
 PASSING_ON = frozenset({"proxy", "singleuser"})
