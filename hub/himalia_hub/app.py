@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from himalia_hub import clock, info, middleware
 from himalia_hub.auth import login, setup
 from himalia_hub.db import lease
+from himalia_hub.groups import handlers as groups
 from himalia_hub.keys import DB, DOORBELL, PROXY, SECRETS, SETTINGS, SPAWNER, WORLD
 from himalia_hub.oauth import handlers as oauth
 from himalia_hub.oauth.models import OAuthCode
@@ -58,7 +59,7 @@ def make_app(
 
 def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     """Every handler path of the hub; the order decides where patterns overlap, so pages with wildcards come last."""
-    features = (info, users, servers, tokens, oauth, proxy_api, login, setup)
+    features = (info, users, groups, servers, tokens, oauth, proxy_api, login, setup)
     table: list[web.RouteDef] = []
     for feature in features:
         table += feature.routes(prefix)

@@ -200,6 +200,9 @@ def _judge(draft: _Draft) -> HubSettings:
         for fault in error.errors(include_url=False):
             key = ".".join(str(part) for part in fault["loc"])
             source = _source_of(key, draft.sources) or "default"
+            if fault["type"] == "extra_forbidden":
+                draft.problem(key, source, f"unknown key{_meant_there(fault['loc'])}")
+                continue
             shown = f"{fault['input']!r}: " if _may_be_shown(fault["loc"]) else ""
             draft.problem(key, source, shown + fault["msg"].removeprefix("Value error, "))
         settings = HubSettings()
@@ -228,6 +231,22 @@ def _remove(table: Any, path: tuple[str, ...]) -> None:
             del table[path[0]]
     elif len(path) == 1:
         table.pop(path[0], None)
+
+
+def _meant_there(path: tuple[int | str, ...]) -> str:
+    """The nearest right key of a table in a list or below free names, such as `profiles.0`."""
+    info = HubSettings.model_fields[str(path[0])]
+    for part in path[1:-1]:
+        model = section_of(info) or next(iter(_tables_in(info)), None)
+        info = model.model_fields.get(str(part), info) if model is not None else info
+    keys = [name for model in _tables_in(info) for name in model.model_fields]
+    near = difflib.get_close_matches(str(path[-1]), keys, 1, 0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _tables_in(info: FieldInfo) -> list[type[BaseModel]]:
+    arms = typing.get_args(info.annotation)
+    return [arm for arm in arms if isinstance(arm, type) and issubclass(arm, BaseModel)]
 
 
 def _did_you_mean(key: str) -> str:
@@ -291,9 +310,7 @@ def is_secret(key: str) -> bool:
     """Whether a value must not be shown: it is typed as a secret, or has a telling name in a free table."""
     path = tuple(key.split("."))
     info = find_field(path)
-    if info is None:
-        return False
-    if info is _LEAF:
+    if info is None or info is _LEAF:
         return any(word in path[-1].lower() for word in SECRET_WORDS)
     return SecretStr in (info.annotation, *typing.get_args(info.annotation))
 

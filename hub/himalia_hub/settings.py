@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
+from himalia_spawner.limits import cpu_count, memory_bytes
+
 
 class Section(BaseModel, extra="forbid", frozen=True):
     """Base of every table: a key that is not known is an error, and nothing changes after the start."""
@@ -81,7 +83,57 @@ class AuthSection(Section):
     )
 
 
-class SpawnerSection(Section):
+class StartSection(Section):
+    """What a server gets, wherever it is said: for all, for a profile, for a group or for one person."""
+
+    image: str = Field("", description="container image, for spawners that have images; empty: the default")
+    environment: dict[str, str] = Field(default_factory=dict, description="further environment of the server")
+    mem_limit: str | float | None = Field(
+        None, description="memory the server and all it starts may use, such as `2G`; empty: no limit"
+    )
+    cpu_limit: str | float | None = Field(
+        None, description="CPUs the server and all it starts may use, such as `0.5` or `2`; empty: no limit"
+    )
+    pids_limit: int | None = Field(
+        None, ge=16, description="processes and threads the server may have; empty: no limit"
+    )
+    disk_limit: str | float | None = Field(
+        None, description="size of the home, such as `10G`, where the spawner can limit it; empty: no limit"
+    )
+
+    @field_validator("mem_limit", "disk_limit")
+    @classmethod
+    def _amount(cls, value: str | float | None) -> str | float | None:
+        if value is not None:
+            memory_bytes(value)
+        return value
+
+    @field_validator("cpu_limit")
+    @classmethod
+    def _cpus(cls, value: str | float | None) -> str | float | None:
+        if value is not None:
+            cpu_count(value)
+        return value
+
+
+class ProfileSection(StartSection):
+    """[[profiles]] — one thing that people may choose to start."""
+
+    name: str = Field(
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        description="its name in addresses and requests: a-z, 0-9 and dashes",
+    )
+    title: str = Field("", description="its name on pages; empty: the name")
+    description: str = Field("", description="one sentence for the person who chooses")
+    default: bool = Field(False, description="offered first; without one, the first of the list is")
+    groups: list[str] = Field(
+        default_factory=list, description="groups whose members may choose it; empty: everybody"
+    )
+    command: list[str] = Field(default_factory=list, description="what to run instead of `spawner.command`")
+    args: list[str] = Field(default_factory=list, description="arguments after those of `spawner.args`")
+
+
+class SpawnerSection(StartSection):
     """[spawner] — how single-user servers are started."""
 
     kind: str = Field("process", description="name of a spawner plug-in")
@@ -90,8 +142,11 @@ class SpawnerSection(Section):
         description="what to run; empty: the project's own server; `[\"jupyterhub-singleuser\"]`: JupyterHub's",
     )
     args: list[str] = Field(default_factory=list, description="further arguments for the command")
-    environment: dict[str, str] = Field(
-        default_factory=dict, description="further environment of every server"
+    groups: dict[str, StartSection] = Field(
+        default_factory=dict, description="by group name: what its members get instead, profile or not"
+    )
+    users: dict[str, StartSection] = Field(
+        default_factory=dict, description="by user name: what this person gets instead, profile or not"
     )
     default_url: str = Field("", description="page a server opens on, such as `/lab`")
     notebook_dir: str = Field("", description="folder a server shows; empty: its person's home")
@@ -152,7 +207,20 @@ class HubSettings(Section):
     auth: AuthSection = Field(default_factory=AuthSection)
     spawner: SpawnerSection = Field(default_factory=SpawnerSection)
     servers: ServersSection = Field(default_factory=ServersSection)
+    profiles: list[ProfileSection] = Field(
+        default_factory=list, description="what people may choose from when they start a server"
+    )
     log: LogSection = Field(default_factory=LogSection)
+
+    @field_validator("profiles")
+    @classmethod
+    def _distinct(cls, value: list[ProfileSection]) -> list[ProfileSection]:
+        names = [profile.name for profile in value]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)}: named twice; every profile needs a name of its own")
+        if len(first := [profile.name for profile in value if profile.default]) > 1:
+            raise ValueError(f"{', '.join(first)}: all marked as the default; mark one")
+        return value
 
     @field_validator("base_url")
     @classmethod

@@ -82,7 +82,9 @@ async def test_upgrading_twice_does_nothing_the_second_time(database_url: str) -
 async def test_two_replicas_that_start_at_once_migrate_once(database_url: str) -> None:
     done = await asyncio.gather(*(migrate.upgrade(database_url) for _ in range(4)))
 
-    assert [result.before for result in sorted(done, key=lambda r: r.before or "")] == [None] + ["0001"] * 3
+    assert [result.before for result in sorted(done, key=lambda r: r.before or "")] == [None] + [
+        migrate.head()
+    ] * 3
 
 
 async def test_two_processes_that_start_at_once_migrate_once(database_url: str) -> None:
@@ -97,7 +99,7 @@ async def test_two_processes_that_start_at_once_migrate_once(database_url: str) 
         out, _ = await process.communicate()
         return out.decode().strip()
 
-    assert sorted(await asyncio.gather(run(), run(), run())) == ["0001", "0001", "None"]
+    assert sorted(await asyncio.gather(run(), run(), run())) == [migrate.head(), migrate.head(), "None"]
 
 
 async def test_down_and_up_again_ends_where_it_was(database_url: str) -> None:
@@ -115,7 +117,7 @@ async def test_down_and_up_again_ends_where_it_was(database_url: str) -> None:
 async def test_an_empty_database_is_behind_and_the_command_is_named(database_url: str) -> None:
     assert await migrate.current(database_url) is None
 
-    with pytest.raises(ConfigError, match=r"is empty.*'0001'.*himalia db upgrade"):
+    with pytest.raises(ConfigError, match=rf"is empty.*'{migrate.head()}'.*himalia db upgrade"):
         await migrate.check(database_url)
 
 
@@ -132,7 +134,7 @@ async def test_a_database_of_a_newer_release_is_refused_with_both_revisions(data
     await migrate.upgrade(database_url)
     set_revision(database_url, "9876")
 
-    with pytest.raises(ConfigError, match=r"'9876'.*up to '0001'"):
+    with pytest.raises(ConfigError, match=rf"'9876'.*up to '{migrate.head()}'"):
         await ask(database_url)
 
     assert await migrate.current(database_url) == "9876"

@@ -76,7 +76,7 @@ def as_toml(loaded: Loaded) -> str:
     """Like the file would be, with each source as a comment; what is empty is a comment itself."""
     lines: list[str] = []
     table = ""
-    for key, value in shown(loaded.settings):
+    for key, value in sorted(shown(loaded.settings), key=lambda each: "." in each[0]):
         head, _, name = key.rpartition(".")
         if head != table:
             lines += ["", f"[{head}]"]
@@ -107,8 +107,11 @@ def _plain(key: str, value: Any) -> Any:
     if config.is_secret(key):
         return MASK
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    return value if isinstance(value, (bool, int, float, list)) else str(value)
+        said = value.model_dump(mode="json", exclude_unset=True)
+        return {name: _plain(f"{key}.{name}", inner) for name, inner in said.items()}
+    if isinstance(value, list):
+        return [_plain(key, inner) for inner in value]
+    return value if isinstance(value, (bool, int, float)) else str(value)
 
 
 def _toml(value: Any) -> str:
@@ -118,4 +121,6 @@ def _toml(value: Any) -> str:
             if value
             else "{}"
         )
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(inner) for inner in value)}]"
     return json.dumps(value, ensure_ascii=False)

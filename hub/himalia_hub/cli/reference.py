@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from himalia_hub.config import section_of
-from himalia_hub.settings import HubSettings
+from himalia_hub.settings import HubSettings, ProfileSection
 from himalia_spawner.registry import find_plugin
 
 CONFIGURATION_HEAD = """\
@@ -57,6 +57,7 @@ def configuration_page() -> str:
         section = section_of(info)
         if section is not None:
             parts.append(_table(f"[{name}]", _doc(section), section))
+    parts.append(_table("[[profiles]]", _doc(ProfileSection), ProfileSection))
     plugin = find_plugin("process").settings
     parts.append(_table("[spawner.process]", _doc(plugin), plugin))
     return "\n".join(parts)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from himalia_hub.profiles.choice import chosen, offered
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.view import phase_word, quoted, server_prefix
-from himalia_hub.settings import HubSettings
+from himalia_hub.settings import HubSettings, ProfileSection
 
 WORDS = {
     "stopped": "Stopped",
@@ -37,6 +38,16 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """A profile that the owner may choose for the next start; `chosen` is the one a start takes unasked."""
+
+    name: str
+    title: str
+    description: str
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
     """One server as pages show it. `tail` is `user` or `user/name`, quoted: what follows a page's path."""
 
@@ -51,6 +62,8 @@ class Card:
     url: str
     tail: str
     failure: Failure | None
+    profile: str = ""
+    offers: tuple[Offer, ...] = ()
 
     @property
     def moving(self) -> bool:
@@ -78,9 +91,10 @@ def tail_of(username: str, name: str) -> str:
     return quoted(username) + (f"/{quoted(name)}" if name else "")
 
 
-def card(server: Server, username: str, settings: HubSettings) -> Card:
-    """One server."""
+def card(server: Server, username: str, settings: HubSettings, groups: Collection[str] = ()) -> Card:
+    """One server. `groups` are its owner's, for the profiles to choose from."""
     state = phase_word(server)
+    profile = chosen(settings, groups, server.user_options)
     return Card(
         owner=username,
         name=server.name,
@@ -93,11 +107,24 @@ def card(server: Server, username: str, settings: HubSettings) -> Card:
         url=server_prefix(settings, username, server.name),
         tail=tail_of(username, server.name),
         failure=failure_of(server.failure) if state == "failed" else None,
+        profile=(profile.title or profile.name) if profile else "",
+        offers=_offers(settings, groups, profile),
     )
 
 
-def never_started(username: str, settings: HubSettings) -> Card:
+def _offers(
+    settings: HubSettings, groups: Collection[str], profile: ProfileSection | None
+) -> tuple[Offer, ...]:
+    """What there is to choose from; nothing when there is no choice."""
+    mine = offered(settings, groups)
+    if len(mine) < 2:
+        return ()
+    return tuple(Offer(p.name, p.title or p.name, p.description, p is profile) for p in mine)
+
+
+def never_started(username: str, settings: HubSettings, groups: Collection[str] = ()) -> Card:
     """The default server of a person who has not started it yet: there is no row."""
+    profile = chosen(settings, groups, {})
     return Card(
         owner=username,
         name="",
@@ -110,14 +137,18 @@ def never_started(username: str, settings: HubSettings) -> Card:
         url=server_prefix(settings, username, ""),
         tail=tail_of(username, ""),
         failure=None,
+        profile=(profile.title or profile.name) if profile else "",
+        offers=_offers(settings, groups, profile),
     )
 
 
-def cards(servers: Iterable[Server], username: str, settings: HubSettings) -> list[Card]:
+def cards(
+    servers: Iterable[Server], username: str, settings: HubSettings, groups: Collection[str] = ()
+) -> list[Card]:
     """All of a person's servers, the default one first whether or not it was ever started."""
-    shown = [card(server, username, settings) for server in servers if not _going(server)]
+    shown = [card(server, username, settings, groups) for server in servers if not _going(server)]
     if not shown or shown[0].name:
-        shown.insert(0, never_started(username, settings))
+        shown.insert(0, never_started(username, settings, groups))
     return shown
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from aiohttp import web
 
 from himalia_hub.errors import BadRequest, HimaliaError
+from himalia_hub.groups import store as groups
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
 from himalia_hub.pages import wish
-from himalia_hub.pages.cards import cards, revision, tail_of
+from himalia_hub.pages.cards import cards, never_started, revision, tail_of
 from himalia_hub.pages.paths import redirect
 from himalia_hub.pages.render import page, wants_fragment
+from himalia_hub.profiles.choice import OPTION
 from himalia_hub.rbac.guard import signed_in
 from himalia_hub.servers import store
 from himalia_hub.servers.limits import check_name
@@ -44,7 +46,8 @@ async def start_named(request: web.Request) -> web.Response:
         async with request.app[DB].read() as db:
             if await store.find(db, identity.name, name) is not None:
                 raise BadRequest(f"You have a server named {name!r} already.", remedy="Choose another name.")
-        await wish.start(request, identity.name, name, None)
+        profile = await _field(request, OPTION)
+        await wish.start(request, identity.name, name, {OPTION: profile} if profile else None)
     except HimaliaError as problem:
         return await _home(request, typed=name, problem=problem)
     return redirect(
@@ -78,13 +81,15 @@ async def _home(
     assert identity is not None
     async with request.app[DB].read() as db:
         rows = await store.list_for_user(db, identity.user_id)
-    shown = cards(rows, identity.name, settings)
+        member_of = await groups.of_user(db, identity.user_id)
+    shown = cards(rows, identity.name, settings, member_of)
     return await page(
         request,
         "fragment_cards.html" if wants_fragment(request) else "home.html",
         status=problem.status if problem else 200,
         cards=shown,
         rev=revision(shown),
+        offers=never_started(identity.name, settings, member_of).offers,
         live=any(one.moving for one in shown),
         allow_named=settings.servers.allow_named,
         typed=typed,

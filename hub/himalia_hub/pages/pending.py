@@ -6,9 +6,10 @@ from aiohttp import web
 
 from himalia_hub.auth.xsrf import xsrf_token
 from himalia_hub.errors import NotFound
+from himalia_hub.groups import store as groups
 from himalia_hub.keys import DB, SETTINGS
 from himalia_hub.pages import wish
-from himalia_hub.pages.cards import card, failure_of, never_started, tail_of
+from himalia_hub.pages.cards import Card, card, failure_of, never_started, tail_of
 from himalia_hub.pages.paths import redirect, safe_next, with_next
 from himalia_hub.pages.render import page
 from himalia_hub.pages.spawn import target
@@ -37,15 +38,16 @@ async def spawn_pending(request: web.Request) -> web.Response:
     settings, after = request.app[SETTINGS], safe_next(request)
     async with request.app[DB].read() as db:
         server = await store.find(db, username, name)
+        member_of = await groups.of_name(db, username)
         events = await store.events_after(db, server.id, server.generation, 0) if server else []
     if server is None:
         if name:
             raise NotFound(f"There is no server named “{name[:64]}” here.")
-        shown = never_started(username, settings)
+        shown = never_started(username, settings, member_of)
         return await page(request, "not_running.html", card=shown, after=after)
     if ready(server):
         return redirect(after or server_prefix(settings, username, name))
-    shown = card(server, username, settings)
+    shown = card(server, username, settings, member_of)
     if pending(server) is not None:
         return await page(
             request,
@@ -59,7 +61,7 @@ async def spawn_pending(request: web.Request) -> web.Response:
             rev=f"{server.generation}-{len(events)}",
         )
     if server.phase is Phase.FAILED:
-        return await _failed(request, server, username, after)
+        return await _failed(request, server, shown, after)
     return await page(request, "not_running.html", card=shown, after=after)
 
 
@@ -72,12 +74,12 @@ async def cancel(request: web.Request) -> web.Response:
     return redirect(with_next(url, safe_next(request)), status=303)
 
 
-async def _failed(request: web.Request, server: Server, username: str, after: str | None) -> web.Response:
+async def _failed(request: web.Request, server: Server, shown: Card, after: str | None) -> web.Response:
     return await page(
         request,
         "spawn_failed.html",
         status=500,
-        card=card(server, username, request.app[SETTINGS]),
+        card=shown,
         after=after,
         failure=failure_of(server.failure) or failure_of({"cause": "failed"}),
     )

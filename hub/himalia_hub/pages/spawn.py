@@ -5,9 +5,10 @@ from __future__ import annotations
 from aiohttp import web
 
 from himalia_hub.errors import BadRequest, NotFound
+from himalia_hub.groups import store as groups
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
 from himalia_hub.pages import wish
-from himalia_hub.pages.cards import never_started, tail_of
+from himalia_hub.pages.cards import card, never_started, tail_of
 from himalia_hub.pages.options import RESERVED, options_from_query
 from himalia_hub.pages.paths import redirect, safe_next, with_next
 from himalia_hub.pages.render import page
@@ -26,19 +27,25 @@ def routes(prefix: str) -> list[web.RouteDef]:
 
 @signed_in
 async def spawn(request: web.Request) -> web.Response:
-    """302 to the server when it runs, else start it and 302 to its progress."""
+    """302 to the server when it runs; the form when there is a choice; else start it and 302 to its progress."""
     username, name = target(request)
     settings, after = request.app[SETTINGS], safe_next(request)
     progress = with_next(settings.hub_prefix + "spawn-pending/" + tail_of(username, name), after)
     async with request.app[DB].read() as db:
         server = await store.find(db, username, name)
+        member_of = await groups.of_name(db, username)
     if server is not None and ready(server):
         return redirect(after or server_prefix(settings, username, name))
     if server is not None and pending(server) is not None:
         return redirect(progress)
     options = options_from_query(request.query)
-    if not _is_a_visit(request):
-        return await page(request, "not_running.html", card=never_started(username, settings), after=after)
+    shown = (
+        card(server, username, settings, member_of)
+        if server
+        else never_started(username, settings, member_of)
+    )
+    if not _is_a_visit(request) or (shown.offers and options is None):
+        return await page(request, "not_running.html", card=shown, after=after)
     await wish.start(request, username, name, dict(options) if options else None)
     return redirect(progress)
 

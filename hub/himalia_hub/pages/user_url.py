@@ -8,8 +8,9 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub.errors import HimaliaError, NotAuthenticated, NotFound
+from himalia_hub.groups import store as groups
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
-from himalia_hub.pages.cards import card, cards, tail_of
+from himalia_hub.pages.cards import card, never_started, tail_of
 from himalia_hub.pages.paths import login_url, redirect, with_next
 from himalia_hub.pages.render import page
 from himalia_hub.rbac.guard import public
@@ -54,6 +55,7 @@ async def not_running(request: web.Request) -> web.Response:
     async with request.app[DB].read() as db:
         known = await users.by_name(db, username)
         server, name = await _server(db, username, request.match_info.get("path", ""))
+        member_of = await groups.of_name(db, username)
     if known is None or not identity.allows("access:servers", user=username, server=name):
         raise NotFound("There is no such server, or it is not yours to see.")
     if server is not None and ready(server):
@@ -64,7 +66,11 @@ async def not_running(request: web.Request) -> web.Response:
     if busy and identity.allows("servers", user=username, server=name):
         url = f"{settings.hub_prefix}spawn-pending/{tail_of(username, name)}"
         return redirect(with_next(url, original), status=303)
-    shown = card(server, username, settings) if server else cards((), username, settings)[0]
+    shown = (
+        card(server, username, settings, member_of)
+        if server
+        else never_started(username, settings, member_of)
+    )
     return await page(request, "not_running.html", status=NOT_RUNNING, card=shown, after=original)
 
 

@@ -110,12 +110,14 @@ def require(
     if identity is None:
         raise NotAuthenticated if is_api(request) else to_login(request)
     user, server = request.match_info.get("user"), request.match_info.get("server", "")
-    if any(identity.allows(scope, user=user, server=server) for scope in scopes):
+    group = request.match_info.get("group")
+    if any(identity.allows(scope, user=user, server=server, group=group) for scope in scopes):
         return identity
     held = any(identity.holds(scope) for scope in scopes)
-    if held and user is None and filtered:
+    targeted = user is not None or group is not None
+    if held and not targeted and filtered:
         return identity
-    if held and user is not None and outside == 404:
+    if held and targeted and outside == 404:
         raise NotFound(NO_ACCESS)
     raise NotAuthorized(
         f"Action is not authorized with current scopes; requires any of [{', '.join(scopes)}]"

@@ -34,9 +34,11 @@ class Identity:
     token: ApiToken | None = None
     login: Login | None = None
 
-    def allows(self, scope: str, *, user: str | None = None, server: str | None = None) -> bool:
-        """Whether it is allowed: on everything, on this person, or on this person's server (by its name)."""
-        if scope in self.scopes:
+    def allows(
+        self, scope: str, *, user: str | None = None, server: str | None = None, group: str | None = None
+    ) -> bool:
+        """Whether it is allowed: on everything, on this group, this person, or this person's server (by name)."""
+        if scope in self.scopes or (group is not None and f"{scope}!group={group}" in self.scopes):
             return True
         if user is None:
             return False

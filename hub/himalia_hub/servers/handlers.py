@@ -12,7 +12,9 @@ from himalia_hub import clock
 from himalia_hub.body import json_object
 from himalia_hub.errors import BadRequest, Conflict, NotFound, SpawnProblem
 from himalia_hub.faults import async_fault
+from himalia_hub.groups import store as groups
 from himalia_hub.keys import DB, DOORBELL, SETTINGS
+from himalia_hub.profiles.choice import checked_options
 from himalia_hub.rbac.guard import scoped
 from himalia_hub.servers import store
 from himalia_hub.servers.activity import report_activity
@@ -67,6 +69,7 @@ async def start_server(request: web.Request) -> web.Response:
         must_be_startable(server)
         if server is None or pending(server) != "spawn":
             await check_start(db, user, name, settings)
+        options = await _offered_options(request, db, user, options)
         server = await store.want_running(db, user, name, options=options, now=clock.now())
         if display_name is not None:
             server.display_name = display_name
@@ -128,6 +131,7 @@ async def create_server(request: web.Request) -> web.Response:
         if await store.find(db, username, name) is not None:
             raise Conflict(f"{username} has a server named {name!r} already")
         await check_start(db, user, name, request.app[SETTINGS].servers)
+        options = await _offered_options(request, db, user, options)
         server = await store.get_or_create(db, user, name, now=clock.now())
         server.user_options, server.display_name = options or {}, display_name or ""
     return web.json_response(server_model(server, username, request.app[SETTINGS]), status=201)
@@ -151,6 +155,7 @@ async def change_server(request: web.Request) -> web.Response:
         if not stopped(server):
             raise BadRequest(f"the server {name or 'default'!r} is active", remedy="stop it first")
         options, display_name = _options(body)
+        options = await _offered_options(request, db, await _user(db, username), options)
         server.user_options = server.user_options if options is None else options
         server.display_name = server.display_name if display_name is None else display_name
     return web.json_response(server_model(server, username, request.app[SETTINGS]))
@@ -212,6 +217,13 @@ async def _find(request: web.Request) -> tuple[User, Server]:
             desired=Desired.STOPPED, phase=Phase.STOPPED, generation=0, acted_generation=0, phase_since=clock.now(),
         )  # fmt: skip
     return user, server
+
+
+async def _offered_options(
+    request: web.Request, db: Any, user: User, options: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """The options, when this person may choose them."""
+    return checked_options(request.app[SETTINGS], await groups.of_user(db, user.id), options)
 
 
 async def _start_body(request: web.Request) -> tuple[dict[str, Any] | None, str | None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from urllib.parse import quote
 
+from himalia_hub.profiles.choice import Choice
 from himalia_hub.secrets import Secrets
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.view import quoted, server_prefix
@@ -29,7 +30,7 @@ def client_id(username: str, name: str) -> str:
 
 
 def build_spec(
-    server: Server, username: str, *, settings: HubSettings, secrets: Secrets, hub_url: str
+    server: Server, username: str, choice: Choice, *, settings: HubSettings, secrets: Secrets, hub_url: str
 ) -> ServerSpec:
     """What to start for this row. `hub_url` is the hub's own address, for want of `hub.api_url`."""
     prefix = server_prefix(settings, username, server.name)
@@ -60,13 +61,15 @@ def build_spec(
         env["JUPYTERHUB_ROOT_DIR"] = settings.spawner.notebook_dir
     if settings.spawner.default_url:
         env["JUPYTERHUB_DEFAULT_URL"] = settings.spawner.default_url
-    env |= settings.spawner.environment
+    env |= choice.environment
     return ServerSpec(
         ref=ServerRef(server.backend_name, server.incarnation),
         username=username,
         server_name=server.name,
         prefix=prefix,
         env=env,
-        command=tuple(settings.spawner.command),
-        args=tuple(settings.spawner.args),
+        command=choice.command,
+        args=choice.args,
+        image=choice.image,
+        limits=choice.limits,
     )

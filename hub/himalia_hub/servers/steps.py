@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import sqlalchemy as sa
 
 from himalia_hub import clock
+from himalia_hub.errors import BadRequest
 from himalia_hub.faults import async_fault
+from himalia_hub.groups import store as groups
+from himalia_hub.profiles.choice import resolve
 from himalia_hub.servers import store
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.spec import build_spec, client_id, incarnation_of
@@ -17,7 +23,7 @@ from himalia_hub.servers.view import routespec, server_prefix
 from himalia_hub.servers.world import Observation, World
 from himalia_hub.tokens import store as tokens
 from himalia_proxy.base import Route
-from himalia_spawner.base import ServerRef
+from himalia_spawner.base import Say, ServerRef
 from himalia_spawner.errors import BackendGone, SpawnError
 
 LOG_TAIL_LINES = 50
@@ -35,6 +41,7 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> No
         }  # fmt: skip
         if not await store.decide(db, lease, server.generation, values):
             return
+        member_of = await groups.of_user(db, server.user_id)
         await tokens.put_server_token(
             db,
             user_id=server.user_id,
@@ -47,10 +54,17 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> No
         store.add_event(db, server, "info", 20, "Starting the server", now=moment)
     await async_fault("start.after_commit")
     world.doorbell.tell(server.id)
-    spec = build_spec(server, username, settings=world.settings, secrets=world.secrets, hub_url=world.hub_url)
     await async_fault("start.before_create")
     try:
-        handle = await world.spawner.start(spec)
+        choice = resolve(world.settings, username, member_of, server.user_options)
+        spec = build_spec(
+            server, username, choice, settings=world.settings, secrets=world.secrets, hub_url=world.hub_url
+        )
+        async with telling(world, server) as say:
+            handle = await world.spawner.start(spec, say)
+    except BadRequest as error:
+        await give_up(world, lease, server, cause="could not be started", message=f"{error}; {error.remedy}", tail=())
+        return
     except BackendGone:
         raise
     except SpawnError as error:
@@ -65,6 +79,26 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> No
         store.add_event(db, server, "info", 50, "The process runs; waiting for it to answer", now=clock.now())
     await async_fault("start.after_record")
     world.doorbell.tell(server.id)
+
+
+@asynccontextmanager
+async def telling(world: World, server: Server) -> AsyncIterator[Say]:
+    """A function whose sentences become lines of the server's story, at once and in their order."""
+    sentences: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def write() -> None:
+        while (sentence := await sentences.get()) is not None:
+            async with world.db.begin() as db:
+                store.add_event(db, server, "info", 30, sentence, now=clock.now())
+                await store.notify(db, server.id)
+            world.doorbell.tell(server.id)
+
+    writing = asyncio.create_task(write())
+    try:
+        yield sentences.put_nowait
+    finally:
+        sentences.put_nowait(None)
+        await writing
 
 
 async def publish(world: World, server: Server, username: str, seen: Observation) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock, paging
 from himalia_hub.errors import BadRequest, Conflict, NotAuthenticated, NotAuthorized, NotFound
+from himalia_hub.groups import store as groups
 from himalia_hub.keys import DB, DOORBELL, IDENTITY, SETTINGS
 from himalia_hub.rbac.expand import filters_of
 from himalia_hub.rbac.guard import NO_ACCESS, public, scoped
@@ -54,12 +55,15 @@ async def get_self(request: web.Request) -> web.Response:
     async with request.app[DB].read() as db:
         user = await db.get(User, identity.user_id)
         own = await servers.list_for_user(db, identity.user_id)
+        in_groups = await groups.of_user(db, identity.user_id)
     if user is None:
         raise NotAuthenticated
     known = Identity(
         identity.user_id, identity.name, identity.admin, identity.scopes | identity.identify_scopes
     )
-    model = user_model(user, own, known, request.app[SETTINGS], stopped_too=_stopped_too(request))
+    model = user_model(
+        user, own, known, request.app[SETTINGS], groups=in_groups, stopped_too=_stopped_too(request)
+    )
     model["token_id"] = f"a{identity.token.id}" if identity.token else None
     model["session_id"] = identity.session_id
     model["scopes"] = sorted(identity.scopes)
@@ -78,9 +82,13 @@ async def get_users(request: web.Request) -> web.Response:
     page = paging.asked_page(request)
     async with request.app[DB].read() as db:
         found, total = await list_users(db, wanted, offset=page.offset, limit=page.limit)
-        theirs = await servers.list_for_users(db, [user.id for user in found])
+        ids = [user.id for user in found]
+        theirs, member_of = await servers.list_for_users(db, ids), await groups.of_users(db, ids)
     settings, too = request.app[SETTINGS], _stopped_too(request)
-    models = [user_model(user, theirs[user.id], identity, settings, stopped_too=too) for user in found]
+    models = [
+        user_model(user, theirs[user.id], identity, settings, groups=member_of[user.id], stopped_too=too)
+        for user in found
+    ]
     return paging.paged(request, page, models, total)
 
 
@@ -199,10 +207,13 @@ async def _answer(
     async with request.app[DB].read() as db:
         user = await _user(db, name)
         theirs = await servers.list_for_user(db, user.id)
+        in_groups = await groups.of_user(db, user.id)
     if seen_as is not None and seen_as != name:
         renamed = {scope.replace(f"!user={seen_as}", f"!user={name}") for scope in identity.scopes}
         identity = Identity(identity.user_id, identity.name, identity.admin, frozenset(renamed))
-    model = user_model(user, theirs, identity, request.app[SETTINGS], stopped_too=_stopped_too(request))
+    model = user_model(
+        user, theirs, identity, request.app[SETTINGS], groups=in_groups, stopped_too=_stopped_too(request)
+    )
     return web.json_response(model, status=status)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from himalia_hub.clock import iso
@@ -32,6 +32,7 @@ def user_model(
     identity: Identity,
     settings: HubSettings,
     *,
+    groups: Sequence[str] = (),
     stopped_too: bool = False,
 ) -> dict[str, Any]:
     """The model with the keys that the caller may see; empty when there are none."""
@@ -49,7 +50,7 @@ def user_model(
         "name": user.name,
         "admin": user.admin,
         "roles": list(roles.of_user(admin=user.admin)),
-        "groups": [],
+        "groups": list(groups),
         "server": server_prefix(settings, user.name, "") if default and ready(default) else None,
         "pending": pending(default) if default else None,
         "created": iso(user.created),

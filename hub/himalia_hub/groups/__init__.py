@@ -1,0 +1,1 @@
+"""Groups of people: rows, queries and the REST API."""

@@ -1,0 +1,159 @@
+"""The groups part of the REST API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub import paging
+from himalia_hub.body import json_object
+from himalia_hub.errors import NotAuthorized, NotFound
+from himalia_hub.groups import store
+from himalia_hub.groups.models import Group
+from himalia_hub.groups.schemas import NewGroup, NewGroups, People
+from himalia_hub.keys import DB, IDENTITY
+from himalia_hub.rbac.expand import filters_of
+from himalia_hub.rbac.guard import NO_ACCESS, scoped
+from himalia_hub.rbac.identity import Identity
+from himalia_hub.schemas import read
+
+log = structlog.get_logger()
+
+
+def routes(prefix: str) -> list[web.RouteDef]:
+    """Handler paths below the hub's prefix."""
+    one = prefix + "api/groups/{group}"
+    return [
+        web.get(prefix + "api/groups", get_groups),
+        web.post(prefix + "api/groups", create_groups),
+        web.get(one, get_group),
+        web.post(one, create_group),
+        web.delete(one, delete_group),
+        web.post(one + "/users", add_users),
+        web.delete(one + "/users", remove_users),
+        web.put(one + "/properties", put_properties),
+    ]
+
+
+def group_model(group: Group, users: Sequence[str], identity: Identity) -> dict[str, Any]:
+    """JupyterHub's group model with the keys that the caller may see."""
+    model: dict[str, Any] = {"kind": "group", "name": group.name}
+    if identity.allows("read:groups", group=group.name):
+        model |= {"users": list(users), "properties": group.properties}
+    if identity.allows("read:groups", group=group.name) or identity.allows(
+        "read:roles:groups", group=group.name
+    ):
+        model["roles"] = []
+    return model
+
+
+@scoped("list:groups", filtered=True)
+async def get_groups(request: web.Request) -> web.Response:
+    """200 the groups that the caller may list, by page."""
+    filters = filters_of(_identity(request).scopes, "list:groups")
+    if filters is not None and any(kind != "group" for kind, _ in filters):
+        raise NotAuthorized("list:groups can be filtered by group only")
+    only = None if filters is None else {value for _, value in filters}
+    page = paging.asked_page(request)
+    async with request.app[DB].read() as db:
+        found, total = await store.page_of(db, only=only, offset=page.offset, limit=page.limit)
+        models = await _models(db, found, _identity(request))
+    return paging.paged(request, page, models, total)
+
+
+@scoped("admin:groups")
+async def create_groups(request: web.Request) -> web.Response:
+    """201 the new groups, all with the same people; 409 when one exists, and then none is made."""
+    body = await read(request, NewGroups)
+    async with request.app[DB].begin() as db:
+        people = await store.people(db, body.users)
+        made = [await store.create(db, name) for name in dict.fromkeys(body.groups)]
+        for group in made:
+            await store.add(db, group, people)
+        models = await _models(db, made, _identity(request))
+    log.info("groups.created", count=len(made))
+    return web.json_response(models, status=201)
+
+
+@scoped("read:groups", "read:groups:name", "read:roles:groups")
+async def get_group(request: web.Request) -> web.Response:
+    """200 the model with the keys that the caller may see; 404 unknown."""
+    async with request.app[DB].read() as db:
+        return await _answer(request, db, await _group(request, db))
+
+
+@scoped("admin:groups")
+async def create_group(request: web.Request) -> web.Response:
+    """201 the new group; 409 when there is one of that name."""
+    body = await read(request, NewGroup)
+    async with request.app[DB].begin() as db:
+        people = await store.people(db, body.users)
+        group = await store.create(db, request.match_info["group"])
+        await store.add(db, group, people)
+        log.info("groups.created", count=1)
+        return await _answer(request, db, group, status=201)
+
+
+@scoped("delete:groups")
+async def delete_group(request: web.Request) -> web.Response:
+    """204; the people in it stay. 404 unknown."""
+    async with request.app[DB].begin() as db:
+        await db.delete(await _group(request, db))
+    log.info("groups.deleted")
+    return web.Response(status=204)
+
+
+@scoped("groups")
+async def add_users(request: web.Request) -> web.Response:
+    """200 the group with the people added. 400 for a person who does not exist."""
+    body = await read(request, People)
+    async with request.app[DB].begin() as db:
+        group = await _group(request, db)
+        await store.add(db, group, await store.people(db, body.users))
+        return await _answer(request, db, group)
+
+
+@scoped("groups")
+async def remove_users(request: web.Request) -> web.Response:
+    """200 the group without these people. 400 for a person who does not exist."""
+    body = await read(request, People)
+    async with request.app[DB].begin() as db:
+        group = await _group(request, db)
+        await store.remove(db, group, await store.people(db, body.users))
+        return await _answer(request, db, group)
+
+
+@scoped("groups")
+async def put_properties(request: web.Request) -> web.Response:
+    """200 the group with its properties replaced by the object that was sent."""
+    body = await json_object(request)
+    async with request.app[DB].begin() as db:
+        group = await _group(request, db)
+        group.properties = body
+        return await _answer(request, db, group)
+
+
+async def _models(db: AsyncSession, groups: Sequence[Group], identity: Identity) -> list[dict[str, Any]]:
+    names = await store.members(db, [group.id for group in groups])
+    return [group_model(group, names[group.id], identity) for group in groups]
+
+
+async def _answer(request: web.Request, db: AsyncSession, group: Group, *, status: int = 200) -> web.Response:
+    return web.json_response((await _models(db, [group], _identity(request)))[0], status=status)
+
+
+async def _group(request: web.Request, db: AsyncSession) -> Group:
+    group = await store.by_name(db, request.match_info["group"])
+    if group is None:
+        raise NotFound(NO_ACCESS)
+    return group
+
+
+def _identity(request: web.Request) -> Identity:
+    identity = request[IDENTITY]
+    assert identity is not None
+    return identity

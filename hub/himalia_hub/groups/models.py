@@ -1,0 +1,31 @@
+"""The tables of groups and of who is in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from himalia_hub.db.base import Base
+
+
+class Group(Base):
+    """A named set of people. `properties` is free JSON for clients."""
+
+    __tablename__ = "groups"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(sa.String(255), unique=True)
+    properties: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class Membership(Base):
+    """One person in one group."""
+
+    __tablename__ = "user_group_map"
+
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    group_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True, index=True
+    )

@@ -1,0 +1,110 @@
+"""Queries on groups. None of them commits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub.errors import BadRequest, Conflict
+from himalia_hub.groups.models import Group, Membership
+from himalia_hub.users.models import User
+
+
+async def by_name(db: AsyncSession, name: str) -> Group | None:
+    """The group of this name."""
+    return (await db.scalars(sa.select(Group).where(Group.name == name))).one_or_none()
+
+
+async def page_of(
+    db: AsyncSession, *, only: Collection[str] | None, offset: int, limit: int
+) -> tuple[list[Group], int]:
+    """Groups by name, and how many there are in all; `only` narrows to these names."""
+    wanted = sa.select(Group) if only is None else sa.select(Group).where(Group.name.in_(only))
+    total = await db.scalar(sa.select(sa.func.count()).select_from(wanted.subquery())) or 0
+    found = await db.scalars(wanted.order_by(Group.name).offset(offset).limit(limit))
+    return list(found), total
+
+
+async def create(db: AsyncSession, name: str) -> Group:
+    """A new, empty group; Conflict when the name is taken, BadRequest when it cannot be one."""
+    if not name.strip() or len(name) > 255 or "/" in name or not name.isprintable():
+        raise BadRequest(
+            f"{name[:255]!r} cannot be a group name", remedy="1 to 255 printable characters, no slash"
+        )
+    if await by_name(db, name) is not None:
+        raise Conflict(f"group {name!r} exists already")
+    group = Group(name=name, properties={})
+    db.add(group)
+    await db.flush()
+    return group
+
+
+async def people(db: AsyncSession, names: Sequence[str]) -> list[User]:
+    """The people of these names; BadRequest names the first that does not exist."""
+    found = {user.name: user for user in await db.scalars(sa.select(User).where(User.name.in_(names)))}
+    for name in names:
+        if name not in found:
+            raise BadRequest(f"there is no user {name!r}")
+    return list(found.values())
+
+
+async def add(db: AsyncSession, group: Group, users: Sequence[User]) -> None:
+    """Put people into a group. Being in it already is fine."""
+    there = set(await db.scalars(sa.select(Membership.user_id).where(Membership.group_id == group.id)))
+    db.add_all(Membership(user_id=user.id, group_id=group.id) for user in users if user.id not in there)
+    await db.flush()
+
+
+async def remove(db: AsyncSession, group: Group, users: Sequence[User]) -> None:
+    """Take people out of a group. Not being in it is fine."""
+    leaving = [user.id for user in users]
+    await db.execute(
+        sa.delete(Membership).where(Membership.group_id == group.id, Membership.user_id.in_(leaving))
+    )
+
+
+async def members(db: AsyncSession, group_ids: Sequence[int]) -> dict[int, list[str]]:
+    """The names of the people in each of these groups, sorted."""
+    named: dict[int, list[str]] = {group_id: [] for group_id in group_ids}
+    rows = await db.execute(
+        sa.select(Membership.group_id, User.name)
+        .join(User, User.id == Membership.user_id)
+        .where(Membership.group_id.in_(group_ids))
+        .order_by(User.name)
+    )
+    for group_id, name in rows:
+        named[group_id].append(name)
+    return named
+
+
+async def of_users(db: AsyncSession, user_ids: Sequence[int]) -> dict[int, list[str]]:
+    """The names of the groups each of these people is in, sorted."""
+    named: dict[int, list[str]] = {user_id: [] for user_id in user_ids}
+    rows = await db.execute(
+        sa.select(Membership.user_id, Group.name)
+        .join(Group, Group.id == Membership.group_id)
+        .where(Membership.user_id.in_(user_ids))
+        .order_by(Group.name)
+    )
+    for user_id, name in rows:
+        named[user_id].append(name)
+    return named
+
+
+async def of_user(db: AsyncSession, user_id: int) -> list[str]:
+    """The names of the groups this person is in, sorted."""
+    return (await of_users(db, [user_id]))[user_id]
+
+
+async def of_name(db: AsyncSession, username: str) -> list[str]:
+    """The names of the groups the person of this name is in, sorted."""
+    found = (
+        sa.select(Group.name)
+        .join(Membership, Membership.group_id == Group.id)
+        .join(User, User.id == Membership.user_id)
+        .where(User.name == username)
+        .order_by(Group.name)
+    )
+    return list(await db.scalars(found))
