@@ -28,6 +28,16 @@ class Terminal:
         """It cannot go on, and why."""
         self._line("✗", RED, text)
 
+    def progress(self, what: str, done: int, of: int) -> None:
+        """How far a long step is: one line that is drawn again, and in a file a line per tenth."""
+        if self._colour:
+            full = 30 * done // of
+            end = "\n" if done == of else ""
+            bar = f"{CYAN}{'█' * full}{RESET}{'░' * (30 - full)}"
+            print(f"\r{bar} {done}/{of} {what}", end=end, file=self._stream, flush=True)
+        elif done == of or done * 10 // of != (done - 1) * 10 // of:
+            print(f"· {done}/{of} {what}", file=self._stream, flush=True)
+
     def _line(self, mark: str, colour: str, text: str, *, bold: bool = False) -> None:
         if self._colour:
             mark, text = f"{colour}{mark}{RESET}", f"{BOLD}{text}{RESET}" if bold else text
