@@ -46,8 +46,8 @@ class NotAuthenticated(HimaliaError):
     status = 403
     code = "not-authenticated"
 
-    def __init__(self, message: str = "Missing or invalid credentials.") -> None:
-        super().__init__(message)
+    def __init__(self, message: str = "Missing or invalid credentials.", *, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
 
 
 class NotAuthorized(HimaliaError):

@@ -13,7 +13,7 @@ from aiohttp.typedefs import Middleware
 from himalia_hub import clock
 from himalia_hub.auth import setup, xsrf
 from himalia_hub.auth.cookies import is_secure
-from himalia_hub.errors import HimaliaError, TooMany, Unavailable
+from himalia_hub.errors import HimaliaError, NotAuthenticated, TooMany, Unavailable
 from himalia_hub.info import VERSION_HEADERS
 from himalia_hub.keys import IDENTITY, REQUEST_ID, SETTINGS
 from himalia_hub.pages.errors import error_page
@@ -193,8 +193,10 @@ async def _check_xsrf(request: web.Request, access: Access) -> None:
         return
     if api and not _is_json(request):
         # A form of another site can be posted with cookies; JSON cannot, without being asked first.
-        request[IDENTITY] = None
-        return
+        raise NotAuthenticated(
+            f"the sign-in cookie counts for JSON only, and this is {request.content_type[:64]!r}",
+            remedy="send Content-Type: application/json, or an API token",
+        )
     if request.method in xsrf.SAFE and not api:
         # A script that loads a page without proof is a visitor who is not signed in.
         try:

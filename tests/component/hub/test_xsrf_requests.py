@@ -60,12 +60,15 @@ async def test_proof_is_taken_from_header_query_and_form(browser: Client) -> Non
     assert browser.cookie("_xsrf") == proof
 
 
-async def test_a_form_posted_to_the_api_with_cookies_is_nobodys(browser: Client) -> None:
+async def test_a_form_posted_to_the_api_with_cookies_is_refused_and_told_what_to_send(
+    browser: Client,
+) -> None:
     proof = (await browser("GET", "/hub/home")).xsrf
 
     answer = await browser("POST", "/hub/api/users", data={"_xsrf": proof})
 
-    assert (answer.status, answer.json["message"]) == (403, "Missing or invalid credentials.")
+    assert (answer.status, answer.json["code"]) == (403, "not-authenticated")
+    assert "Content-Type: application/json" in answer.json["message"]
 
 
 @pytest.mark.parametrize(
