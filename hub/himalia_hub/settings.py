@@ -180,6 +180,24 @@ class ServersSection(Section):
     )
 
 
+class PagesSection(Section):
+    """[pages] — how the hub's own pages look."""
+
+    template_paths: list[Path] = Field(
+        default_factory=list,
+        description="folders with templates that take the place of ours of the same name, the first folder first; "
+        "ours stay reachable as `templates/NAME`",
+    )
+
+    @field_validator("template_paths")
+    @classmethod
+    def _folders(cls, value: list[Path]) -> list[Path]:
+        folders = [path.expanduser().absolute() for path in value]
+        if missing := [str(path) for path in folders if not path.is_dir()]:
+            raise ValueError(f"{', '.join(missing)}: no such folder; make it, or remove it from the list")
+        return folders
+
+
 class LogSection(Section):
     """[log] — what is written to standard error."""
 
@@ -210,6 +228,7 @@ class HubSettings(Section):
     profiles: list[ProfileSection] = Field(
         default_factory=list, description="what people may choose from when they start a server"
     )
+    pages: PagesSection = Field(default_factory=PagesSection)
     log: LogSection = Field(default_factory=LogSection)
 
     @field_validator("profiles")

@@ -65,7 +65,8 @@ def render(request: web.Request, template: str, context: Mapping[str, Any]) -> s
         "announcements": (),
         "now": clock.now(),
     }
-    return environment().get_template(template).render(common | dict(context))
+    overrides = tuple(map(str, settings.pages.template_paths))
+    return environment(overrides).get_template(template).render(common | dict(context))
 
 
 async def page(request: web.Request, template: str, *, status: int = 200, **context: Any) -> web.Response:

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from himalia_singleuser.frontend.places import Lab, read_json, read_json5
+from himalia_singleuser.kernels.state import UNTRACKED_TYPES
 from himalia_singleuser.settings import HubSettings
 from himalia_singleuser.status import SERVER_VERSION, merge
 
@@ -21,11 +22,6 @@ LAB_URLS = {
     "translationsApiUrl": "lab/api/translations",
     "workspacesApiUrl": "lab/api/workspaces",
 }
-UNTRACKED = (
-    "comm_info_request comm_info_reply kernel_info_request kernel_info_reply shutdown_request shutdown_reply "
-    "interrupt_request interrupt_reply debug_request debug_reply stream display_data update_display_data "
-    "execute_input execute_result error status clear_output debug_event input_request input_reply"
-)
 
 _stores = itertools.count()
 
@@ -78,7 +74,7 @@ def _fixed(lab: Lab) -> dict[str, Any]:
         "news": {"disabled": True},
         "mathjaxConfig": "TeX-AMS_HTML-full,Safe",
         "fullMathjaxUrl": "",
-        "untracked_message_types": UNTRACKED.split(),
+        "untracked_message_types": list(UNTRACKED_TYPES),
         "extraLabextensionsPath": [],
         "labextensionsPath": [str(folder) for folder in lab.extension_folders],
         "staticDir": str(lab.static),

@@ -237,11 +237,21 @@ class Kernel:
         self._renew_connection(fresh=False, closing=not restart)
 
     async def _ask_to_shut_down(self, process: KernelProcess, *, restart: bool) -> None:
-        asked = asyncio.ensure_future(self.relay.ask("control", "shutdown_request", {"restart": restart}))
+        # A kernel that runs a cell ends only after it; interrupted first, as the stock server does too, it ends
+        # now and still runs its own last words. An idle one ignores the interrupt.
+        asked: list[asyncio.Future[Any]] = []
+        if self.spec.interrupt_mode == "signal":
+            process.signal_group(signal.SIGINT)
+        else:
+            asked.append(asyncio.ensure_future(self.relay.ask("control", "interrupt_request")))
+        asked.append(
+            asyncio.ensure_future(self.relay.ask("control", "shutdown_request", {"restart": restart}))
+        )
         try:
             await process.wait(self._options.shutdown_grace_s)
         finally:
-            asked.cancel()
+            for request in asked:
+                request.cancel()
 
     def _renew_connection(self, *, fresh: bool, closing: bool = False) -> None:
         self._connection.remove_sockets()
