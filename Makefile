@@ -2,6 +2,7 @@
 BIN := .venv/bin
 ARGS ?=
 ROUNDS ?= 20
+WHAT ?= spawn
 LOCK := .venv-lock/bin/uv pip compile --quiet --universal --no-annotate --generate-hashes --no-emit-index-url \
         --no-emit-find-links --custom-compile-command "make lock" --python-version 3.11
 
@@ -36,9 +37,9 @@ format:  ## let ruff write what check would complain of
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 
-bench:  ## the time from start to ready, our server beside the official one
+bench:  ## ours beside the official: starts and memory, or WHAT=proxy
 	@tests/tools/prepare test
-	$(BIN)/python tests/bench/spawn.py $(ARGS)
+	$(BIN)/python tests/bench/$(WHAT).py $(ARGS)
 
 soak:  ## the journeys again and again (ROUNDS=20), each time in another order
 	@tests/tools/prepare test

@@ -54,7 +54,7 @@ class Answer:
     status: int
     headers: Any
     text: str
-    json: Any
+    json: Any = None
 
     @property
     def location(self) -> str:

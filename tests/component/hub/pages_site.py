@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ import sqlalchemy as sa
 import yarl
 from aiohttp import web
 
+from component.hub.hub_site import HASH, PASSWORD, Answer
 from himalia_hub import clock, middleware, pages
-from himalia_hub.auth import login, password
+from himalia_hub.auth import login
 from himalia_hub.db import lease  # noqa: F401 -- its table belongs to the schema
 from himalia_hub.db.base import Base
 from himalia_hub.db.engine import Database
@@ -31,8 +31,6 @@ from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.settings import HubSettings
 from himalia_hub.users.models import User
 
-PASSWORD = "a long enough password"
-HASH = password.hash_password(PASSWORD)
 RUNNING, STOPPED = Desired.RUNNING, Desired.STOPPED
 FAILURE = {
     "cause": "ended while starting",
@@ -100,23 +98,6 @@ class Site:
                 )
                 assert answer.status == 302, answer.text
             yield browser
-
-
-@dataclass
-class Answer:
-    status: int
-    headers: Any
-    text: str
-
-    @property
-    def location(self) -> str:
-        return self.headers["Location"]
-
-    @property
-    def xsrf(self) -> str:
-        found = re.search(r'data-xsrf="([^"]*)"', self.text)
-        assert found, self.text[:500]
-        return found[1]
 
 
 @dataclass

@@ -8,6 +8,7 @@ import pytest
 from playwright.async_api import Browser as Chromium
 from playwright.async_api import BrowserContext, Page, async_playwright, expect
 
+from chromium import FLAGS
 from component.hub.pages_site import FAILURE, PASSWORD, RUNNING, STOPPED, Site, site
 from himalia_hub.servers.state import Phase
 from himalia_hub.users.models import User
@@ -15,15 +16,6 @@ from himalia_hub.users.models import User
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=20_000)
 
-ARGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 NASTY = ["<img src=x onerror=alert(1)>", "\u202eevil\u202c مريم", "x" * 255, "🌙 luna", "a'\"&amp;{{7*7}}"]
 
 
@@ -41,7 +33,7 @@ async def ann(hub: Site) -> User:
 @pytest.fixture
 async def chromium() -> AsyncIterator[Chromium]:
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGS)
+        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
         yield browser
         await browser.close()
 

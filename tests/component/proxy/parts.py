@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import aiohttp.web
 import psutil
 
 from support import eventually
@@ -215,3 +216,42 @@ def answering(body: bytes = b"ok", *lines: bytes, status: bytes = b"200 OK") -> 
             await writer.drain()
 
     return talk
+
+
+async def part(reader: asyncio.StreamReader, size: int) -> bytes:
+    """`size` bytes, in good time."""
+    async with asyncio.timeout(10):
+        return await reader.readexactly(size)
+
+
+async def head_of(reader: asyncio.StreamReader) -> bytes:
+    """A head, in good time."""
+    async with asyncio.timeout(10):
+        return await read_head(reader)
+
+
+async def until_closed(reader: asyncio.StreamReader) -> bytes:
+    """All that comes until the end, a reset included."""
+    async with asyncio.timeout(10):
+        try:
+            return await reader.read()
+        except ConnectionResetError:
+            return b""
+
+
+class serving:
+    """An aiohttp server with one handler."""
+
+    def __init__(self, handler) -> None:
+        self._app = aiohttp.web.Application(client_max_size=10**10)
+        self._app.router.add_route("*", "/{path:.*}", handler)
+        self._runner = aiohttp.web.AppRunner(self._app, shutdown_timeout=1)
+
+    async def __aenter__(self) -> str:
+        await self._runner.setup()
+        site = aiohttp.web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._runner.cleanup()

@@ -12,7 +12,7 @@ import aiohttp
 import aiohttp.web
 import pytest
 
-from component.proxy.parts import RunningProxy, raw_target, read_head
+from component.proxy.parts import RunningProxy, part, raw_target, read_head, until_closed
 from support import eventually
 
 HANDSHAKE = b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: %s\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -53,19 +53,6 @@ async def websocket_server() -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def exactly(reader: asyncio.StreamReader, size: int) -> bytes:
-    async with asyncio.timeout(10):
-        return await reader.readexactly(size)
-
-
-async def ended(reader: asyncio.StreamReader) -> bytes:
-    async with asyncio.timeout(10):
-        try:
-            return await reader.read()
-        except ConnectionResetError:
-            return b""
-
-
 async def test_a_websocket_carries_text_and_large_binary_messages(proxy: RunningProxy) -> None:
     async with websocket_server() as url:
         await proxy.route("/user/ada", url)
@@ -94,7 +81,7 @@ async def test_whatever_is_upgraded_to_becomes_a_tunnel(proxy: RunningProxy, pro
         assert b"X-Kept: 1" in head
         assert b"Connection: Upgrade\r\nUpgrade: x" in head
         writer.write(bytes(range(256)))
-        assert await exactly(reader, 256) == bytes(range(256))
+        assert await part(reader, 256) == bytes(range(256))
         writer.close()
         await eventually(lambda: target.closed == 1)
 
@@ -105,7 +92,7 @@ async def test_bytes_sent_along_with_the_handshake_reach_the_target(proxy: Runni
         reader, writer = await proxy.connect()
         writer.write(HANDSHAKE % b"websocket" + b"early")
         await reader.readuntil(b"\r\n\r\n")
-        assert await exactly(reader, 5) == b"early"
+        assert await part(reader, 5) == b"early"
         writer.close()
 
 
@@ -120,7 +107,7 @@ async def test_bytes_sent_along_with_the_101_reach_the_client(proxy: RunningProx
         reader, writer = await proxy.connect()
         writer.write(HANDSHAKE % b"websocket")
         await reader.readuntil(b"\r\n\r\n")
-        assert await exactly(reader, 11) == b"first words"
+        assert await part(reader, 11) == b"first words"
         writer.close()
 
 
@@ -166,7 +153,7 @@ async def test_a_dying_target_ends_the_clients_tunnel(proxy: RunningProxy) -> No
         writer.write(HANDSHAKE % b"websocket")
         await reader.readuntil(b"\r\n\r\n")
         target.reset_all()
-        assert await ended(reader) == b""
+        assert await until_closed(reader) == b""
         writer.close()
 
 
@@ -185,7 +172,7 @@ async def test_a_half_closed_tunnel_still_carries_the_other_direction(proxy: Run
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"you")
         writer.write_eof()
-        assert await ended(reader) == b"heard you"
+        assert await until_closed(reader) == b"heard you"
         writer.close()
 
 
@@ -198,7 +185,7 @@ async def test_a_changed_or_deleted_route_does_not_touch_open_tunnels(proxy: Run
         await proxy.route("/", "http://127.0.0.1:1")
         await proxy.call("DELETE", "/api/routes/")
         writer.write(b"still here")
-        assert await exactly(reader, 10) == b"still here"
+        assert await part(reader, 10) == b"still here"
         writer.close()
 
 
@@ -222,7 +209,7 @@ async def test_only_the_clients_words_in_a_tunnel_count_as_activity(proxy: Runni
         await reader.readuntil(b"\r\n\r\n")
         opened = await last()
         say.set()
-        assert await exactly(reader, 6) == b"server"
+        assert await part(reader, 6) == b"server"
         assert await last() == opened
         writer.write(b"client")
 

@@ -10,19 +10,10 @@ import pytest
 from playwright.async_api import Page, async_playwright, expect
 
 import lab
+from chromium import FLAGS
 from support import eventually
 
 TOKEN = "open-sesame"
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 CARD = ".jp-LauncherCard[data-category='Notebook'][title*='Python 3']"
 
 pytestmark = pytest.mark.browser
@@ -43,7 +34,7 @@ async def page() -> AsyncIterator[Page]:
     """A page that writes down everything that went wrong, in `page.problems`."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", headless=False, args=FLAGS
+            executable_path="/usr/bin/chromium", headless=False, args=["--headless=new", *FLAGS]
         )
         page = await browser.new_page(viewport={"width": 1300, "height": 850})
         problems: list[str] = []

@@ -1,0 +1,41 @@
+"""The pages of a hub, and people who look at them. Tests of other parts make a `hub` of their own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from component.hub.pages_site import Browser, Site, site
+from himalia_hub.users.models import User
+
+EVIL = "<script>alert(1)<script>"  # a slash cannot be in a name
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[Site]:
+    async with site(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def ann(hub: Site) -> User:
+    return await hub.person("ann")
+
+
+@pytest.fixture
+async def root(hub: Site) -> User:
+    return await hub.person("root", admin=True)
+
+
+@pytest.fixture
+async def browser(hub: Site, ann: User) -> AsyncIterator[Browser]:
+    async with hub.browser("ann") as signed_in:
+        yield signed_in
+
+
+@pytest.fixture
+async def admin(hub: Site, root: User) -> AsyncIterator[Browser]:
+    async with hub.browser("root") as signed_in:
+        yield signed_in
