@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from component.hub import hub_site
 from component.hub.pages_site import Browser, Site, site
 from himalia_hub.users.models import User
 
@@ -39,3 +40,10 @@ async def browser(hub: Site, ann: User) -> AsyncIterator[Browser]:
 async def admin(hub: Site, root: User) -> AsyncIterator[Browser]:
     async with hub.browser("root") as signed_in:
         yield signed_in
+
+
+@pytest.fixture
+async def hub_on_each(tmp_path: Path, database_url: str) -> AsyncIterator[hub_site.Site]:
+    """The whole hub, without loops, on each kind of database."""
+    async with hub_site.site(tmp_path, database_url) as running:
+        yield running

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import sqlalchemy as sa
 import yarl
 from aiohttp import web
 
@@ -104,6 +105,10 @@ class Site:
     @property
     def db(self) -> Database:
         return self.world.db
+
+    async def count(self, table: type) -> int:
+        async with self.db.read() as db:
+            return int(await db.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
 
     async def person(self, name: str, *, admin: bool = False, hashed: str | None = HASH) -> User:
         async with self.db.begin() as db:

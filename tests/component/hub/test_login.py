@@ -27,17 +27,6 @@ async def hub(tmp_path: Path) -> AsyncIterator[Site]:
         yield running
 
 
-@pytest.fixture
-async def hub_on_each(tmp_path: Path, database_url: str) -> AsyncIterator[Site]:
-    async with site(tmp_path, database_url) as running:
-        yield running
-
-
-async def count(hub: Site, table: type) -> int:
-    async with hub.db.read() as db:
-        return await db.scalar(sa.select(sa.func.count()).select_from(table))
-
-
 # ------------------------------------------------------------------ signing in
 
 
@@ -187,7 +176,7 @@ async def test_signing_in_again_ends_the_earlier_sign_in_of_this_browser(hub: Si
 
         assert answer.status == 302
         assert (await browser("GET", "/hub/api/user")).json["name"] == "bob"
-    assert await count(hub, Login) == 1
+    assert await hub.count(Login) == 1
 
 
 async def test_a_sign_in_ends_when_its_time_is_over(hub: Site) -> None:
@@ -299,7 +288,7 @@ async def test_an_address_that_guesses_names_waits_too(hub: Site) -> None:
     with pytest.raises(TooMany):
         await accounts.authenticate(hub.db, "ann", PASSWORD, address="10.0.0.7")
     assert (await accounts.authenticate(hub.db, "ann", PASSWORD, address="10.0.0.8")).name == "ann"
-    assert await count(hub, FailedLogin) <= BUCKETS
+    assert await hub.count(FailedLogin) <= BUCKETS
 
 
 # ------------------------------------------------------------------ sweeping
@@ -313,5 +302,5 @@ async def test_expired_sign_ins_are_swept_and_tokens_of_others_stay(hub: Site) -
             await accounts.begin_login(db, ann, now=clock.now() - timedelta(days=2), lasts=timedelta(days=1))
         await accounts.begin_login(db, ann, now=clock.now(), lasts=timedelta(days=1))
 
-    assert await count(hub, Login) == 1
-    assert await count(hub, ApiToken) == 1
+    assert await hub.count(Login) == 1
+    assert await hub.count(ApiToken) == 1

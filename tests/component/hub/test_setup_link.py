@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from component.hub.hub_site import PASSWORD, Site, site
 from himalia_hub import clock
@@ -21,17 +20,6 @@ SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate"}
 async def hub(tmp_path: Path) -> AsyncIterator[Site]:
     async with site(tmp_path) as running:
         yield running
-
-
-@pytest.fixture
-async def hub_on_each(tmp_path: Path, database_url: str) -> AsyncIterator[Site]:
-    async with site(tmp_path, database_url) as running:
-        yield running
-
-
-async def count(hub: Site, table: type) -> int:
-    async with hub.db.read() as db:
-        return await db.scalar(sa.select(sa.func.count()).select_from(table))
 
 
 async def link(hub: Site) -> str:
@@ -63,7 +51,7 @@ async def test_the_link_makes_one_signed_in_administrator_and_ends(hub_on_each: 
     answer = await set_up(hub_on_each, token)
 
     assert (answer.status, answer.location) == (302, "/hub/home")
-    assert await count(hub_on_each, SetupLink) == 0
+    assert await hub_on_each.count(SetupLink) == 0
     again = await set_up(hub_on_each, token)
     assert again.status == 403
     assert "set-up link" in again.text
@@ -75,7 +63,7 @@ async def test_two_who_use_the_link_at_once_make_one_administrator(hub_on_each: 
     answers = await asyncio.gather(*(set_up(hub_on_each, token, f"root{n}") for n in range(6)))
 
     assert sorted(answer.status for answer in answers) == [302] + [403] * 5
-    assert await count(hub_on_each, User) == 1
+    assert await hub_on_each.count(User) == 1
 
 
 async def test_a_newer_link_ends_the_older_one(hub: Site) -> None:
@@ -109,7 +97,7 @@ async def test_an_old_link_makes_nobody_once_somebody_can_sign_in(hub: Site) -> 
     await hub.person("ann")
 
     assert (await set_up(hub, token)).status == 403
-    assert await count(hub, User) == 1
+    assert await hub.count(User) == 1
 
 
 async def test_before_set_up_only_the_way_in_and_health_answer(hub: Site) -> None:
