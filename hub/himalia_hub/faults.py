@@ -23,6 +23,7 @@ POINTS = (
     "spawner.after_lock",
     "spawner.after_intent",
     "spawner.before_fork",
+    "spawner.after_request",
     "spawner.after_fork",
     "spawner.after_record",
     "start.after_create",

@@ -1,92 +1,57 @@
-"""Starting one process: whose it is, where it lives, what it inherits. Blocking: called in a thread."""
+"""Starting one process: whose it is, where it lives, what it inherits. Blocking: called in a thread.
+
+The newborn carries its plan out by itself (birth.py), first of all writing down its own number: it is known from
+then on, whatever becomes of the hub or the nest.
+"""
 
 from __future__ import annotations
 
-import errno
 import os
-import pwd
-import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from himalia_spawner import environ, ports, procfs, serverlog
-from himalia_spawner.base import ServerSpec
+import structlog
+
+from himalia_spawner import birth, environ, ports, procfs, serverlog
+from himalia_spawner.accounts import Account, shared_account, system_account
+from himalia_spawner.base import Say, ServerSpec
+from himalia_spawner.cgroups import Cgroups, Made, remove
 from himalia_spawner.errors import SpawnError, SpawnFailed, SpawnRefused
-from himalia_spawner.names import home_name
+from himalia_spawner.names import short_name
+from himalia_spawner.nest_client import NestClient, NestLost, NestUnusable, check, offer
+from himalia_spawner.plan import Plan, receive_report
 from himalia_spawner.records import Folder, Record
 from himalia_spawner.searching import Cookie
 from himalia_spawner.settings import ProcessSettings
 
+log = structlog.get_logger()
+
 OWN_COMMAND = (sys.executable, "-I", "-m", "himalia_singleuser")
+OWN_ENTRY = "himalia_singleuser.__main__:main"
+"""The same server as a function, for the nest; it is given the arguments after OWN_COMMAND."""
+
 _BACKLOG = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """The system identity a server runs under. `groups` None means: the hub's own, nothing is switched."""
-
-    uid: int
-    gid: int
-    groups: tuple[int, ...] | None
-    user: str
-    home: Path
-    shell: str
-
-
-def system_account(username: str, *, min_uid: int) -> Account:
-    """The account of the user's own name; SpawnRefused if there is none or it must not be used."""
-    try:
-        entry = pwd.getpwnam(username)
-    except (KeyError, ValueError):
-        raise SpawnRefused(
-            f"there is no system account {username!r} on this machine; create it (useradd -m {username}), "
-            "or set spawner.process.system_users = false"
-        ) from None
-    # Directory services match names without regard to case: two hub users would share one account.
-    if entry.pw_name != username:
-        raise SpawnRefused(
-            f"the system account for {username!r} is called {entry.pw_name!r}; the names must be equal"
-        )
-    if entry.pw_uid < min_uid:
-        raise SpawnRefused(
-            f"system account {username!r} has user id {entry.pw_uid}; ids below {min_uid} belong to the "
-            "system and never run servers (spawner.process.min_uid)"
-        )
-    home = Path(entry.pw_dir)
-    if not home.is_dir():
-        raise SpawnRefused(
-            f"the home {str(home)!r} of system account {username!r} does not exist; create it "
-            f"(mkhomedir_helper {username})"
-        )
-    groups = tuple(os.getgrouplist(username, entry.pw_gid))
-    return Account(entry.pw_uid, entry.pw_gid, groups, username, home, entry.pw_shell or "/bin/sh")
-
-
-def shared_account(username: str, homes: Path) -> Account:
-    """The hub's own account, with a folder of the user's own as home."""
-    home = homes / home_name(username)
-    try:
-        homes.mkdir(mode=0o700, parents=True, exist_ok=True)
-        home.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise SpawnFailed(f"the home {str(home)!r} could not be made: {error.strerror}") from error
-    return Account(os.getuid(), os.getgid(), None, username, home, os.environ.get("SHELL") or "/bin/bash")
+_BIRTH_S = 60.0
+_BIRTH = (sys.executable, "-I", "-m", "himalia_spawner.birth")
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What is common to all servers of one spawner."""
+    """What is common to all servers of one spawner. `nest` None: every server is a fresh interpreter."""
 
     settings: ProcessSettings
     hub: str
     homes: Path
     fault: Callable[[str], None]
+    cgroups: Cgroups
+    nest: NestClient | None
+    _said: set[str] = field(default_factory=set)
 
     def account(self, username: str) -> Account:
         """Whom `username`'s server runs as."""
@@ -94,54 +59,104 @@ class Launch:
             return system_account(username, min_uid=self.settings.min_uid)
         return shared_account(username, self.homes)
 
-    def run(self, spec: ServerSpec, folder: Folder, log: Path, lock: int) -> Record:
-        """Start it and write its record. On any failure nothing is left, and the reason is a SpawnError."""
+    def run(self, spec: ServerSpec, folder: Folder, output: Path, lock: int, say: Say) -> Record:
+        """Start it and give its record. On any failure nothing is left, and the reason is a SpawnError."""
         account = self.account(spec.username)
-        argv = (*(spec.command or OWN_COMMAND), *spec.args)
+        nest = self._nest(spec, say)
+        made = self.cgroups.make(short_name(spec.ref.name), spec.limits)
         with ExitStack() as stack:
             try:
+                self._tell_unenforced(made.unenforced, say)
                 folder.clear()
                 listener = None if spec.command else stack.enter_context(_bind(folder.socket))
-                url = f"http+unix://{quote(str(folder.socket), safe='')}" if listener else _loopback_url()
-                intent = Record(
-                    spec.ref.name,
-                    spec.ref.incarnation,
-                    url,
-                    account.uid,
-                    argv,
-                    procfs.boot_id(),
-                    procfs.ticks_now(),
-                )
+                intent = self._intent(spec, folder, account, made, forked=nest is not None)
+                if listener is None:
+                    intent = replace(intent, url=_loopback_url())
                 folder.write(intent)
                 self.fault("after_intent")
-                output = serverlog.open_new(log)
-                stack.callback(os.close, output)
-                env = self._environment(spec, account, intent, lock, listener)
-                inherited = [lock, *([listener.fileno()] if listener else [])]
-                pid = self._fork(argv, env, account, output, inherited)
-                record = _recorded(folder, intent, pid)
+                plan = self._plan(spec, folder, account, intent, made)
+                descriptors = [lock, serverlog.open_new(output)]
+                stack.callback(os.close, descriptors[1])
+                if listener is not None:
+                    descriptors.append(listener.fileno())
+                self.fault("before_fork")
+                record = self._born(nest, plan, descriptors, folder)
             except SpawnError:
-                folder.clear()
+                _undo(folder, made)
                 raise
             except OSError as error:
-                folder.clear()
+                _undo(folder, made)
                 raise SpawnFailed(f"the server could not be started: {error.strerror or error}") from error
             self.fault("after_record")
             return record
 
-    def _environment(
-        self, spec: ServerSpec, account: Account, intent: Record, lock: int, listener: socket.socket | None
-    ) -> dict[str, str]:
+    def _nest(self, spec: ServerSpec, say: Say) -> NestClient | None:
+        if self.nest is None or spec.command:
+            return None
+        try:
+            self.nest.ensure()
+        except NestUnusable as error:
+            words = f"The warm parent of the servers can't be used ({error}); starting a fresh interpreter"
+            self._warn("spawner.nest_unusable", words, say)
+            return None
+        return self.nest
+
+    def _tell_unenforced(self, sentences: tuple[str, ...], say: Say) -> None:
+        if sentences and self.settings.unenforced_limits == "refuse":
+            raise SpawnRefused(
+                f"{'; '.join(sentences)}; an administrator can allow such servers by "
+                "spawner.process.unenforced_limits = 'say'"
+            )
+        for sentence in sentences:
+            self._warn("spawner.limit_not_enforced", sentence[0].upper() + sentence[1:], say)
+
+    def _warn(self, event: str, words: str, say: Say) -> None:
+        """To the person each time, to the log once."""
+        say(words)
+        if words not in self._said:
+            self._said.add(words)
+            log.warning(event, why=words)
+
+    def _intent(
+        self, spec: ServerSpec, folder: Folder, account: Account, made: Made, *, forked: bool
+    ) -> Record:
+        return Record(
+            name=spec.ref.name,
+            incarnation=spec.ref.incarnation,
+            url=f"http+unix://{quote(str(folder.socket), safe='')}",
+            uid=account.uid,
+            argv=(*(spec.command or OWN_COMMAND), *spec.args),
+            boot=procfs.boot_id(),
+            since_ticks=procfs.ticks_now(),
+            forked=forked,
+            limits=spec.limits,
+            cgroups=made.folders,
+        )
+
+    def _plan(self, spec: ServerSpec, folder: Folder, account: Account, intent: Record, made: Made) -> Plan:
+        return Plan(
+            folder=str(folder.path),
+            record=asdict(intent),
+            argv=intent.argv,
+            entry=OWN_ENTRY if intent.forked else "",
+            env=self._environment(spec, account, intent),
+            uid=account.uid,
+            gid=account.gid,
+            groups=account.groups,
+            home=str(account.home),
+            umask=int(self.settings.umask, 8),
+            rlimits=self.settings.rlimits,
+            cgroups=made.doors,
+        )
+
+    def _environment(self, spec: ServerSpec, account: Account, intent: Record) -> dict[str, str]:
         backend = {
             "HOME": str(account.home),
             "USER": account.user,
             "SHELL": account.shell,
             environ.SERVICE_URL: intent.url + spec.prefix,
-            environ.LOCK_FD: str(lock),
             environ.COOKIE: str(Cookie(self.hub, spec.ref.name, spec.ref.incarnation)),
         }
-        if listener is not None:
-            backend[environ.LISTEN_FD] = str(listener.fileno())
         env = environ.child_environment(
             os.environ, spec.env, backend, self.settings.environment, keep=self.settings.env_keep
         )
@@ -149,46 +164,80 @@ class Launch:
             raise SpawnRefused("; ".join(faults))
         return env
 
-    def _fork(
-        self, argv: tuple[str, ...], env: dict[str, str], account: Account, output: int, inherited: list[int]
-    ) -> int:
-        switch = account.groups is not None
-        self.fault("before_fork")
-        try:
-            child = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=account.home,
-                env=env,
-                pass_fds=inherited,
-                start_new_session=True,
-                umask=int(self.settings.umask, 8),
-                user=account.uid if switch else None,
-                group=account.gid if switch else None,
-                extra_groups=account.groups,
-            )
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            raise _explained(error, argv[0], account) from error
+    def _born(self, nest: NestClient | None, plan: Plan, descriptors: list[int], folder: Folder) -> Record:
+        """Have it made; the record that it wrote of itself."""
+        if nest is None:
+            self._bear_fresh(plan, descriptors)
+        else:
+            self._bear_warm(nest, plan, descriptors, folder)
         self.fault("after_fork")
-        # The process is held by its pidfd from here on; Popen would warn about, and wait for, a child "still
-        # running" when it is collected.
-        child.returncode = 0
-        return child.pid
+        record = folder.read()
+        if record is None or not record.pid:
+            raise SpawnFailed("the server's process ended before it could be written down")
+        return record
+
+    def _bear_warm(self, nest: NestClient, plan: Plan, descriptors: list[int], folder: Folder) -> None:
+        for attempt in (1, 2):
+            try:
+                nest.bear(plan, descriptors, sent=lambda: self.fault("after_request"))
+                return
+            except NestLost:
+                # Its end of the request is closed, so no newborn reads it any more; one that did has left its number.
+                record = folder.read()
+                if record is not None and record.pid:
+                    raise SpawnFailed("the server's process was ended while it was set up") from None
+                if attempt == 2:
+                    raise SpawnFailed(
+                        "the warm parent of the servers ended twice during this start"
+                    ) from None
+            try:
+                nest.ensure()
+            except NestUnusable as error:
+                raise SpawnFailed(f"the warm parent of the servers ended and is not back: {error}") from None
+
+    def _bear_fresh(self, plan: Plan, descriptors: list[int]) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            offer(ours, plan, descriptors)  # it lies ready: the newborn needs nobody any more
+            try:
+                child = subprocess.Popen(
+                    (*_BIRTH, str(theirs.fileno())),
+                    stdin=subprocess.DEVNULL,
+                    stdout=descriptors[1],
+                    stderr=descriptors[1],
+                    cwd="/",
+                    # Not the server's: the newborn may be root yet, and LD_PRELOAD the user's.
+                    env={name: plan.env[name] for name in birth.SHOWN},
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise SpawnFailed(
+                    f"the machine could not make another process ({error.strerror}); "
+                    "stop servers that are not needed, or raise its limits"
+                ) from error
+            # Held by its pidfd from here on; Popen would warn about, and wait for, a child "still running".
+            child.returncode = 0
+            theirs.close()
+            self.fault("after_request")
+            ours.settimeout(_BIRTH_S)
+            try:
+                report = receive_report(ours)
+            except TimeoutError:
+                child.returncode = None
+                child.kill()
+                child.wait()
+                raise SpawnFailed(f"the server could not be set up within {_BIRTH_S:g} seconds") from None
+        if report is None or not report.ok:
+            os.waitpid(child.pid, 0)
+        if report is None:
+            raise SpawnFailed("the server's process ended before it was set up")
+        check(report)
 
 
-def _recorded(folder: Folder, intent: Record, pid: int) -> Record:
-    """Write down who was born. A server that can't be written down (disk full) must not live."""
-    try:
-        found = procfs.stat(pid)  # our own child and not yet reaped: it has an entry even if it ended already
-        record = replace(intent, pid=pid, ticks=found.ticks if found is not None else 0)
-        folder.write(record)
-    except BaseException:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        raise
-    return record
+def _undo(folder: Folder, made: Made) -> None:
+    folder.clear()
+    remove(made.folders)
 
 
 def _bind(path: Path) -> socket.socket:
@@ -212,31 +261,3 @@ def port_of(url: str) -> int | None:
     """The TCP port in a handle's address, None for a unix socket."""
     parts = urlsplit(url)
     return parts.port if parts.scheme == "http" else None
-
-
-def _explained(error: Exception, command: str, account: Account) -> SpawnError:
-    """What a failed fork or exec means, in words and with its class."""
-    if not isinstance(error, OSError):
-        return SpawnRefused(f"the command {command!r} can't be run: {error}")
-    if error.filename == str(account.home) or error.filename == account.home:
-        return SpawnRefused(
-            f"the home {str(account.home)!r} can't be entered as {account.user!r}: {error.strerror}; "
-            "check that it exists and belongs to its user"
-        )
-    match error.errno:
-        case errno.ENOENT:
-            return SpawnRefused(f"the command {command!r} is not found; install it or give its whole path")
-        case errno.EACCES | errno.EPERM:
-            return SpawnRefused(
-                f"the command {command!r} may not be run as {account.user!r} ({error.strerror}); "
-                "put it where every user may read and execute it"
-            )
-        case errno.ENOEXEC | errno.E2BIG | errno.ENOTDIR | errno.ELOOP | errno.EINVAL:
-            return SpawnRefused(f"the command {command!r} can't be run: {error.strerror}")
-        case errno.EAGAIN | errno.ENOMEM:
-            return SpawnFailed(
-                f"the machine could not make another process ({error.strerror}); "
-                "stop servers that are not needed, or raise its limits"
-            )
-        case _:
-            return SpawnFailed(f"the command {command!r} could not be started: {error.strerror}")

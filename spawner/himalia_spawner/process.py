@@ -13,27 +13,41 @@ import hashlib
 import os
 import socket
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from himalia_spawner import ending, ports, procfs, searching, serverlog
-from himalia_spawner.base import Exit, Handle, Presence, Say, ServerRef, ServerSpec, Sighting, Spawner, silent
+from himalia_spawner import cgroups, ending, ports, procfs, searching, serverlog
+from himalia_spawner.base import (
+    Cause,
+    Exit,
+    Handle,
+    Presence,
+    Say,
+    ServerRef,
+    ServerSpec,
+    Sighting,
+    Spawner,
+    silent,
+)
 from himalia_spawner.errors import BackendGone, SpawnFailed, SpawnRefused
 from himalia_spawner.launch import Launch, port_of
 from himalia_spawner.ledger import Ledger, runtime_folder
+from himalia_spawner.nest_client import Brood, NestClient, NestUnusable
 from himalia_spawner.records import Folder, Record
 from himalia_spawner.settings import ProcessSettings
+from himalia_spawner.watching import Watch
 
 FAULT_POINTS = (
     "before_lock",
     "after_lock",
     "after_intent",
     "before_fork",
+    "after_request",
     "after_fork",
     "after_record",
     "before_signal",
@@ -41,18 +55,13 @@ FAULT_POINTS = (
     "after_exit",
     "after_sweep",
 )
-"""Moments of start (the first six) and stop at which tests kill the hub; passed to the `fault` argument."""
+"""Moments of start (the first seven) and stop at which tests kill the hub; passed to the `fault` argument."""
 
 _HOUSEKEEPING_S = 30.0
 _WORKERS = 4
+_MAX_UID = 2**32 - 2
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Watched:
-    record: Record
-    pidfd: int
 
 
 def _no_fault(point: str) -> None:
@@ -87,21 +96,22 @@ class ProcessSpawner:
         self._hub = hashlib.sha256(f"{hub_id}\0{runtime}".encode()).hexdigest()[:16]
         self._ledger = Ledger(runtime, self._hub)
         self._logs = data_dir / "logs"
-        self._launch = Launch(settings, self._hub, settings.homes_dir or data_dir / "homes", fault)
+        self._nest = _nest_for(settings, runtime, self._logs / "nest.log")
+        homes = settings.homes_dir or data_dir / "homes"
+        groups = cgroups.Cgroups(self._hub, settings.cgroup_parent)
+        self._launch = Launch(settings, self._hub, homes, fault, groups, self._nest)
         self._fault = fault
         self._busy: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._watched: dict[str, _Watched] = {}
         self._stopping: set[str] = set()
-        self._changed: asyncio.Queue[str] = asyncio.Queue()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(_WORKERS, thread_name_prefix="spawner")
+        self._watch = Watch(self._ledger, self._nest, self._threads, self._ended)
 
     # -- the Protocol ---------------------------------------------------------------------------------
 
     async def start(self, spec: ServerSpec, say: Say = silent) -> Handle:
         """Start it, or return the handle of the one that runs under `spec.ref` already."""
         # Shielded: a cancelled caller must not leave a fork behind that nobody writes down.
-        return await asyncio.shield(asyncio.ensure_future(self._start(spec)))
+        return await asyncio.shield(asyncio.ensure_future(self._start(spec, say)))
 
     async def look(self, name: str) -> Sighting:
         """What runs under `name`; UNKNOWN only while a start is under way that can't be identified yet."""
@@ -110,7 +120,7 @@ class ProcessSpawner:
         if record is not None and record.name == name and record.running():
             return self._present(record)
         if record is not None and record.pid:
-            return self._absent(record)
+            return await self._absent(record)
         if record is None and not folder.locked():
             return Sighting(Presence.ABSENT)
         # A spawner was killed between its intent and its record, or is between them now.
@@ -123,7 +133,7 @@ class ProcessSpawner:
         record = folder.read() or record
         if record is None:
             return Sighting(Presence.ABSENT)
-        return self._present(record) if record.running() else self._absent(record)
+        return self._present(record) if record.running() else await self._absent(record)
 
     async def stop(self, ref: ServerRef, *, grace_s: float | None = None) -> None:
         """End it and all it left behind, INT, TERM, KILL; another incarnation is left alone."""
@@ -131,15 +141,18 @@ class ProcessSpawner:
 
     async def watch(self) -> AsyncIterator[str]:
         """Names of servers as they end; also adopts what runs already and keeps logs within bounds."""
+        if self._nest is not None:
+            self._watch.soon(self._warm_up())
         for record in (await self._take_stock())[1]:
             if not record.exit_reason:
-                self._changed.put_nowait(record.name)
-                self._soon(self._clean_up_after(record))
+                self._watch.changed.put_nowait(record.name)
+                self._watch.soon(self._clean_up_after(record))
         while True:
             try:
-                yield await asyncio.wait_for(self._changed.get(), _HOUSEKEEPING_S)
+                yield await asyncio.wait_for(self._watch.changed.get(), _HOUSEKEEPING_S)
             except TimeoutError:
                 await self._in_thread(self._keep_house)
+                self._watch.attend_nest()
 
     async def list(self) -> builtins.list[Handle]:
         """Every server of this hub that runs here, with or without a record."""
@@ -163,17 +176,15 @@ class ProcessSpawner:
                 os.close(lock)
 
     async def close(self) -> None:
-        """Stop watching; the servers go on."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for name in list(self._watched):
-            self._dismiss(name)
+        """Stop watching; the servers go on, and so does the nest while it has any."""
+        await self._watch.close()
+        if self._nest is not None:
+            self._nest.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     # -- start ----------------------------------------------------------------------------------------
 
-    async def _start(self, spec: ServerSpec) -> Handle:
+    async def _start(self, spec: ServerSpec, say: Say) -> Handle:
         name = spec.ref.name
         async with self._busy[name]:
             seen = await self.look(name)
@@ -181,14 +192,20 @@ class ProcessSpawner:
                 raise BackendGone(f"server {name!r} is just being started by another hub process")
             if seen.handle is None:
                 await self._sweep_before(name)
-                record = await self._in_thread(self._start_here, spec)
-                self._attend(record)
+                loop = asyncio.get_running_loop()
+
+                def aloud(sentence: str) -> None:  # it is started in a thread
+                    loop.call_soon_threadsafe(say, sentence)
+
+                record = await self._in_thread(self._start_here, spec, aloud)
+                self._watch.attend(record)
+                self._watch.attend_nest()
                 return record.handle
             if seen.handle.ref == spec.ref:
                 return seen.handle
             raise SpawnFailed(f"an earlier incarnation of server {name!r} still runs; stop it first")
 
-    def _start_here(self, spec: ServerSpec) -> Record:
+    def _start_here(self, spec: ServerSpec, say: Say) -> Record:
         folder = self._ledger.folder(spec.ref.name)
         self._fault("before_lock")
         try:
@@ -206,7 +223,7 @@ class ProcessSpawner:
                 if record.ref != spec.ref:
                     raise SpawnFailed(f"an earlier incarnation of server {spec.ref.name!r} still runs")
                 return record
-            return self._launch.run(spec, folder, self._log(spec.ref.name), lock)
+            return self._launch.run(spec, folder, self._log(spec.ref.name), lock, say)
         finally:
             os.close(lock)  # the server has its own by inheritance
 
@@ -215,7 +232,7 @@ class ProcessSpawner:
         folder = self._ledger.folder(name)
         record = folder.read()
         if record is not None and record.pid:
-            self._settle(name)
+            await self._watch.settled(record)
             await self._sweep(record, folder)
 
     # -- stop -----------------------------------------------------------------------------------------
@@ -236,7 +253,7 @@ class ProcessSpawner:
                 self._fault("after_exit")
                 await self._sweep(record, folder)
                 self._fault("after_sweep")
-                self._settle(ref.name)
+                self._watch.settle(ref.name)
                 folder.clear()
             finally:
                 self._stopping.discard(ref.name)
@@ -271,7 +288,9 @@ class ProcessSpawner:
         lock = folder.lock_identity() if folder.locked() else None
         session = record.pid if record.boot == procfs.boot_id() else 0
         found = await self._in_thread(
-            partial(searching.leftovers, cookie, session=session, uid=record.uid, lock=lock)
+            partial(
+                searching.leftovers, cookie, session=session, uid=record.uid, lock=lock, groups=record.cgroups
+            )
         )
         now = folder.read()
         if now is None or (now.pid, now.ticks) != (record.pid, record.ticks):
@@ -279,64 +298,33 @@ class ProcessSpawner:
         mine = [each for each in found if each.pid != os.getpid()]
         if survivors := await ending.sweep(mine, kill_s=self._settings.kill_timeout_s):
             raise SpawnFailed(f"server {record.name!r} left processes that don't end: {survivors}")
+        cgroups.remove(record.cgroups)
 
     # -- watching -------------------------------------------------------------------------------------
+
+    async def _warm_up(self) -> None:
+        assert self._nest is not None
+        with suppress(NestUnusable):  # the next start tries again, and says so
+            await self._in_thread(self._nest.ensure)
+        self._watch.attend_nest()
 
     async def _take_stock(self) -> tuple[builtins.list[Record], builtins.list[Record]]:
         """Records of what runs, now watched, and of what has ended since it was last seen."""
         running, dead = await self._in_thread(self._ledger.stock)
         for record in running:
-            self._attend(record)
+            self._watch.attend(record)
         return running, dead
 
-    def _soon(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _attend(self, record: Record) -> None:
-        """Hear of this process's end at once, child or not. Safe to repeat."""
-        known = self._watched.get(record.name)
-        if known is not None and (known.record.pid, known.record.ticks) == (record.pid, record.ticks):
-            return
-        self._settle(record.name)
-        pidfd = procfs.open_pidfd(record.pid, record.ticks)
-        if pidfd is None:
-            self._changed.put_nowait(record.name)
-            return
-        self._watched[record.name] = _Watched(record, pidfd)
-        asyncio.get_running_loop().add_reader(pidfd, self._on_exit, record.name)
-
-    def _on_exit(self, name: str) -> None:
-        watched = self._watched[name]
-        self._settle(name)
-        if name not in self._stopping:
-            self._soon(self._clean_up_after(watched.record))
-
-    def _settle(self, name: str) -> None:
-        """If the watched process has ended: reap it, write down how, tell the watcher. Safe to repeat."""
-        watched = self._watched.get(name)
-        if watched is None or watched.record.running():
-            return
-        how = ending.reap(watched.pidfd) or ending.UNWATCHED
-        self._dismiss(name)
-        folder = self._ledger.folder(name)
-        record = folder.read()
-        if record is not None and (record.pid, record.ticks) == (watched.record.pid, watched.record.ticks):
-            with suppress(OSError):  # a full disk costs the words, not the news
-                folder.write(record.ended(how))
-        self._changed.put_nowait(name)
-
-    def _dismiss(self, name: str) -> None:
-        watched = self._watched.pop(name)
-        asyncio.get_running_loop().remove_reader(watched.pidfd)
-        os.close(watched.pidfd)
+    async def _ended(self, record: Record) -> None:
+        if record.name not in self._stopping:
+            await self._clean_up_after(record)
 
     async def _clean_up_after(self, record: Record) -> None:
         async with self._busy[record.name]:
             folder = self._ledger.folder(record.name)
             now = folder.read()
             if now is not None and (now.pid, now.ticks) == (record.pid, record.ticks):
+                await self._watch.settled(record)
                 with suppress(SpawnFailed):  # the next start or stop sweeps again, and says so
                     await self._sweep(record, folder)
                 folder.socket.unlink(missing_ok=True)
@@ -344,7 +332,7 @@ class ProcessSpawner:
     # -- seeing ---------------------------------------------------------------------------------------
 
     def _present(self, record: Record) -> Sighting:
-        self._attend(record)
+        self._watch.attend(record)
         port = port_of(record.url)
         if port is None:
             return Sighting(Presence.PRESENT, record.handle)
@@ -359,11 +347,12 @@ class ProcessSpawner:
         )
         return Sighting(Presence.PRESENT, record.handle, detail=detail, listening=False)
 
-    def _absent(self, record: Record) -> Sighting:
-        self._settle(record.name)
+    async def _absent(self, record: Record) -> Sighting:
+        await self._watch.settled(record)
         record = self._ledger.folder(record.name).read() or record
         if record.exit_reason:
-            how = Exit(record.exit_reason, record.exit_status, record.exit_signal)
+            cause = Cause(record.exit_cause or Cause.CRASHED)
+            how = Exit(record.exit_reason, record.exit_status, record.exit_signal, cause=cause)
         elif not record.pid:
             how = ending.INTERRUPTED
         else:
@@ -373,10 +362,13 @@ class ProcessSpawner:
     # -- small things ---------------------------------------------------------------------------------
 
     def _keep_house(self) -> None:
-        for name, watched in list(self._watched.items()):
+        for name in self._watch.names():
             with suppress(OSError):
-                self._ledger.folder(watched.record.name).refresh()
+                self._ledger.folder(name).refresh()
                 serverlog.trim(self._log(name), self._settings.log_max_bytes)
+        if self._nest is not None:
+            with suppress(NestUnusable):
+                self._nest.renew()
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"
@@ -386,6 +378,13 @@ class ProcessSpawner:
 
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+
+
+def _nest_for(settings: ProcessSettings, runtime: Path, log: Path) -> NestClient | None:
+    if settings.isolation == "exec":
+        return None
+    uids = f"{settings.min_uid}-{_MAX_UID}" if settings.system_users else str(os.geteuid())
+    return NestClient(runtime / "nest", Brood(settings.preload, uids), log)
 
 
 _fits: type[Spawner] = ProcessSpawner

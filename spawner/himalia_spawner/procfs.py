@@ -105,7 +105,8 @@ def command_of(pid: int) -> tuple[str, ...]:
             block = file.read()
     except OSError:
         return ()
-    return tuple(os.fsdecode(word) for word in block.removesuffix(b"\0").split(b"\0"))
+    # A forked server's is padded with NULs to the length of its parent's.
+    return tuple(os.fsdecode(word) for word in block.rstrip(b"\0").split(b"\0"))
 
 
 def ticks_now() -> int:

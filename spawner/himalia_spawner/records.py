@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from himalia_spawner import procfs
-from himalia_spawner.base import Exit, Handle, ServerRef
+from himalia_spawner.base import Exit, Handle, Limits, ServerRef
 
 _FLOCK = "hhqqi4x"
+_NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,12 @@ class Record:
     exit_reason: str = ""
     exit_status: int | None = None
     exit_signal: int | None = None
+    exit_cause: str = ""
+    forked: bool = False
+    """Whether the nest made it: then how it ended is in the nest's `exits`."""
+    limits: Limits = _NO_LIMITS
+    cgroups: tuple[str, ...] = ()
+    """Folders of the control groups that hold it and all it starts."""
 
     @property
     def ref(self) -> ServerRef:
@@ -59,7 +66,19 @@ class Record:
 
     def ended(self, how: Exit) -> Record:
         """The same with its end."""
-        return replace(self, exit_reason=how.reason, exit_status=how.status, exit_signal=how.signal)
+        return replace(
+            self,
+            exit_reason=how.reason,
+            exit_status=how.status,
+            exit_signal=how.signal,
+            exit_cause=str(how.cause),
+        )
+
+
+def record_from(data: dict[str, Any]) -> Record:
+    """A record from its JSON; ValueError, TypeError or KeyError where it is none."""
+    lists = {name: tuple(data.get(name, ())) for name in ("argv", "cgroups")}
+    return Record(**{**data, **lists, "limits": Limits(**data.get("limits", {}))})
 
 
 class Folder:
@@ -116,11 +135,10 @@ class Folder:
     def read(self) -> Record | None:
         """The record, or None if there is none that can be read."""
         try:
-            data: dict[str, Any] = json.loads(self._record.read_bytes())
-            record = Record(**{**data, "argv": tuple(data["argv"])})
+            record = record_from(json.loads(self._record.read_bytes()))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             return None
         return record
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from himalia_spawner import procfs
+from himalia_spawner import cgroups, procfs
 from himalia_spawner.environ import COOKIE
 from himalia_spawner.records import Record
 
@@ -95,19 +95,22 @@ def _by_command(intent: Record) -> list[Found]:
     return sorted(found, key=lambda each: each.ticks)
 
 
-def leftovers(cookie: Cookie, *, session: int, uid: int, lock: tuple[int, int] | None) -> list[Found]:
-    """Processes that outlived their server: by cookie, by session, or by holding its lock (`lock` given).
+def leftovers(
+    cookie: Cookie, *, session: int, uid: int, lock: tuple[int, int] | None, groups: tuple[str, ...] = ()
+) -> list[Found]:
+    """Processes that outlived their server: by cookie, session, control group, or by holding its lock.
 
     Only those of the server's own user: the cookie is just a variable, anybody can set it.
     """
     found = []
+    grouped = cgroups.members(groups)
     for pid in procfs.pids():
         stat = procfs.stat(pid)
         if stat is None or not stat.running or procfs.uid_of(pid) != uid:
             continue
         env = procfs.environ_of(pid)
         carries = env is not None and env.get(COOKIE) == str(cookie)
-        belongs = session > 0 and stat.session == session
+        belongs = pid in grouped or (session > 0 and stat.session == session)
         if carries or belongs or (lock is not None and procfs.holds_lock(pid, *lock)):
             found.append(Found(pid, stat.ticks, uid, None, env))
     return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, Field, field_validator
 
@@ -12,6 +14,30 @@ from himalia_spawner import environ
 class ProcessSettings(BaseModel, extra="forbid", frozen=True):
     """[spawner.process] — single-user servers as processes of this machine."""
 
+    isolation: Literal["fork", "exec"] = Field(
+        default="fork",
+        description="`fork`: servers come from a warm parent, in milliseconds and sharing its memory; `exec`: each "
+        "is a fresh interpreter with an address layout and hash seed of its own; only our own server can be forked",
+    )
+    preload: tuple[str, ...] = Field(
+        default=("himalia_singleuser.warm",),
+        description="modules that the warm parent imports, once for all servers; one that starts a thread is refused",
+    )
+    unenforced_limits: Literal["say", "refuse"] = Field(
+        default="say",
+        description="what to do with a server whose limits can't be enforced on this machine: start it and say so, "
+        "or refuse it",
+    )
+    cgroup_parent: str = Field(
+        default="",
+        description="control group below which limited servers get theirs, such as `/himalia`; "
+        "absent means the hub's own",
+    )
+    rlimits: dict[str, int] = Field(
+        default_factory=lambda: {"core": 0, "nofile": 4096},
+        description="soft limits of each process by their names in setrlimit(2), lower case without RLIMIT_; "
+        "never above the hub's hard limits",
+    )
     system_users: bool = Field(
         default=False,
         description="run each server as the system account of the user's name (the hub must be root); "
@@ -61,6 +87,23 @@ class ProcessSettings(BaseModel, extra="forbid", frozen=True):
             raise ValueError("; ".join(faults))
         if taken := environ.reserved_names(value):
             raise ValueError(f"{', '.join(taken)}: set by the hub itself; remove it")
+        return value
+
+    @field_validator("rlimits")
+    @classmethod
+    def _known(cls, value: dict[str, int]) -> dict[str, int]:
+        known = [name[7:].lower() for name in dir(resource) if name.startswith("RLIMIT_")]
+        if unknown := sorted(set(value) - set(known)):
+            raise ValueError(f"{', '.join(unknown)}: unknown; this system has {', '.join(known)}")
+        if negative := sorted(name for name, number in value.items() if number < 0):
+            raise ValueError(f"{', '.join(negative)}: must not be negative")
+        return value
+
+    @field_validator("preload")
+    @classmethod
+    def _modules(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if odd := [name for name in value if not all(part.isidentifier() for part in name.split("."))]:
+            raise ValueError(f"{', '.join(map(repr, odd))}: not the name of a module")
         return value
 
     @field_validator("homes_dir", "runtime_dir")

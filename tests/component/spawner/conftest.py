@@ -10,13 +10,14 @@ import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
 import pytest
 
-from himalia_spawner import searching
+from himalia_spawner import launch, nest_client, procfs, searching
 from himalia_spawner.base import Handle, ServerRef, ServerSpec
 from himalia_spawner.contract import WORDS, Kind
 from himalia_spawner.process import ProcessSpawner
@@ -32,6 +33,9 @@ def command(what: str, *args: str) -> tuple[str, ...]:
     return (sys.executable, "-I", SCRIPT, what, *args)
 
 
+OWN = (sys.executable, "-I", SCRIPT)
+FORKED = "server_for_tests:forked"
+
 COMMANDS = {
     Kind.SERVES: command("serve"),
     Kind.CRASHES: command("crash", WORDS),
@@ -40,15 +44,29 @@ COMMANDS = {
 }
 
 
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small server in place of our own, as a command and in the nest."""
+    monkeypatch.setattr(launch, "OWN_COMMAND", OWN)
+    monkeypatch.setattr(launch, "OWN_ENTRY", FORKED)
+    monkeypatch.setattr(nest_client, "EXTRA_PATH", (str(Path(__file__).parent),))
+
+
 class ProcessRig:
     """Makes spawners over one set of folders and ends everything with the test."""
 
     hub_id = HUB_ID
+    own = OWN
+    forked = FORKED
+    stand_in = staticmethod(stand_in)
 
     def __init__(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="hs-", dir="/tmp"))
         self.data = self.root / "data"
-        self.settings: dict[str, object] = {"runtime_dir": self.root / "run", "interrupt_timeout_s": 3}
+        self.settings: dict[str, object] = {
+            "runtime_dir": self.root / "run",
+            "interrupt_timeout_s": 3,
+            "preload": ["server_for_tests"],
+        }
         self.made: list[ProcessSpawner] = []
 
     def spawner(self, fault: Callable[[str], None] | None = None, **settings: object) -> ProcessSpawner:
@@ -103,6 +121,16 @@ class ProcessRig:
         """Everything alive that carries this rig's cookie."""
         return searching.carriers(self.hub, leaders=leaders)
 
+    def nests(self) -> list[int]:
+        """Numbers of the nests that run."""
+        return [
+            pid
+            for pid in procfs.pids()
+            if (words := procfs.command_of(pid))
+            and "himalia_spawner.nest" in words
+            and str(self.root) in " ".join(words)
+        ]
+
     async def end(self) -> None:
         last = self.spawner()
         for found in self.processes():
@@ -112,6 +140,10 @@ class ProcessRig:
             await last.stop(handle.ref, grace_s=0)
         for spawner in self.made:
             await spawner.close()
+        _reap_children()
+        await eventually(
+            lambda: not self.nests(), within_s=20, what="every nest ends with its last hub and server"
+        )
         shutil.rmtree(self.root)
         _reap_children()
 
@@ -124,6 +156,27 @@ def _reap_children() -> None:
                 return
         except ChildProcessError:
             return
+
+
+class WarmRig(ProcessRig):
+    """The servers of the suite as children of the nest."""
+
+    def spec(self, kind: Kind, ref: ServerRef, username: str, server_name: str) -> ServerSpec:
+        if kind is Kind.REFUSED:
+            return super().spec(kind, ref, username, server_name)
+        args = COMMANDS[kind][len(OWN) :]
+        return replace(self.server((), ref, username, server_name), args=args)
+
+
+@pytest.fixture
+async def warm(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WarmRig]:
+    stand_in(monkeypatch)
+    rig = WarmRig()
+    try:
+        yield rig
+    finally:
+        await rig.end()
+        await asyncio.sleep(0)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """A hub of these tests: starts or stops one server and is killed by SIGKILL at a named point.
 
-Its argument is JSON: `settings`, `data`, `hub_id`, `own` (command), `verb` (start or stop), `point`, `spec`.
+Its argument is JSON: `settings`, `data`, `hub_id`, `own` (command), `entry`, `verb` (start or stop), `point`, `spec`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from himalia_spawner import launch
+from himalia_spawner import launch, nest_client
 from himalia_spawner.base import ServerRef, ServerSpec
 from himalia_spawner.process import ProcessSpawner
 from himalia_spawner.settings import ProcessSettings
@@ -26,6 +26,8 @@ async def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     launch.OWN_COMMAND = tuple(told["own"])  # a small server in place of ours
+    launch.OWN_ENTRY = told["entry"]
+    nest_client.EXTRA_PATH = (str(Path(__file__).parent),)
     settings = ProcessSettings.model_validate(told["settings"])
     spawner = ProcessSpawner(settings, hub_id=told["hub_id"], data_dir=Path(told["data"]), fault=fault)
     ref = ServerRef(told["spec"]["name"], told["spec"]["incarnation"])

@@ -1,10 +1,12 @@
-"""The servers of these tests, as commands: `serve`, `crash`, `stubborn`, `silent`, `parent`, `chatter`."""
+"""The servers of these tests, as commands: `serve`, `crash`, `stubborn`, `silent`, `parent`, `chatter`,
+`hog`, `forks`."""
 
 from __future__ import annotations
 
 import http.server
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -24,6 +26,11 @@ class Answers(http.server.BaseHTTPRequestHandler):
             "sid": os.getsid(0),
             "pid": os.getpid(),
             "umask": _umask(),
+            "rlimits": {
+                "nofile": resource.getrlimit(resource.RLIMIT_NOFILE),
+                "core": resource.getrlimit(resource.RLIMIT_CORE),
+            },
+            "hash": hash("a word"),
         }
         body = json.dumps(about).encode()
         self.send_response(200)
@@ -64,7 +71,7 @@ def serve() -> None:
 
 
 def main() -> None:
-    what, *rest = sys.argv[1:]
+    what, *rest = sys.argv[1:] or ["serve"]
     forever = threading.Event()
     match what:
         case "crash":
@@ -91,8 +98,25 @@ def main() -> None:
             for number in range(int(rest[0])):
                 print(f"line {number}", flush=True)
             serve()
+        case "hog":  # takes memory without end, once it was asked to by a signal
+            signal.signal(signal.SIGUSR1, lambda *_: hold.extend(bytearray(2**24) for _ in range(64)))
+            hold = []
+            serve()
+        case "forks":  # makes processes until it is refused one, and says so
+            try:
+                for _ in range(100):
+                    subprocess.Popen(["/bin/sleep", "60"])
+            except OSError as error:
+                print("refused:", error.strerror, flush=True)
+                sys.exit(4)
         case _:
             serve()
+
+
+def forked(_args: list[str]) -> None:
+    """As the nest calls it; `sys.argv` is that of the command it stands for."""
+    sys.argv = sys.argv[2:]
+    main()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,21 @@
 from __future__ import annotations
 
+import pytest
+
 from himalia_spawner.contract import SpawnerContract
 
 
-class TestProcessSpawner(SpawnerContract):
-    """The published suite, on real processes; the fixture `rig` is in conftest.py."""
+class TestForked(SpawnerContract):
+    """The published suite on children of the nest."""
+
+    @pytest.fixture
+    def rig(self, warm):
+        return warm
+
+
+class TestExecuted(SpawnerContract):
+    """The published suite on fresh interpreters; the fixture `rig` is in conftest.py."""
+
+    @pytest.fixture(autouse=True)
+    def _isolation(self, rig) -> None:
+        rig.settings["isolation"] = "exec"

@@ -1,0 +1,22 @@
+"""What a server needs for its first requests, for a parent process that forks servers and so loads it only once.
+
+Importing this module imports it all. Nothing of it may start a thread, open a descriptor or hold a secret.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+MODULES = (
+    "structlog",
+    "uvloop",
+    "himalia_singleuser.__main__",
+    "himalia_singleuser.serve",
+)
+"""In this order: `__main__` and what it calls, then what the first requests import."""
+
+# See __main__: structlog would import it.
+sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+for _name in MODULES:
+    importlib.import_module(_name)

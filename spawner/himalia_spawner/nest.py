@@ -1,0 +1,310 @@
+"""The nest: a small process that has the server's code loaded and forks a server in milliseconds.
+
+`python -I -m himalia_spawner.nest --dir D --key K --preload M --uids A-B --ready N`. It listens on `D/K.sock` and
+obeys only its own account. It never reads a plan: that holds a token, and a later child would inherit the memory.
+It forks, and the child reads. It has no thread, event loop, zmq context or secret, and knows nothing of servers
+but their numbers; how each ended it writes to `D/exits/PID-TICKS`, for whoever asks later.
+
+It ends by itself when it has no child and no hub: closing the last connection is how a hub takes its leave.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import gc
+import importlib
+import json
+import os
+import resource
+import select
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from himalia_spawner import birth, procfs, shown
+from himalia_spawner.birth import FAILED_STATUS, fault
+from himalia_spawner.plan import Plan, Report, is_plan, send_report
+
+_BACKLOG = 512
+_FIRST_HUB_MS = 60_000
+_KEEP = 3  # the number a child's own connection gets; nothing above it is inherited
+
+
+class Unfit(Exception):
+    """The nest can't be one; `str()` says why."""
+
+
+def preload(names: list[str]) -> None:
+    """Import what the servers need, once for all of them. Unfit when that starts a thread: forks lose threads."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a site's own module may do anything
+            raise Unfit(f"{name!r} of spawner.process.preload can't be imported: {error!r}") from error
+    if len(os.listdir("/proc/self/task")) > 1:
+        raise Unfit("importing spawner.process.preload started a thread; such modules can't be preloaded")
+
+
+def code_of_now() -> dict[str, int]:
+    """The files of all loaded modules with their times: a change means that the nest is out of date."""
+    found = {}
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__file__", None)
+        if path:
+            with suppress(OSError):
+                found[path] = os.stat(path).st_mtime_ns
+    return found
+
+
+def changed(code: dict[str, int]) -> bool:
+    """Whether any of these files has another time now, or is gone."""
+    for path, then in code.items():
+        try:
+            if os.stat(path).st_mtime_ns != then:
+                return True
+        except OSError:
+            return True
+    return False
+
+
+def entry_of(name: str) -> Callable[[list[str]], int | None]:
+    """The function that `module:function` names."""
+    module, _, function = name.partition(":")
+    found: Callable[[list[str]], int | None] = getattr(importlib.import_module(module), function)
+    return found
+
+
+class Nest:
+    """The loop: one `poll`, nothing that waits elsewhere."""
+
+    def __init__(self, folder: Path, key: str, allowed: Callable[[int], bool]) -> None:
+        self.path = folder / f"{key}.sock"
+        self._exits = folder / "exits"
+        self._exits.mkdir(mode=0o700, exist_ok=True)
+        self._allowed = allowed
+        self._code = code_of_now()
+        self._area = shown.Area.of_this_process()
+        self._files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # One descriptor per child; the children get back what was.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self._files[1], self._files[1]))
+        self._listener: socket.socket | None = self._listen()
+        self._peers: dict[int, socket.socket] = {}
+        self._children: dict[int, tuple[int, int]] = {}
+        self._met = False
+        self._poll = select.poll()
+        self._poll.register(self._listener, select.POLLIN)
+
+    def _listen(self) -> socket.socket:
+        draft = self.path.with_suffix(".new")
+        draft.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener.bind(str(draft))
+        draft.chmod(0o600)
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+        self._inode = draft.stat().st_ino
+        draft.replace(self.path)  # whoever finds the path finds one that listens
+        return listener
+
+    def run(self) -> None:
+        """Until there is neither hub nor child. A forked child never comes back from here."""
+        while True:
+            for descriptor, _ in self._poll.poll(self._patience_ms()) or [(-1, 0)]:
+                if descriptor == -1:  # nobody needs it, and nothing has come meanwhile
+                    self._leave()
+                    return
+                if descriptor in self._children:
+                    self._reap(descriptor)
+                elif descriptor in self._peers:
+                    self._hear(descriptor)
+                elif self._listener is not None:
+                    self._accept(self._listener)
+
+    def _patience_ms(self) -> int | None:
+        if self._children or self._peers:
+            return None
+        return 0 if self._met else _FIRST_HUB_MS
+
+    def _leave(self) -> None:
+        if self._listener is not None:
+            with suppress(OSError):
+                if os.stat(self.path).st_ino == self._inode:  # else a successor's by now
+                    self.path.unlink()
+            self._poll.unregister(self._listener)
+            self._listener.close()
+            self._listener = None
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(BlockingIOError, ConnectionError):
+            peer, _ = listener.accept()
+            _, uid, _ = _credentials(peer)
+            if uid != os.geteuid():
+                send_report(peer, Report(ok=False, error="this is another account's nest", refused=True))
+                peer.close()
+                return
+            peer.setblocking(False)
+            self._met = True
+            self._peers[peer.fileno()] = peer
+            self._poll.register(peer, select.POLLIN)
+
+    def _hear(self, descriptor: int) -> None:
+        peer = self._peers[descriptor]
+        try:
+            first = peer.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            first = b""
+        if not first:
+            self._drop(descriptor)
+        elif is_plan(first):
+            self._bear(descriptor)
+        else:
+            self._answer(peer, json.loads(peer.recv(4096)))
+
+    def _answer(self, peer: socket.socket, asked: dict[str, str]) -> None:
+        if asked["do"] == "retire":
+            self._leave()
+        for pidfd in list(self._children):
+            self._reap(pidfd)  # what the hub saw end has been written down when it gets its answer
+        told = {"children": len(self._children), "stale": asked["do"] == "hello" and changed(self._code)}
+        with suppress(OSError):
+            peer.send(json.dumps(told).encode())
+
+    def _drop(self, descriptor: int) -> None:
+        self._poll.unregister(descriptor)
+        self._peers.pop(descriptor).close()
+
+    def _bear(self, descriptor: int) -> None:
+        peer = self._peers[descriptor]
+        fault("nest.before_fork")
+        try:
+            pid = os.fork()
+        except OSError as error:
+            words = f"the machine could not make another process ({error.strerror}); "
+            words += "stop servers that are not needed, or raise its limits"
+            send_report(peer, Report(ok=False, error=words))
+            self._drop(descriptor)
+            return
+        if pid == 0:
+            self._be_server(peer)
+        fault("nest.after_fork")
+        self._drop(descriptor)  # it is the child's now
+        pidfd = os.pidfd_open(pid)
+        found = procfs.stat(pid)
+        self._children[pidfd] = (pid, found.ticks if found is not None else 0)
+        self._poll.register(pidfd, select.POLLIN)
+
+    def _reap(self, pidfd: int) -> None:
+        pid, ticks = self._children[pidfd]
+        # First read and write, then free the entry: whoever sees the process gone finds how it ended.
+        how = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        if how is None:
+            return
+        by_signal = how.si_code != os.CLD_EXITED
+        draft = self._exits / f"{pid}-{ticks}.new"
+        with suppress(OSError):  # a full disk costs the words
+            draft.write_text(json.dumps({"status": how.si_status, "by_signal": by_signal}))
+            draft.replace(draft.with_suffix(""))
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        self._poll.unregister(pidfd)
+        del self._children[pidfd]
+        os.close(pidfd)
+
+    def _be_server(self, peer: socket.socket) -> NoReturn:
+        """In the child: keep nothing of the nest but its loaded code."""
+        status = FAILED_STATUS
+        try:
+            own = self._shed(peer)
+            birth.restore_signals()
+            plan, alive = birth.be_born(own, allowed=self._allowed, as_root=self._take_name)
+            if alive:
+                os.environ.update(plan.env)
+                send_report(own, Report(ok=True))
+                own.close()
+                status = _serve(plan)
+        except BaseException:  # it must never return into the nest's loop
+            sys.excepthook(*sys.exc_info())
+        finally:
+            with suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(status)
+
+    def _shed(self, peer: socket.socket) -> socket.socket:
+        mine = peer.detach()
+        for other in [*self._peers.values(), *([self._listener] if self._listener else [])]:
+            other.detach()  # else its end would close a number that means something else by then
+        os.dup2(mine, _KEEP, inheritable=False)
+        os.closerange(_KEEP + 1, self._files[1])
+        resource.setrlimit(resource.RLIMIT_NOFILE, self._files)
+        own = socket.socket(fileno=_KEEP)
+        own.setblocking(True)
+        return own
+
+    def _take_name(self, plan: Plan) -> None:
+        os.setsid()
+        os.environ.clear()  # before its memory is written over
+        self._area.show(plan.argv, {name: plan.env[name] for name in birth.SHOWN if name in plan.env})
+
+
+def _serve(plan: Plan) -> int:
+    sys.argv = list(plan.argv)
+    try:
+        status = entry_of(plan.entry)(list(plan.argv[4:]))
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except KeyboardInterrupt:
+        status = 130
+    atexit._run_exitfuncs()
+    return status or 0
+
+
+def _credentials(peer: socket.socket) -> tuple[int, int, int]:
+    raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    numbers = [int.from_bytes(raw[at : at + 4], sys.byteorder) for at in (0, 4, 8)]
+    return numbers[0], numbers[1], numbers[2]
+
+
+def _uids(text: str) -> Callable[[int], bool]:
+    low, _, high = text.partition("-")
+    if not high:  # no account but the hub's own, which is what the servers run as
+        return lambda uid: uid == int(low)
+    return lambda uid: 0 < int(low) <= uid <= int(high)
+
+
+def main() -> int:
+    """0 when it is not needed any more, 1 when it could not be a nest."""
+    parser = argparse.ArgumentParser(prog="himalia_spawner.nest", description=__doc__)
+    parser.add_argument("--dir", type=Path, required=True, help="folder of its socket and of the exits")
+    parser.add_argument("--key", required=True, help="name of its socket: a digest of version and settings")
+    parser.add_argument(
+        "--preload", action="append", default=[], help="module to import before the first fork"
+    )
+    parser.add_argument("--path", action="append", default=[], help="further folder of modules")
+    parser.add_argument("--uids", required=True, help="who may be forked for: one id, or a range A-B")
+    parser.add_argument(
+        "--ready", type=int, required=True, help="descriptor to say on that it listens, or why not"
+    )
+    told = parser.parse_args()
+    sys.path.extend(told.path)
+    with open(told.ready, "wb", closefd=True) as ready:
+        try:
+            preload(told.preload)
+            nest = Nest(told.dir, told.key, _uids(told.uids))
+        except (Unfit, OSError) as error:
+            ready.write(str(error).encode())
+            return 1
+        gc.collect()
+        gc.freeze()  # a collection in a child must not touch, and so copy, what all share
+        ready.write(b"ok")
+    nest.run()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

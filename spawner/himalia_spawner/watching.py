@@ -1,0 +1,156 @@
+"""Hearing of ends at once: a descriptor per server, and one for the nest, in the hub's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from himalia_spawner import cgroups, ending, procfs
+from himalia_spawner.ledger import Ledger
+from himalia_spawner.nest_client import NestClient, NestUnusable
+from himalia_spawner.records import Record
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    record: Record
+    pidfd: int
+
+
+class Watch:
+    """What runs, and the names of what has ended in `changed`. `ended` is called with each end's record."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        nest: NestClient | None,
+        threads: Executor,
+        ended: Callable[[Record], Awaitable[None]],
+    ) -> None:
+        self.changed: asyncio.Queue[str] = asyncio.Queue()
+        self._ledger, self._nest, self._threads, self._ended = ledger, nest, threads, ended
+        self._watched: dict[str, _Watched] = {}
+        self._nest_hello: socket.socket | None = None
+        self._nest_descriptor: int | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def names(self) -> list[str]:
+        """The servers that run."""
+        return list(self._watched)
+
+    def soon(self, work: Coroutine[None, None, None]) -> None:
+        """Do it in the background, until `close`."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def attend(self, record: Record) -> None:
+        """Hear of this process's end at once, child or not. Safe to repeat."""
+        known = self._watched.get(record.name)
+        if known is not None and (known.record.pid, known.record.ticks) == (record.pid, record.ticks):
+            return
+        self.settle(record.name)
+        pidfd = procfs.open_pidfd(record.pid, record.ticks)
+        if pidfd is None:
+            self.changed.put_nowait(record.name)
+            return
+        self._watched[record.name] = _Watched(record, pidfd)
+        asyncio.get_running_loop().add_reader(pidfd, self._on_exit, record.name)
+
+    def attend_nest(self) -> None:
+        """Hear of the nest's end, and have another one before it is needed. Safe to repeat."""
+        hello = self._nest.hello if self._nest is not None else None
+        if hello is self._nest_hello:
+            return
+        self._dismiss_nest()
+        if hello is not None:
+            with suppress(OSError):  # closed in another thread meanwhile: then there is a next one to come
+                self._nest_descriptor = os.dup(hello.fileno())
+                self._nest_hello = hello
+                asyncio.get_running_loop().add_reader(self._nest_descriptor, self._on_nest_gone)
+
+    async def settled(self, record: Record) -> None:
+        """The end of this process is written down, as far as anybody knows how it ended."""
+        if self._nest is not None and record.forked and not record.exit_reason:
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._nest.sync)
+        if record.name in self._watched:
+            self.settle(record.name)
+        elif not record.exit_reason and not record.running():
+            self._write_down(record, None)
+
+    def settle(self, name: str) -> None:
+        """If the watched process has ended: reap it, write down how, tell the watcher. Safe to repeat."""
+        watched = self._watched.get(name)
+        if watched is None or watched.record.running():
+            return
+        self._dismiss(name)
+        self._write_down(watched.record, watched.pidfd)
+        os.close(watched.pidfd)
+        self.changed.put_nowait(name)
+
+    async def close(self) -> None:
+        """Watch nothing any more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for name in list(self._watched):
+            os.close(self._dismiss(name))
+        self._dismiss_nest()
+
+    def _write_down(self, record: Record, pidfd: int | None) -> None:
+        how = ending.reap(pidfd) if pidfd is not None else None
+        if how is None and self._nest is not None:
+            how = self._nest.exit_of(record.pid, record.ticks)
+        if how is None and pidfd is None:
+            return  # what is not known now may be told later, or is told as not known
+        how = cgroups.explain(how or ending.UNWATCHED, record.cgroups, record.limits)
+        folder = self._ledger.folder(record.name)
+        now = folder.read()
+        if now is not None and (now.pid, now.ticks) == (record.pid, record.ticks):
+            with suppress(OSError):  # a full disk costs the words, not the news
+                folder.write(now.ended(how))
+
+    def _on_exit(self, name: str) -> None:
+        watched = self._watched[name]
+        asyncio.get_running_loop().remove_reader(watched.pidfd)
+        self.soon(self._after_exit(watched.record))
+
+    async def _after_exit(self, record: Record) -> None:
+        await self.settled(record)
+        await self._ended(record)
+
+    def _dismiss(self, name: str) -> int:
+        watched = self._watched.pop(name)
+        asyncio.get_running_loop().remove_reader(watched.pidfd)
+        return watched.pidfd
+
+    def _on_nest_gone(self) -> None:
+        self._dismiss_nest()
+        self.soon(self._another_nest())
+
+    async def _another_nest(self) -> None:
+        assert self._nest is not None
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._threads, self._nest.lost)
+        try:
+            await loop.run_in_executor(self._threads, self._nest.ensure)
+        except NestUnusable as error:
+            log.warning("spawner.nest_unusable", why=str(error))
+            return
+        log.warning("spawner.nest_started_again")
+        self.attend_nest()
+
+    def _dismiss_nest(self) -> None:
+        if self._nest_descriptor is not None:
+            asyncio.get_running_loop().remove_reader(self._nest_descriptor)
+            os.close(self._nest_descriptor)
+        self._nest_descriptor = self._nest_hello = None
