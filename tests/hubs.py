@@ -137,7 +137,9 @@ class Hub:
     def processes(self) -> list[tuple[int, str]]:
         """Pid and incarnation of every living process that carries this hub's server mark, kernels included."""
         return [
-            (pid, mark) for pid, mark in marked_processes() if str(self.homes) in _environ(pid).get("HOME", "")
+            (pid, mark)
+            for pid, mark in marked_processes()
+            if str(self.homes) in _environ(pid).get("HOME", "")
         ]
 
     def clean_up(self) -> None:

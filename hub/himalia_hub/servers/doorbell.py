@@ -8,26 +8,33 @@ from typing import Self
 
 
 class Doorbell:
-    """Two bells in one process: one for the workers, one per server for those who watch its story."""
+    """Two bells in one process: one for the workers, one per server for those who watch its story, or its end."""
 
     def __init__(self) -> None:
         self._work = asyncio.Event()
         self._watchers: defaultdict[int, set[asyncio.Event]] = defaultdict(set)
+        self._waiters: defaultdict[int, set[asyncio.Event]] = defaultdict(set)
 
     def ring(self, server_id: int) -> None:
         """Something is wished or has changed for this server."""
         self._work.set()
-        self.tell(server_id)
+        self.settle(server_id)
 
     def ring_all(self) -> None:
         """Anything may have happened, to any server: rings may have been lost."""
         self._work.set()
-        for server_id in list(self._watchers):
-            self.tell(server_id)
+        for server_id in {*self._watchers, *self._waiters}:
+            self.settle(server_id)
 
     def tell(self, server_id: int) -> None:
-        """Something was recorded for this server; only its watchers care."""
+        """A line was added to this server's story; only those who read it care."""
         for event in self._watchers.get(server_id, ()):
+            event.set()
+
+    def settle(self, server_id: int) -> None:
+        """This server's story came to an end, or may have."""
+        self.tell(server_id)
+        for event in self._waiters.get(server_id, ()):
             event.set()
 
     async def wait(self, *, at_most_s: float) -> None:
@@ -40,9 +47,13 @@ class Doorbell:
         finally:
             self._work.clear()
 
-    def watch(self, server_id: int) -> Watch:
-        """Follow one server: `with doorbell.watch(id) as watch: … await watch.wait(1)`."""
-        return Watch(self._watchers, server_id)
+    def watch(self, server_id: int, *, only_the_end: bool = False) -> Watch:
+        """Follow one server: `with doorbell.watch(id) as watch: … await watch.wait(1)`.
+
+        `only_the_end` is not woken by each line of the story: a request that waits for a start would read the row
+        thrice in vain, in the very milliseconds in which the start needs the processor.
+        """
+        return Watch(self._waiters if only_the_end else self._watchers, server_id)
 
 
 class Watch:

@@ -171,11 +171,14 @@ async def wait_until(
 ) -> Server:
     """The row once `done(row)`, or as it is when the time is over; woken by the bell, with a look each half second.
 
-    With `until_gone` a deleted row counts as done.
+    `server` is the row as just written. With `until_gone` a deleted row counts as done.
     """
     deadline = time.monotonic() + at_most_s
-    with app[DOORBELL].watch(server.id) as watch:
+    if done(server) and not until_gone:
+        return server
+    with app[DOORBELL].watch(server.id, only_the_end=True) as watch:
         while True:
+            await watch.wait(min(max(0, deadline - time.monotonic()), 0.5))
             async with app[DB].read() as db:
                 row = await db.get(Server, server.id)
             if row is None:
@@ -184,7 +187,6 @@ async def wait_until(
             left = deadline - time.monotonic()
             if (done(row) and not until_gone) or left <= 0:
                 return row
-            await watch.wait(min(left, 0.5))
 
 
 def _failed(server: Server, generation: int) -> bool:

@@ -74,14 +74,15 @@ async def _dispatch(world: World, owner: str) -> None:
         while True:
             await places.acquire()
             try:
-                lease = await _claim(world, owner)
+                pause_s = await _pause(world)
+                lease = await _claim(world, owner) if pause_s <= 0 else None
             except (SQLAlchemyError, OSError) as error:
                 log.error("database.unreachable", error=type(error).__name__)
-                lease = None
-                await asyncio.sleep(1)
+                lease, pause_s = None, 1.0
             if lease is None:
                 places.release()
-                await world.doorbell.wait(at_most_s=await _pause(world))
+                # Due by the clock and yet not to be had: another replica was faster.
+                await world.doorbell.wait(at_most_s=max(pause_s, 0.005))
                 continue
             task = group.create_task(_work(world, lease[0]), name=f"server.{lease[0].server_id}")
             task.add_done_callback(lambda _: places.release())
@@ -89,10 +90,6 @@ async def _dispatch(world: World, owner: str) -> None:
 
 async def _claim(world: World, owner: str) -> tuple[Lease, Server] | None:
     now = clock.now()
-    if world.db.is_sqlite:
-        async with world.db.read() as db:
-            if not await store.anything_due(db, node=world.spawner.node, now=now):
-                return None
     ttl = timedelta(seconds=world.settings.servers.lease_s)
     async with world.db.begin() as db:
         claimed = await store.claim_due(db, owner, node=world.spawner.node, now=now, ttl=ttl)
@@ -102,13 +99,11 @@ async def _claim(world: World, owner: str) -> tuple[Lease, Server] | None:
 
 
 async def _pause(world: World) -> float:
+    """Seconds until a row is due, none of them if one is. On SQLite a claim in vain would take the one write lock."""
+    async with world.db.read() as db:
+        due = await store.next_due(db, node=world.spawner.node)
     longest = world.settings.servers.resync_s
-    try:
-        async with world.db.read() as db:
-            due = await store.next_due(db, node=world.spawner.node)
-    except (SQLAlchemyError, OSError):
-        return 1.0
-    return longest if due is None else min(longest, max(0.005, (due - clock.now()).total_seconds()))
+    return longest if due is None else min(longest, (due - clock.now()).total_seconds())
 
 
 async def _work(world: World, lease: Lease) -> None:

@@ -45,8 +45,8 @@ def situation(server: Server, seen: Observation, *, now: datetime, start_timeout
 async def reconcile(lease: Lease, world: World) -> None:
     """Bring one server to rest, or to where only time can help. Safe to repeat, safe to be killed in."""
     pause = 0.01
+    server, username = await _read(world, lease)
     while True:
-        server, username = await _read(world, lease)
         seen = await observe(world, server, username)
         now = clock.now()
         facts = situation(server, seen, now=now, start_timeout_s=world.settings.spawner.start_timeout_s)
@@ -54,11 +54,13 @@ async def reconcile(lease: Lease, world: World) -> None:
         log.debug("server.step", user=username, server=server.name, step=step.value, seen=seen.seen.value)
         if seen.seen is not Seen.UNKNOWN and server.unknown_since is not None:
             await _known_again(world, lease)
+            server.unknown_since = None
         if step is Step.WAIT and seen.seen is not Seen.UNKNOWN:
             if now - server.phase_since < timedelta(seconds=EAGER_S):
                 with world.doorbell.watch(server.id) as watch:
                     await watch.wait(pause)
                 pause = min(pause * 1.5, 0.25)
+                server, username = await _read(world, lease)
                 continue
             await _wait(world, lease, server, seconds=0.3)
             return
@@ -68,20 +70,31 @@ async def reconcile(lease: Lease, world: World) -> None:
         if step is Step.REST:
             if await _rest(world, lease, server, username, seen):
                 return
+        elif await _act(step, world, lease, server, username, seen):
+            # It has just been seen answering and the proxy has confirmed its route: that is rest.
+            if step is Step.PUBLISH and await _rest(world, lease, server, username, seen):
+                return
+            if step is Step.PUBLISH:
+                server, username = await _read(world, lease)
+            # What was just written need not be read again: every further write says which wish it is for, and with
+            # a newer one it writes nothing and the row is read.
             continue
-        await _act(step, world, lease, server, username, seen)
+        server, username = await _read(world, lease)
 
 
 async def _act(
     step: Step, world: World, lease: Lease, server: Server, username: str, seen: Observation
-) -> None:
+) -> bool:
+    """Do it. True when `server` is still as its row is."""
     match step:
         case Step.START:
-            await steps.start(world, lease, server, username)
+            return await steps.start(world, lease, server, username)
         case Step.PUBLISH:
             await steps.publish(world, server, username, seen)
+            return True
         case Step.UNPUBLISH:
             await steps.unpublish(world, server, username)
+            return True
         case Step.STOP:
             await steps.stop(world, lease, server, seen)
         case Step.STOP_STALE:
@@ -92,6 +105,7 @@ async def _act(
             await steps.record_exit(world, lease, server, seen)
         case Step.REST | Step.WAIT:
             raise AssertionError(step)
+    return False
 
 
 async def _rest(world: World, lease: Lease, server: Server, username: str, seen: Observation) -> bool:

@@ -29,8 +29,11 @@ from himalia_spawner.errors import BackendGone, SpawnError
 LOG_TAIL_LINES = 50
 
 
-async def start(world: World, lease: Lease, server: Server, username: str) -> None:
-    """Commit the incarnation and its token, then create. A refusal or failure ends the wish with its cause."""
+async def start(world: World, lease: Lease, server: Server, username: str) -> bool:
+    """Commit the incarnation and its token, then create. A refusal or failure ends the wish with its cause.
+
+    True when it was created: `server` then is as its row is.
+    """
     await async_fault("start.before_commit")
     moment = clock.now()
     server.incarnation = incarnation_of(server)
@@ -40,7 +43,7 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> No
             "incarnation": server.incarnation, "node": world.spawner.node, "url": "", "started": None, "failure": None,
         }  # fmt: skip
         if not await store.decide(db, lease, server.generation, values):
-            return
+            return False
         member_of = await groups.of_user(db, server.user_id)
         await tokens.put_server_token(
             db,
@@ -63,15 +66,17 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> No
         async with telling(world, server) as say:
             handle = await world.spawner.start(spec, say)
     except BadRequest as error:
-        await give_up(world, lease, server, cause="could not be started", message=f"{error}; {error.remedy}", tail=())
-        return
+        await give_up(
+            world, lease, server, cause="could not be started", message=f"{error}; {error.remedy}", tail=()
+        )
+        return False
     except BackendGone:
         raise
     except SpawnError as error:
         await give_up(
             world, lease, server, cause="could not be started", message=str(error), tail=error.log_tail
         )
-        return
+        return False
     await async_fault("start.after_create")
     async with world.db.begin() as db:
         facts = {"url": handle.url, "started": clock.now(), "acted_generation": server.generation}
@@ -79,6 +84,9 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> No
         store.add_event(db, server, "info", 50, "The process runs; waiting for it to answer", now=clock.now())
     await async_fault("start.after_record")
     world.doorbell.tell(server.id)
+    for name, value in (values | facts).items():
+        setattr(server, name, value)
+    return True
 
 
 @asynccontextmanager
@@ -187,7 +195,7 @@ async def give_up(
         }  # fmt: skip
         if await store.decide(db, lease, server.generation, values):
             store.add_event(db, server, "failed", 100, f"The server {cause}: {message}", now=clock.now())
-    world.doorbell.tell(server.id)
+    world.doorbell.settle(server.id)
 
 
 async def rest_running(world: World, lease: Lease, server: Server, seen: Observation) -> bool:
@@ -207,7 +215,7 @@ async def rest_running(world: World, lease: Lease, server: Server, seen: Observa
         if settled and announce:
             store.add_event(db, server, "ready", 100, "Server ready", now=clock.now())
     await async_fault("ready.after_commit")
-    world.doorbell.tell(server.id)
+    world.doorbell.settle(server.id)
     return settled
 
 
@@ -232,5 +240,5 @@ async def rest_stopped(world: World, lease: Lease, server: Server, username: str
     await async_fault("stopped.after_commit")
     if settled and server.doomed:
         await world.spawner.purge(server.backend_name)
-    world.doorbell.tell(server.id)
+    world.doorbell.settle(server.id)
     return settled

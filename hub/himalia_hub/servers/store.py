@@ -181,14 +181,6 @@ async def claim_due(
     return None if server is None else (Lease(server.id, owner, server.lease_epoch), server)
 
 
-async def anything_due(db: AsyncSession, *, node: str | None, now: datetime) -> bool:
-    """Whether a claim could succeed; asked first on SQLite, where claiming takes the one write lock."""
-    free = sa.or_(Server.lease_until.is_(None), Server.lease_until < now)
-    mine = sa.or_(Server.node.is_(None), Server.node == node)
-    due = sa.select(Server.id).where(free, mine, Server.due_at <= now).limit(1)
-    return await db.scalar(due) is not None
-
-
 async def next_due(db: AsyncSession, *, node: str | None) -> datetime | None:
     """When the next row wants a step; leased rows count from the end of their lease."""
     mine = sa.or_(Server.node.is_(None), Server.node == node)
