@@ -27,6 +27,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     try:
         settings = parse(sys.argv[1:] if argv is None else argv, os.environ)
+        if settings.set_password and settings.password_file:
+            from himalia_singleuser.auth.passwords import ask_and_set
+
+            return ask_and_set(settings.password_file)
 
         from himalia_singleuser.serve import listen, serve, take_lock
 

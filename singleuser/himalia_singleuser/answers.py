@@ -70,9 +70,17 @@ def base_of(request: web.Request) -> str:
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width,initial-scale=1">
-<style>body{{font:16px/1.5 system-ui,sans-serif;margin:15vh auto;max-width:34em;padding:0 1em;color:#222}}
-h1{{font-size:1.4em}}a{{color:#0b62a4}}input,button{{font:inherit;padding:.4em .7em}}
-.error{{color:#a3210b}}</style></head>
+<style>:root{{color-scheme:light dark;--bg:#f6f5f1;--surface:#fff;--ink:#1d2226;--muted:#586169;--edge:#858b91;
+--line:#dedbd2;--accent:#0b6670;--on:#fff;--bad:#9c2018}}@media(prefers-color-scheme:dark){{:root{{--bg:#14181b;
+--surface:#1c2226;--ink:#e7eaeb;--muted:#a4afb7;--edge:#7b868e;--line:#323b41;--accent:#74cbd4;--on:#06272b;
+--bad:#ffa398}}}}body{{font:100%/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;margin:0;color:var(--ink);
+background:var(--bg);overflow-wrap:anywhere}}main{{max-width:24rem;margin:12vh auto;padding:1.5rem 2rem 1rem;
+background:var(--surface);border:1px solid var(--line);border-radius:10px}}h1{{font-size:1.5rem;line-height:1.2;
+margin:0 0 1rem}}a{{color:var(--accent)}}label{{display:block}}input,button{{font:inherit;width:100%;
+box-sizing:border-box;padding:.5rem .7rem;margin:.25rem 0 .75rem;border:1px solid var(--edge);border-radius:6px}}
+input{{background:var(--bg);color:inherit}}button{{background:var(--accent);color:var(--on);border:0;
+font-weight:600;cursor:pointer}}:focus-visible{{outline:3px solid var(--accent);outline-offset:2px}}
+.hint{{color:var(--muted);font-size:.875rem}}.error{{color:var(--bad)}}</style></head>
 <body><main><h1>{title}</h1>{body}</main></body></html>
 """
 

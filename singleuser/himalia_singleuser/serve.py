@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ log = structlog.get_logger(__name__)
 BACKLOG = 512
 KEEPALIVE_S = 75.0
 HANDLERS_END_S = 1.0
+PORTS_TRIED = 50
 
 
 def take_lock(settings: Settings) -> None:
@@ -44,18 +46,23 @@ def listen(settings: Settings) -> socket.socket:
     if settings.socket:
         return _unix(Path(settings.socket))
     family = socket.AF_INET6 if ":" in settings.ip else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.ip, settings.port))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        where = f"{settings.ip}:{settings.port}"
-        raise SettingsError(
-            f"cannot listen on {where}: {error.strerror}; give another --ip or --port"
-        ) from None
-    return listener
+    # Who named no port is content with any near the usual one; who named one must get that.
+    ports = [settings.port] if settings.port_was_given else range(settings.port, settings.port + PORTS_TRIED)
+    problem = ""
+    for port in ports:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.ip, port))
+            listener.listen(BACKLOG)
+        except OSError as error:
+            listener.close()
+            problem = f"cannot listen on {settings.ip}:{port}: {error.strerror}; give another --ip or --port"
+            if error.errno != errno.EADDRINUSE:
+                break
+        else:
+            return listener
+    raise SettingsError(problem)
 
 
 def _inherited(descriptor: int) -> socket.socket:
@@ -135,5 +142,6 @@ def _announce(settings: Settings, listener: socket.socket) -> None:
         ip, port = listener.getsockname()[:2]
         host = "127.0.0.1" if ip in {"0.0.0.0", "::"} else f"[{ip}]" if ":" in ip else ip
         where = f"http://{host}:{port}{base}{secret}"
-    sys.stdout.write(f"JupyterLab is ready: {where}\n")
+    what = "Jupyter Notebook" if settings.default_url.startswith("/tree") else "JupyterLab"
+    sys.stdout.write(f"{what} is ready: {where}\n")
     sys.stdout.flush()

@@ -8,12 +8,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+PASSWORD_NAME = "himalia_password"
+PASSWORD_FILE = f"~/.jupyter/{PASSWORD_NAME}"
 
 
 class SettingsError(Exception):
@@ -57,8 +61,10 @@ class Settings:
     default_url: str = "/lab"
     token: str = field(default="", repr=False)
     token_was_given: bool = False
+    password_file: Path | None = None
     ip: str = "127.0.0.1"
     port: int = 8888
+    port_was_given: bool = False
     socket: str = ""
     listen_fd: int | None = None
     lock_fd: int | None = None
@@ -74,17 +80,20 @@ class Settings:
     always_delete_dir: bool = False
     follow_symlinks: bool = False
     allow_origin: str = ""
+    allow_origin_pat: str = ""
     allow_remote_access: bool = False
     terminals: bool = True
     terminal_shell: tuple[str, ...] = ()
     stop_grace_s: float = 5.0
+    clear_outputs_on_save: bool = False
+    set_password: bool = False
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """Settings from the command line over the environment; SettingsError when they make no sense."""
     args = _parser().parse_args(argv)
-    hub = _hub_settings(environ)
+    hub = None if args.set_password else _hub_settings(environ)
     ip, port, socket = _address(args, environ, hub)
     base_url = args.base_url or environ.get("JUPYTERHUB_SERVICE_PREFIX", "/")
     home = Path(environ.get("HOME") or Path.home())
@@ -97,12 +106,14 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     return Settings(
         root_dir=_root_dir(args.root or environ.get("JUPYTERHUB_ROOT_DIR") or ".", home),
         base_url=normal_base_url(base_url),
-        default_url=args.default_url or environ.get("JUPYTERHUB_DEFAULT_URL") or "/lab",
+        default_url=_default_url(args, environ),
         # Behind a hub nobody needs a token of this server's own: the hub says who may enter.
         token=token or ("" if hub else secrets.token_hex(24)),
         token_was_given=bool(token),
+        password_file=None if hub else _password_file(args, config_dir),
         ip=ip,
         port=port,
+        port_was_given=args.port is not None or hub is not None,
         socket=socket,
         listen_fd=_descriptor(environ, "HIMALIA_LISTEN_FD"),
         lock_fd=_descriptor(environ, "HIMALIA_LOCK_FD"),
@@ -116,7 +127,10 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         allow_hidden=args.allow_hidden,
         delete_to_trash=not args.no_trash,
         allow_origin=args.allow_origin,
+        allow_origin_pat=_pattern(args.allow_origin_pat),
         allow_remote_access=hub is not None or ip not in {"127.0.0.1", "::1", "localhost"},
+        clear_outputs_on_save=args.clear_outputs_on_save,
+        set_password=args.set_password,
         environ=dict(environ),
     )
 
@@ -131,11 +145,52 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--socket", help="unix socket to listen on instead of a port")
     parser.add_argument("--base-url", help="path prefix of all URLs (default /)")
     parser.add_argument("--default-url", help="where the base URL leads to (default /lab)")
+    parser.add_argument(
+        "--notebook", action="store_true", help="open on Jupyter Notebook instead of JupyterLab"
+    )
     parser.add_argument("--token", help="token that opens this server (default: a new random one)")
+    parser.add_argument(
+        "--password-file", help=f"file with the hash of a password (default: {PASSWORD_FILE})"
+    )
+    parser.add_argument("--set-password", action="store_true", help="ask for a password, keep its hash, end")
     parser.add_argument("--allow-hidden", action="store_true", help="show files whose name begins with a dot")
     parser.add_argument("--no-trash", action="store_true", help="delete for good instead of to the trash")
     parser.add_argument("--allow-origin", default="", help="origin of other pages that may call this server")
+    parser.add_argument(
+        "--allow-origin-pat", default="", help="regular expression that such origins must match as a whole"
+    )
+    parser.add_argument(
+        "--clear-outputs-on-save", action="store_true", help="write notebooks without their outputs"
+    )
     return parser
+
+
+def _default_url(args: argparse.Namespace, environ: Mapping[str, str]) -> str:
+    given = args.default_url or ("/tree" if args.notebook else environ.get("JUPYTERHUB_DEFAULT_URL"))
+    return given or "/lab"
+
+
+def _password_file(args: argparse.Namespace, config_dir: Path) -> Path:
+    """The file to look for passwords in. One that was named must be there and hold a hash."""
+    if not args.password_file:
+        return config_dir / PASSWORD_NAME
+    from himalia_singleuser.auth.passwords import BadPasswordError, read
+
+    path = Path(os.path.abspath(os.path.expanduser(args.password_file)))
+    if not args.set_password:
+        try:
+            read(path)
+        except BadPasswordError as error:
+            raise SettingsError(str(error)) from None
+    return path
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise SettingsError(f"--allow-origin-pat {text!r} is no regular expression: {error}") from None
+    return text
 
 
 def normal_base_url(url: str) -> str:

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import html
+from collections.abc import AsyncIterator
+from urllib.parse import parse_qsl
 
+import structlog
 from aiohttp import hdrs, web
 
 from himalia_singleuser.answers import base_of, page
-from himalia_singleuser.auth import oauth
+from himalia_singleuser.auth import oauth, passwords, xsrf
 from himalia_singleuser.auth.guard import MONTH_S, new_identity, remember
 from himalia_singleuser.auth.keys import AUTH
 from himalia_singleuser.auth.nexturl import safe_next
 from himalia_singleuser.auth.origin import check_host, same_origin
 from himalia_singleuser.auth_marks import public
-from himalia_singleuser.errors import Forbidden
+from himalia_singleuser.errors import ApiError, Forbidden, TooLarge
 from himalia_singleuser.keys import SETTINGS
+
+log = structlog.get_logger(__name__)
 
 FORM = """
 {problem}
 <form method="post" action="{action}">
-<p><label>Token <input name="password" type="password" autofocus required></label>
-<button>Sign in</button></p></form>
-<p>The token is in the address that the server printed when it started.</p>
+<input type="hidden" name="_xsrf" value="{xsrf}">
+<label for="password">{label}</label>
+<input id="password" name="password" type="password" autocomplete="current-password" autofocus required>
+<button>Sign in</button></form>
+<p class="hint">The token is in the address that the server printed when it started.{hint}</p>
 """
+LARGEST_FORM = 16 * 1024
+MOST_WAITING = 8
+
+GUESSING = web.AppKey("GUESSING", asyncio.Semaphore)
+"""One password at a time: a guess costs 32 MB and a fifth of a second, and a flood of them must not cost more."""
 
 
 @public
@@ -39,20 +52,45 @@ async def show_login(request: web.Request) -> web.StreamResponse:
 
 @public
 async def login(request: web.Request) -> web.StreamResponse:
-    """Token against login cookie. The origin must be ours: nobody shall be signed in from elsewhere."""
+    """Token or password against login cookie. The origin must be ours: nobody shall be signed in from elsewhere."""
     check_host(request)
     if request.app[AUTH].hub is not None or not same_origin(request):
         raise Forbidden
-    form = await request.post()
-    given = form.get("password", "")
-    if not isinstance(given, str) or not hmac.compare_digest(
-        given.encode("utf-8", "surrogateescape"), request.app[SETTINGS].token.encode()
-    ):
-        return _form(request, "That is not the token of this server.", status=401)
-    wanted = safe_next(request, request.query.get("next", ""))
+    fields = await _fields(request)
+    if not await _is_right(request, fields.get("password", "")):
+        log.warning("login.refused", remote=request.remote)
+        return _form(request, "That is not right.", status=401)
+    wanted = safe_next(request, request.query.get("next") or fields.get("next", ""))
     answer = web.Response(status=302, headers={hdrs.LOCATION: wanted})
-    remember(request, new_identity())(answer)
+    identity = new_identity()
+    remember(request, identity)(answer)
+    xsrf.give(request, answer, identity.username)
     return answer
+
+
+async def _fields(request: web.Request) -> dict[str, str]:
+    """The form, which is small: a stranger must not make this server hold more."""
+    raw = await request.content.read(LARGEST_FORM + 1)
+    while not request.content.at_eof() and len(raw) <= LARGEST_FORM:
+        raw += await request.content.read(LARGEST_FORM + 1 - len(raw))
+    if len(raw) > LARGEST_FORM:
+        raise TooLarge("A login form holds a password and nothing else")
+    return dict(parse_qsl(raw.decode("utf-8", "surrogateescape"), keep_blank_values=True, max_num_fields=20))
+
+
+async def _is_right(request: web.Request, given: str) -> bool:
+    """The token, or else the password if there is one."""
+    token, password = request.app[SETTINGS].token, request.app[AUTH].password
+    if token and hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode()):
+        return True
+    kept = password.current() if password else ""
+    if not given or not kept:
+        return False
+    guessing = request.app[GUESSING]
+    if len(getattr(guessing, "_waiters", None) or ()) >= MOST_WAITING:
+        raise ApiError("Too many people try to sign in at once: try again in a moment", status=429)
+    async with guessing:
+        return await asyncio.to_thread(passwords.matches, kept, given)
 
 
 @public
@@ -77,7 +115,27 @@ def _form(request: web.Request, problem: str = "", *, status: int = 200) -> web.
     query = request.rel_url.raw_query_string
     action = html.escape(f"{base_of(request)}login" + (f"?{query}" if query else ""))
     problem = f'<p class="error" role="alert">{html.escape(problem)}</p>' if problem else ""
-    return page("Sign in", FORM.format(problem=problem, action=action), status=status)
+    password = request.app[AUTH].password
+    has_password = bool(password and password.current())
+    value = xsrf.fresh(request, "")
+    body = FORM.format(
+        problem=problem,
+        action=action,
+        xsrf=html.escape(value),
+        label="Password or token" if has_password else "Token",
+        hint=""
+        if has_password
+        else " To use a password instead: <code>himalia singleuser --set-password</code>.",
+    )
+    answer = page("Sign in", body, status=status, headers={hdrs.CACHE_CONTROL: "no-store"})
+    xsrf.give(request, answer, "", value)
+    return answer
+
+
+async def open_login(app: web.Application) -> AsyncIterator[None]:
+    """Nothing to close; it belongs to the running loop."""
+    app[GUESSING] = asyncio.Semaphore(1)
+    yield
 
 
 routes = [
@@ -86,3 +144,4 @@ routes = [
     web.get("/logout", logout),
     web.get("/oauth_callback", oauth.callback),
 ]
+lifetimes = [open_login]

@@ -13,6 +13,7 @@ from pathlib import Path
 from aiohttp import hdrs, web
 
 from himalia_singleuser.answers import base_of
+from himalia_singleuser.auth.passwords import PasswordFile
 from himalia_singleuser.auth.signing import Signer
 from himalia_singleuser.hub import HubClient
 from himalia_singleuser.settings import Settings
@@ -23,8 +24,17 @@ class Auth:
     """What signs cookies, how they are named, and the hub that knows the people (None when alone)."""
 
     settings: Settings
-    signer: Signer
+    seed: bytes
     hub: HubClient | None
+    password: PasswordFile | None = None
+
+    @property
+    def signer(self) -> Signer:
+        """Its key hangs on the password, so that a new one signs everybody out, open pages included."""
+        seed = self.seed
+        if self.password is not None and (kept := self.password.current()):
+            seed += hashlib.sha256(kept.encode()).digest()
+        return Signer(hmac.new(seed, b"himalia cookies", hashlib.sha256).digest())
 
     def cookie_name(self, request: web.Request) -> str:
         """One per server: cookies are shared by all ports of a host name and all paths above."""
@@ -85,7 +95,8 @@ def make_auth(settings: Settings, hub: HubClient | None) -> Auth:
         seed = _kept_secret(settings.runtime_dir / "himalia_cookie_secret")
         if settings.token_was_given:
             seed += hashlib.sha256(settings.token.encode()).digest()
-    return Auth(settings, Signer(hmac.new(seed, b"himalia cookies", hashlib.sha256).digest()), hub)
+    password = PasswordFile(settings.password_file) if settings.password_file else None
+    return Auth(settings, seed, hub, password)
 
 
 def _kept_secret(path: Path) -> bytes:

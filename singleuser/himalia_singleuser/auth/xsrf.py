@@ -32,10 +32,10 @@ def fresh(request: web.Request, username: str) -> str:
     return f"{nonce}.{request.app[AUTH].signer.mac('xsrf:' + username, nonce)}"
 
 
-def give(request: web.Request, response: web.StreamResponse, username: str) -> None:
+def give(request: web.Request, response: web.StreamResponse, username: str, value: str = "") -> None:
     """Set the cookie on a page. Scripts read it, so it is not HttpOnly."""
     secure = request.app[AUTH].is_secure(request)
-    value = fresh(request, username)
+    value = value or fresh(request, username)
     response.set_cookie(COOKIE, value, path=base_of(request), secure=secure, samesite="Lax")
 
 

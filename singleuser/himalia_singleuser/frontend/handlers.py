@@ -1,4 +1,4 @@
-"""The pages of JupyterLab and their assets."""
+"""The pages of the front ends and their assets."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncIterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from aiohttp import hdrs, web
 
 from himalia_singleuser.answers import base_of
-from himalia_singleuser.auth import xsrf
 from himalia_singleuser.auth_marks import authenticated, public
-from himalia_singleuser.errors import ApiError, NotFound
-from himalia_singleuser.frontend import api
+from himalia_singleuser.errors import NotFound
+from himalia_singleuser.frontend import api, notebook
 from himalia_singleuser.frontend.assets import CACHES, Caches, find_asset, send_asset
 from himalia_singleuser.frontend.page_config import page_config
+from himalia_singleuser.frontend.pages import send_page, template
 from himalia_singleuser.frontend.places import LAB, Lab, server_assets
-from himalia_singleuser.keys import IDENTITY, SETTINGS
+from himalia_singleuser.keys import SETTINGS
 
 PAGE = re.compile(r"(?:/workspaces/(?P<workspace>[a-zA-Z0-9_-]+))?(?:/tree(?:/(?P<tree>.*))?)?")
 LOCAL_URL = re.compile(r"""url\((['"]?)(?![a-zA-Z][a-zA-Z0-9+.-]*:|/|#)([^'")]+)\1\)""")
@@ -38,28 +37,14 @@ async def lab_page(request: web.Request) -> web.Response:
     if match is None:
         config["notFoundUrl"] = request.rel_url.raw_path
     text = await asyncio.to_thread(_render, lab, config, base_of(request))
-    answer = web.Response(text=text, content_type="text/html", headers={hdrs.CACHE_CONTROL: "no-store"})
-    xsrf.give(request, answer, request[IDENTITY].username)
-    return answer
+    return send_page(request, text)
 
 
 def _render(lab: Lab, config: dict[str, Any], base_url: str) -> str:
-    text: str = _template(lab.static / "index.html").render(
+    text: str = template(lab.static / "index.html").render(
         page_config=config, base_url=base_url, ws_url="", custom_css=False
     )
     return text
-
-
-@lru_cache(maxsize=4)
-def _template(file: Path) -> Any:
-    """The wheel's own template. Jinja is imported with the first page, not at start."""
-    from jinja2 import Environment
-
-    try:
-        return Environment(autoescape=True).from_string(file.read_text("utf-8"))
-    except OSError:
-        message = f"JupyterLab is not installed beside this server: {file} is missing"
-        raise ApiError(message, status=500) from None
 
 
 @public
@@ -117,6 +102,7 @@ async def find_lab(app: web.Application) -> AsyncIterator[None]:
 
 routes = [
     *api.routes,
+    *notebook.routes,
     web.get("/lab/extensions/{path:.+}", extension_file),
     web.get("/lab/api/themes/{path:.+}", theme_file),
     web.get("/static/lab/{path:.+}", lab_static),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from importlib.metadata import version as distribution_version
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from himalia_singleuser.frontend.places import Lab, read_json, read_json5
 from himalia_singleuser.kernels.state import UNTRACKED_TYPES
-from himalia_singleuser.settings import HubSettings
+from himalia_singleuser.settings import HubSettings, Settings
 from himalia_singleuser.status import SERVER_VERSION, merge
 
 LAB_URLS = {
@@ -28,17 +30,44 @@ _stores = itertools.count()
 
 def page_config(lab: Lab, *, mode: str, workspace: str, tree: str) -> dict[str, Any]:
     """The whole `jupyter-config-data`. Reads files: call it from a thread."""
-    settings = lab.settings
-    config = _fixed(lab)
+    config = _fixed(lab) | _addresses(lab.settings)
+    config |= {"mode": mode, "workspace": workspace, "treePath": tree}
+    config["store_id"] = next(_stores)
+    _from_disk(lab, config)
+    return config
+
+
+def notebook_config(lab: Lab, package: Path, *, kind: str, tree: str) -> dict[str, Any]:
+    """The same for a page of Jupyter Notebook. `package`: where its wheel was unpacked."""
+    settings, base = lab.settings, quote(lab.settings.base_url, safe="/@~")
+    config = _fixed(lab) | _addresses(settings)
+    config |= {
+        "appName": "Jupyter Notebook",
+        "appNamespace": "notebook",
+        "appVersion": distribution_version("notebook"),
+        "fullStaticUrl": f"{base}static/notebook",
+        "frontendUrl": base,
+        "jupyterConfigDir": str(settings.config_dir),
+        "nbclassic_enabled": False,
+        "notebookPage": kind,
+        "staticDir": str(package / "static"),
+        "templatesDir": str(package / "templates"),
+    }
+    if kind == "tree":
+        config["treePath"] = tree
+    _from_disk(lab, config)
+    return config
+
+
+def _addresses(settings: Settings) -> dict[str, Any]:
+    """Where the page finds what, below the base URL and in full; what it knows of the hub."""
+    # The page uses its cookie: a token in its source would be one more place to lose it from.
+    config: dict[str, Any] = {"token": ""}
     for name, url in LAB_URLS.items():
         config[name] = f"/{url}"
         config["full" + name[0].upper() + name[1:]] = quote(settings.base_url, safe="/@~") + url
-    # The page uses its cookie: a token in its source would be one more place to lose it from.
-    config |= {"token": "", "mode": mode, "workspace": workspace, "treePath": tree}
-    config["store_id"] = next(_stores)
     if settings.hub:
         config |= _hub_keys(settings.hub, settings.base_url)
-    _from_disk(lab, config)
     return config
 
 

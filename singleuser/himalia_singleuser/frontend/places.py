@@ -112,6 +112,14 @@ def loads_json5(text: str) -> Any:
         return json5.loads(text)
 
 
+def notebook_package() -> Path | None:
+    """Jupyter Notebook's package: its page templates and assets lie in it."""
+    found = find_spec("notebook")
+    if found is None or not found.submodule_search_locations:
+        return None
+    return Path(found.submodule_search_locations[0])
+
+
 def server_assets() -> Path | None:
     """Icons and the logo: JupyterLab's page asks for those of Jupyter Server, which it depends on."""
     found = find_spec("jupyter_server")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import structlog
 from aiohttp import WSCloseCode
@@ -33,6 +34,7 @@ class Client:
             window_s=options.rate_limit_window_s,
         )
         self._filled = asyncio.Event()
+        self._backlog: Iterator[Message] = iter(())
         self._in_hand: Message | None = None
         self.dismissed: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
 
@@ -43,27 +45,28 @@ class Client:
         self._put(message)
 
     def catch_up(self, messages: Iterable[Message]) -> None:
-        """Queue what was kept for this browser. The rate limit is for what comes now, not for this."""
-        for message in messages:
-            self._put(message)
+        """What was kept for this browser goes out before anything new. The rate limit is not for this."""
+        self._backlog = chain(self._backlog, messages)
+        self._filled.set()
 
     def dismiss(self, code: int, reason: str = "") -> None:
         """Ask for the socket to be closed; the first reason counts."""
         if not self.dismissed.done():
             self.dismissed.set_result((code, reason))
 
-    def unsent(self) -> list[Message]:
+    def unsent(self) -> Iterator[Message]:
         """What was accepted but not written, oldest first. Empties the queue."""
         in_hand = [self._in_hand] if self._in_hand is not None else []
         self._in_hand = None
-        return in_hand + self._outbox.take_all()
+        backlog, self._backlog = self._backlog, iter(())
+        return chain(in_hand, backlog, self._outbox.take_all())
 
     async def write_to(self, socket: Socket) -> None:
         """Write the queue until cancelled or the connection is gone."""
         while True:
             await self._filled.wait()
             self._filled.clear()
-            while (message := self._outbox.take()) is not None:
+            while (message := self._next()) is not None:
                 self._in_hand = message
                 frame, text = self._encode(message)
                 try:
@@ -71,6 +74,10 @@ class Client:
                 except ConnectionError:
                     return
                 self._in_hand = None
+
+    def _next(self) -> Message | None:
+        message = next(self._backlog, None)
+        return message if message is not None else self._outbox.take()
 
     async def close_when_dismissed(self, socket: Socket) -> None:
         """Turn a dismissal into a close frame."""

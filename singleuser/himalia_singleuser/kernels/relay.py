@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -25,9 +26,11 @@ from himalia_singleuser.kernels.channels import Channel, ChannelFullError, Conte
 from himalia_singleuser.kernels.client import Client
 from himalia_singleuser.kernels.connection import Connection
 from himalia_singleuser.kernels.framing import read_header
-from himalia_singleuser.kernels.messages import Message, Signer, dump, make, parse_object
+from himalia_singleuser.kernels.messages import Header, Message, Signer, dump, make, parse_object
 from himalia_singleuser.kernels.options import KernelOptions
 from himalia_singleuser.kernels.replay import Replay
+from himalia_singleuser.kernels.requests import ADOPT, NoTap, Requests, Tap
+from himalia_singleuser.kernels.spill import Spill
 
 log = structlog.get_logger(__name__)
 
@@ -60,13 +63,20 @@ class Relay:
         *,
         on_published: Callable[[Message], None],
         on_sent: Callable[[str], None],
+        tap: Tap | None = None,
+        spill_folder: Path | None = None,
     ) -> None:
         self._context = context
         self._options = options
         self._on_published = on_published
         self._on_sent = on_sent
         self._sessions: dict[str, Session] = {}
-        self._replay = Replay(most_bytes=options.replay_bytes, most_sessions=options.replay_sessions)
+        self.requests = Requests(tap or NoTap())
+        self._replay = Replay(
+            most_bytes=options.replay_bytes,
+            most_sessions=options.replay_sessions,
+            spill=Spill(spill_folder, options.spill_bytes) if spill_folder and options.spill_bytes else None,
+        )
         self._iopub: Channel | None = None
         self.heard_iopub = asyncio.Event()
         self.open(connection)
@@ -76,6 +86,7 @@ class Relay:
 
         Old sockets are closed first: what ZMQ still held for the dead kernel must not reach the new one.
         """
+        self.requests.close_all()
         self._connection = connection
         self._signer = Signer(connection.key)
         if self._iopub is not None:
@@ -88,6 +99,8 @@ class Relay:
 
     def close(self, reason: str = "") -> None:
         """Send every browser away and close all sockets."""
+        self.requests.close_all()
+        self._replay.close()
         for session in self._sessions.values():
             if session.client is not None:
                 session.client.dismiss(WSCloseCode.GOING_AWAY, reason)
@@ -104,8 +117,9 @@ class Relay:
 
     def attach(self, client: Client) -> None:
         """Let a browser in. One that still holds the session id is stale and is sent away."""
-        missed = self._replay.take(client.session_id)
+        missed: Iterable[Message] = self._replay.take(client.session_id)
         session = self._sessions.get(client.session_id)
+        is_new = session is None
         if session is None:
             session = self._sessions[client.session_id] = Session(self._connect(client.session_id))
         elif session.client is not None:
@@ -113,6 +127,9 @@ class Relay:
             missed = session.client.unsent()
         session.client = client
         client.catch_up(missed)
+        self.requests.tap.returned(client.session_id)
+        if is_new:
+            self._show_what_runs(client)
 
     def detach(self, client: Client) -> None:
         """The browser is gone; what it has not read is kept for its return."""
@@ -120,11 +137,11 @@ class Relay:
         if session is None or session.client is not client:
             return
         session.client = None
+        self.requests.tap.left(client.session_id)
         forgotten = [client.session_id]
         if self._options.buffer_offline_messages:
             forgotten = self._replay.leave(client.session_id, client.unsent())
-        for session_id in forgotten:
-            self._sessions.pop(session_id).close()
+        self._forget(forgotten)
 
     def submit(self, client: Client, channel: str, parts: list[bytes]) -> None:
         """A browser's message to the kernel: signed, otherwise untouched. FrameError on a bad header."""
@@ -137,11 +154,84 @@ class Relay:
         allowed = self._options.allowed_message_types
         if allowed and msg_type not in allowed:
             return
+        if msg_type == "execute_request" and channel == "shell":
+            if ADOPT.encode() in parts[2] and (parse_object(parts[2]) or {}).get(ADOPT) is True:
+                self._adopt(client, header, parts)
+                return
+            self.requests.open(client.session_id, header, parts)
+        elif msg_type == "input_reply":
+            asked = self.requests.answered(parts)
+            session = self._sessions.get(asked.asker, session) if asked is not None else session
         self._on_sent(msg_type)
         try:
             session.channels[channel].send(self._signer.to_wire(parts))
         except ChannelFullError:
             client.dismiss(WSCloseCode.TRY_AGAIN_LATER, "the kernel has too many unread requests")
+
+    def _show_what_runs(self, client: Client) -> None:
+        """A browser that is new here sees that the kernel is busy, and is asked what nobody else can answer."""
+        running = self.requests.running
+        if running is None:
+            return
+        busy = {"execution_state": "busy"}
+        client.catch_up([make("iopub", "status", busy, parent=running.header_part)])
+        if running.question is not None and not self._is_here(running.holder):
+            running.holder = client.session_id
+            client.catch_up([running.question])
+
+    def _adopt(self, client: Client, header: Header, parts: list[bytes]) -> None:
+        """Tell all of a request that runs already, and from now on its replies, to this browser."""
+        request = self.requests.find(header["msg_id"])
+        if request is None:
+            status = make("iopub", "status", {"execution_state": "idle"}, parent=parts[0])
+            client.catch_up([make("shell", "execute_reply", {"status": "aborted"}, parent=parts[0]), status])
+            return
+        request.holder = client.session_id
+        told = self.requests.tap.told_to(request, client.session_id)
+        if self.requests.is_open(request):
+            told += [request.question] if request.question is not None else []
+            told += [request.reply] if request.reply is not None else []
+        else:
+            reply = request.reply or make(
+                "shell", "execute_reply", {"status": "aborted"}, parent=request.header_part
+            )
+            idle = {"execution_state": "idle"}
+            told += [reply, make("iopub", "status", idle, parent=request.header_part)]
+        client.catch_up(told)
+
+    def certify_death(self, text: str) -> None:
+        """The kernel died: the cell that ran says so, and no cell is waited for any more."""
+        running = self.requests.running
+        if running is not None:
+            content = {"name": "stderr", "text": text}
+            self._announce(make("iopub", "stream", content, parent=running.header_part))
+        for request in self.requests.close_all():
+            idle = {"execution_state": "idle"}
+            self._announce(make("iopub", "status", idle, parent=request.header_part))
+
+    def _announce(self, message: Message) -> None:
+        self.requests.published(message)
+        self.broadcast(message)
+
+    def _is_here(self, session_id: str) -> bool:
+        session = self._sessions.get(session_id)
+        return session is not None and session.client is not None
+
+    def _forget(self, session_ids: Iterable[str]) -> None:
+        """Close sessions, except those to which the kernel owes an answer: `_tidy` closes these later."""
+        for session_id in session_ids:
+            if not self.requests.owned_by(session_id):
+                self._sessions.pop(session_id).close()
+
+    def _tidy(self) -> None:
+        waited_for = self._replay.absent
+        self._forget(
+            [
+                session_id
+                for session_id, session in self._sessions.items()
+                if session.client is None and session_id not in waited_for
+            ]
+        )
 
     def broadcast(self, message: Message) -> None:
         """To every browser, present or away."""
@@ -202,11 +292,16 @@ class Relay:
         message = self._read(channel, frames)
         if message is None:
             return
-        session = self._sessions.get(session_id)
+        request = self.requests.replied(message)
+        target = request.holder if request is not None else session_id
+        session = self._sessions.get(target)
         if session is not None and session.client is not None:
             session.client.deliver(message)
         else:
-            self._replay.keep(message, target=session_id)
+            self._replay.keep(message, target=target)
+        if request is not None and not self.requests.is_open(request):
+            # Not now: the sockets that may be closed are the ones this message came from.
+            asyncio.get_running_loop().call_soon(self._tidy)
 
     def _published(self, frames: list[bytes]) -> None:
         message = self._read("iopub", frames)
@@ -216,6 +311,7 @@ class Relay:
         if message.type == "iopub_welcome":
             return  # the kernel's greeting to this one subscription; no browser asked for it
         self._on_published(message)
+        self.requests.published(message)
         self.broadcast(message)
 
     def _read(self, channel: str, frames: list[bytes]) -> Message | None:

@@ -1,17 +1,20 @@
-"""What is kept for browsers that went away, until they come back with the same session id. Pure.
+"""What is kept for browsers that went away, until they come back with the same session id.
 
 One ring per kernel holds every message once, however many browsers are away; each of them has a place in
-it. The ring is bounded in bytes: the oldest messages go first, and whoever missed them is told.
+it. The ring is bounded in bytes: what no longer fits goes to a file, and when that is full, too, the oldest of
+the rest are left out and whoever missed them is told.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from himalia_singleuser.kernels.messages import EMPTY, Message
 from himalia_singleuser.kernels.outbox import MESSAGE_BYTES, gap_note
+from himalia_singleuser.kernels.spill import Spill
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,8 @@ class Kept:
 class Replay:
     """The ring of one kernel."""
 
-    def __init__(self, *, most_bytes: int, most_sessions: int) -> None:
+    def __init__(self, *, most_bytes: int, most_sessions: int, spill: Spill | None = None) -> None:
+        self._spill = spill
         self._most_bytes = most_bytes
         self._most_sessions = most_sessions
         self._ring: deque[Kept] = deque()
@@ -64,11 +68,12 @@ class Replay:
         while self.size > self._most_bytes:
             self._drop_oldest()
 
-    def take(self, session_id: str) -> list[Message]:
-        """All that this session missed, in order; it is no longer waited for."""
+    def take(self, session_id: str) -> Iterator[Message]:
+        """All that this session missed, in order; it is no longer waited for. What is on disk is read late."""
         since = self._since.get(session_id)
         if since is None:
-            return []
+            return iter(())
+        spilled = self._spill.read(since, session_id) if self._spill is not None else iter(())
         messages = [
             kept.message
             for kept in self._ring
@@ -81,7 +86,12 @@ class Replay:
             messages.insert(
                 0, gap_note(missed, "more came than is kept for an absent browser", parent=parent)
             )
-        return messages
+        return chain(spilled, messages)
+
+    def close(self) -> None:
+        """Forget all."""
+        for session_id in list(self._since):
+            self.forget(session_id)
 
     def forget(self, session_id: str) -> None:
         """Stop waiting for it and free what only it needed."""
@@ -90,9 +100,13 @@ class Replay:
         oldest = min(self._since.values(), default=self._next)
         while self._ring and self._ring[0].number < oldest:
             self._pop()
+        if not self._since and self._spill is not None:
+            self._spill.free()
 
     def _drop_oldest(self) -> None:
         lost = self._pop()
+        if self._spill is not None and self._spill.append(lost.number, lost.target, lost.message):
+            return
         for session_id, since in self._since.items():
             if since <= lost.number and lost.target in {None, session_id}:
                 self._missed[session_id] += 1

@@ -29,6 +29,7 @@ PUBLIC = {
     "/robots.txt",
     "/favicon.ico",
     "/static/lab/{path:.+}",
+    "/static/notebook/{path:.+}",
     "/static/{kind:favicons|logo|style}/{path:.+}",
     "/lab/extensions/{path:.+}",
     "/lab/api/themes/{path:.+}",

@@ -1,0 +1,32 @@
+"""The wheels' own page templates. Jinja is imported with the first page, not at start."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from himalia_singleuser.auth import xsrf
+from himalia_singleuser.errors import ApiError
+from himalia_singleuser.keys import IDENTITY
+
+
+@lru_cache(maxsize=8)
+def template(file: Path) -> Any:
+    """A compiled template; an error that names the file when its wheel is not installed."""
+    from jinja2 import Environment
+
+    try:
+        return Environment(autoescape=True).from_string(file.read_text("utf-8"))
+    except OSError:
+        message = f"The front end is not installed beside this server: {file} is missing"
+        raise ApiError(message, status=500) from None
+
+
+def send_page(request: web.Request, text: str) -> web.Response:
+    """A rendered page, with the value that its scripts need for changes."""
+    answer = web.Response(text=text, content_type="text/html", headers={hdrs.CACHE_CONTROL: "no-store"})
+    xsrf.give(request, answer, request[IDENTITY].username)
+    return answer
