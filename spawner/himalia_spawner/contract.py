@@ -219,7 +219,7 @@ class SpawnerContract:
 
         error = await _error_of(spawner.start(spec))
 
-        assert isinstance(error, SpawnRefused)
+        assert isinstance(error, SpawnRefused), repr(error)
         assert str(error)
         assert not error.retryable
         assert (await spawner.look(spec.ref.name)).presence is Presence.ABSENT

@@ -1,0 +1,1 @@
+"""Servers as Docker containers, one each."""

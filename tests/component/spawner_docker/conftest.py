@@ -1,0 +1,136 @@
+"""One engine for all tests of this folder, and a rig over it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+import docker_lab
+from docker_lab import Lab
+from himalia_spawner.base import Handle, Limits, ServerRef, ServerSpec
+from himalia_spawner.contract import WORDS, Kind
+from himalia_spawner.docker.settings import DockerSettings
+from himalia_spawner.docker.spawner import DockerSpawner
+from himalia_spawner.names import backend_name
+
+SERVE = """
+import os, socket, sys, http.server, urllib.parse as u
+class A(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.send_header('Content-Length', '2'); self.end_headers(); self.wfile.write(b'ok')
+    def address_string(self): return 'x'
+    def log_message(self, *a): pass
+url = u.urlsplit(os.environ['JUPYTERHUB_SERVICE_URL'])
+class S(http.server.ThreadingHTTPServer):
+    def server_bind(self): self.server_name, self.server_port = 'x', 0
+s = S(('', 0), A, bind_and_activate=False); s.socket.close()
+if url.scheme == 'http+unix':
+    path = u.unquote(url.netloc); s.socket = socket.socket(socket.AF_UNIX); s.socket.bind(path); os.chmod(path, 0o666)
+else:
+    s.socket = socket.socket(); s.socket.bind(('0.0.0.0', url.port))
+s.socket.listen(16)
+"""
+STUBBORN = "import signal\nfor n in (1, 2, 15): signal.signal(n, signal.SIG_IGN)\n"
+
+
+def python(code: str) -> tuple[str, ...]:
+    return ("/usr/local/bin/python3", "-I", "-u", "-c", code)
+
+
+COMMANDS = {
+    Kind.SERVES: python(
+        SERVE + "import signal, sys\nsignal.signal(15, lambda *a: sys.exit(0))\ns.serve_forever()"
+    ),
+    Kind.CRASHES: python(f"print({WORDS!r}); raise SystemExit(3)"),
+    Kind.STUBBORN: python(STUBBORN + SERVE + "s.serve_forever()"),
+    Kind.REFUSED: ("/no/such/command/anywhere",),
+}
+
+
+class DockerRig:
+    """Makes spawners over one runtime folder and removes every container with the test."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.root = Path(tempfile.mkdtemp(prefix="hr-", dir="/run"))
+        self.made: list[DockerSpawner] = []
+        self.settings: dict[str, object] = {
+            "url": lab.url, "image": docker_lab.PYTHON_IMAGE, "pull": "never", "transport": "port",
+            "runtime_dir": self.root / "run", "hub_url": "http://172.31.254.1:8081", "stop_timeout_s": 3,
+            "volumes": {}, "resync_s": 1,
+        }  # fmt: skip
+
+    def spawner(self, **settings: object) -> DockerSpawner:
+        chosen = DockerSettings.model_validate(self.settings | settings)
+        spawner = DockerSpawner(chosen, hub_id="tests", data_dir=self.root / "data")
+        self.made.append(spawner)
+        return spawner
+
+    def spec(self, kind: Kind, ref: ServerRef, username: str, server_name: str) -> ServerSpec:
+        return self.server(COMMANDS[kind], ref, username, server_name)
+
+    def server(
+        self,
+        command: tuple[str, ...] = COMMANDS[Kind.SERVES],
+        ref: ServerRef | None = None,
+        username: str = "ada",
+        server_name: str = "",
+        *,
+        image: str = "",
+        limits: Limits | None = None,
+    ) -> ServerSpec:
+        env = {
+            "JUPYTERHUB_API_TOKEN": "token-of-ada", "JUPYTERHUB_USER": username, "EMPTY": "",
+            "JUPYTERHUB_BASE_URL": "/",
+        }  # fmt: skip
+        ref = ref or ServerRef(backend_name(username, server_name), "1")
+        limits = limits or Limits()
+        return ServerSpec(ref, username, server_name, "/user/ada/", env, command, image=image, limits=limits)
+
+    def inspect(self, handle: Handle) -> Mapping[str, object]:
+        client = self.lab.client()
+        try:
+            return client.inspect_container(handle.state["container"])
+        finally:
+            client.close()
+
+    async def environment(self, handle: Handle) -> Mapping[str, str]:
+        config = self.inspect(handle)["Config"]
+        pairs = (item.partition("=") for item in config["Env"])  # type: ignore[index]
+        return {name: value for name, _, value in pairs}
+
+    async def kill(self, handle: Handle) -> None:
+        client = self.lab.client()
+        try:
+            client.kill(handle.state["container"], "KILL")
+        finally:
+            client.close()
+
+    async def end(self) -> None:
+        for spawner in self.made:
+            await spawner.close()
+        if not self.lab.answers():
+            self.lab.stop()
+            self.lab.start()
+        self.lab.remove_containers()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    with docker_lab.docker_lab() as lab:
+        lab.build(docker_lab.PYTHON_IMAGE)
+        yield lab
+
+
+@pytest.fixture
+async def rig(lab: Lab) -> AsyncIterator[DockerRig]:
+    rig = DockerRig(lab)
+    try:
+        yield rig
+    finally:
+        await rig.end()

@@ -1,0 +1,178 @@
+"""A Docker engine of the tests' own, and images that need no registry.
+
+The engine's folders lie in one temporary folder, its socket is in nobody's way, and all of it ends with the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from docker.api.client import APIClient
+
+ROOT = Path(__file__).parents[1]
+PYTHON_IMAGE, SERVER_IMAGE, OFFICIAL_IMAGE = (
+    "himalia-test-python:1",
+    "himalia-test-server:1",
+    "himalia-test-official:1",
+)
+SERVER_COMMAND = ["/opt/himalia/bin/python", "-I", "-m", "himalia_singleuser"]
+UP_S = 60.0
+
+
+class Lab:
+    """The engine. `url` is what `spawner.docker.url` wants."""
+
+    def __init__(self, folder: Path, run: Path) -> None:
+        self.folder, self.run = folder, run
+        self.url = f"unix://{run}/docker.sock"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *args: str) -> None:
+        """Start dockerd and wait until it answers."""
+        log = (self.folder / "dockerd.log").open("ab")
+        self.process = subprocess.Popen(
+            [
+                "dockerd", "--data-root", str(self.folder / "data"), "--exec-root", str(self.run / "exec"),
+                "--pidfile", str(self.run / "dockerd.pid"), "-H", self.url, "--bip", "172.31.254.1/24", *args,
+            ],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+        log.close()
+        deadline = time.monotonic() + UP_S
+        while not self.answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                words = (self.folder / "dockerd.log").read_text(errors="replace")[-3000:]
+                pytest.fail(f"dockerd did not come up:\n{words}", pytrace=False)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.1)
+
+    def answers(self) -> bool:
+        """Whether the engine answers just now."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(5)
+            try:
+                probe.connect(self.url.removeprefix("unix://"))
+                probe.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+                return b" 200 " in probe.recv(100)
+            except OSError:
+                return False
+
+    def client(self) -> APIClient:
+        """A client for the test itself; the caller closes it."""
+        return APIClient(self.url, version="auto", timeout=60)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End the engine and wait for it; its containers end with it unless it restores them."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+            self.process.wait(60)
+        self.process = None
+
+    def build(self, image: str) -> None:
+        """Make one of the images of this module, unless it is there."""
+        client = self.client()
+        try:
+            if client.images(image):
+                return
+        finally:
+            client.close()
+        arguments, changes = _recipe(image)
+        tar = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests/tools/rootfs"), *arguments], stdout=subprocess.PIPE
+        )
+        command = ["docker", "-H", self.url, "import"]
+        for change in changes:
+            command += ["-c", change]
+        subprocess.run([*command, "-", image], stdin=tar.stdout, stdout=subprocess.DEVNULL, check=True)
+        assert tar.stdout is not None
+        tar.stdout.close()
+        assert tar.wait() == 0, "tests/tools/rootfs failed"
+
+    def containers(self, **filters: str) -> list[str]:
+        """Names of all containers."""
+        client = self.client()
+        try:
+            return [one["Names"][0].lstrip("/") for one in client.containers(all=True, filters=filters)]
+        finally:
+            client.close()
+
+    def remove_containers(self) -> None:
+        """Remove every container, whatever it does."""
+        client = self.client()
+        try:
+            for one in client.containers(all=True):
+                with suppress(Exception):  # it may be gone by now
+                    client.remove_container(one["Id"], force=True)
+        finally:
+            client.close()
+
+
+def _recipe(image: str) -> tuple[list[str], list[str]]:
+    user = ["USER 1000:100", "ENV LANG=C.UTF-8"]
+    if image == PYTHON_IMAGE:
+        return [], user
+    if image == SERVER_IMAGE:
+        label = json.dumps(json.dumps(SERVER_COMMAND))
+        path = "ENV PATH=/opt/himalia/bin:/usr/local/bin:/usr/bin:/bin"
+        return (
+            [
+                "--venv",
+                str(ROOT / ".venv"),
+                "/opt/himalia",
+                "--package",
+                str(ROOT / "singleuser/himalia_singleuser"),
+            ],
+            [*user, path, f"LABEL himalia.singleuser={label}"],
+        )
+    path = "ENV PATH=/opt/official/bin:/usr/local/bin:/usr/bin:/bin"
+    script = ["--script", "/opt/official/bin/jupyterhub-singleuser", "jupyterhub.singleuser:main"]
+    return ["--venv", str(ROOT / ".venv-official"), "/opt/official", *script], [*user, path]
+
+
+@contextmanager
+def docker_lab() -> Iterator[Lab]:
+    """A started engine; at the end everything of it is gone."""
+    for program in ("dockerd", "docker"):
+        if shutil.which(program) is None:
+            pytest.fail(f"{program} is missing; run: tests/tools/prepare", pytrace=False)
+    if os.geteuid() != 0:
+        pytest.fail("a Docker engine of its own needs root; run the tests as root", pytrace=False)
+    folder = Path(tempfile.mkdtemp(prefix="himalia-docker-", dir="/var/tmp"))
+    run = Path(tempfile.mkdtemp(prefix="hd-", dir="/run"))
+    lab = Lab(folder, run)
+    try:
+        lab.start()
+        yield lab
+    finally:
+        with suppress(Exception):  # an engine that a test broke is ended below all the same
+            lab.remove_containers()
+        lab.stop()
+        _unmount_below(folder, run)
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(run, ignore_errors=True)
+
+
+def _unmount_below(*folders: Path) -> None:
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for mount in sorted(mounts, reverse=True):
+        if any(mount.startswith(f"{folder}/") for folder in folders):
+            subprocess.run(["umount", "-l", mount], check=False)
+
+
+async def until_answers(lab: Lab) -> None:
+    """Wait for an engine that was started elsewhere."""
+    while not await asyncio.to_thread(lab.answers):
+        await asyncio.sleep(0.1)
