@@ -154,6 +154,7 @@ def docker_lab() -> Iterator[Lab]:
     run = Path(tempfile.mkdtemp(prefix="hd-", dir="/run"))
     lab = Lab(folder, run)
     try:
+        _mount_cgroups()
         lab.start()
         yield lab
     finally:
@@ -163,6 +164,21 @@ def docker_lab() -> Iterator[Lab]:
         _unmount_below(folder, run)
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(run, ignore_errors=True)
+
+
+def _mount_cgroups() -> None:
+    """A machine without systemd may have none mounted, and no container starts without them."""
+    if any(
+        line.split()[2] in ("cgroup", "cgroup2") for line in Path("/proc/mounts").read_text().splitlines()
+    ):
+        return
+    top = Path("/sys/fs/cgroup")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "cgroup", str(top)], check=True)
+    for line in Path("/proc/cgroups").read_text().splitlines()[1:]:
+        name, _, _, enabled = line.split()
+        if enabled == "1":
+            (top / name).mkdir(exist_ok=True)
+            subprocess.run(["mount", "-t", "cgroup", "-o", name, "cgroup", str(top / name)], check=False)
 
 
 def _unmount_below(*folders: Path) -> None:

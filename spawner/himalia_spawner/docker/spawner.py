@@ -34,6 +34,7 @@ Found = Mapping[str, Any]
 """What the engine says of one container (Engine API, ContainerInspect)."""
 RUNNING = ("running", "paused", "restarting")
 CANNOT_RUN = (126, 127)
+NETWORK_ATTEMPTS = 5
 """How a shell, and the engine's init, end when a command cannot be run (POSIX, Shell Command Language 2.8.2)."""
 
 
@@ -208,7 +209,7 @@ class DockerSpawner:
 
     async def _run(self, name: str, container_id: str) -> Handle:
         try:
-            await self._engine.ask(lambda client: client.start(container_id))
+            await self._start_on_its_network(container_id)
         except errors.APIError as error:
             await self._remove(container_id)
             raise refusal(error) from error
@@ -219,6 +220,16 @@ class DockerSpawner:
             return await self._dead_on_arrival(name, found)
         self._seen.add(name)
         return handle
+
+    async def _start_on_its_network(self, container_id: str) -> None:
+        for left in reversed(range(NETWORK_ATTEMPTS)):
+            try:
+                await self._engine.ask(lambda client: client.start(container_id))
+                return
+            except errors.APIError as error:
+                if not left or not network.is_ambiguous(error):
+                    raise
+                await network.ensure(self._engine, self._settings, self._place)
 
     async def _dead_on_arrival(self, name: str, found: Found | None) -> Handle:
         """It ended before its port was known: there is no address to give."""
