@@ -1,4 +1,4 @@
-"""Fixtures for every layer: the two databases."""
+"""Fixtures for every layer: the two databases, the Docker engine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+import docker_lab
 import postgres
 
 _numbers = itertools.count(1)
@@ -33,6 +34,13 @@ def postgres_url() -> Iterator[str]:
         pytest.fail(str(missing), pytrace=False)
     with postgres.cluster() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[docker_lab.Lab]:
+    """A private Docker engine, started once and only when a test asks."""
+    with docker_lab.docker_lab() as engine:
+        yield engine
 
 
 @pytest.fixture

@@ -119,6 +119,16 @@ class Lab:
         finally:
             client.close()
 
+    def remove_networks(self) -> None:
+        """Remove every network that was made: its bridge and its addresses outlive the engine otherwise."""
+        client = self.client()
+        try:
+            for one in client.networks():
+                if one["Name"] not in ("bridge", "host", "none"):
+                    client.remove_network(one["Id"])
+        finally:
+            client.close()
+
 
 def _recipe(image: str) -> tuple[list[str], list[str]]:
     user = ["USER 1000:100", "ENV LANG=C.UTF-8"]
@@ -160,6 +170,7 @@ def docker_lab() -> Iterator[Lab]:
     finally:
         with suppress(Exception):  # an engine that a test broke is ended below all the same
             lab.remove_containers()
+            lab.remove_networks()
         lab.stop()
         _unmount_below(folder, run)
         shutil.rmtree(folder, ignore_errors=True)

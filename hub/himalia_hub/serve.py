@@ -32,7 +32,7 @@ from himalia_hub.servers.doorbell import Doorbell
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.servers.world import World
-from himalia_hub.settings import HubSettings
+from himalia_hub.settings import HubSettings, address_of
 from himalia_proxy.base import ProxyError
 from himalia_proxy.client import HttpProxy
 from himalia_spawner.base import Spawner
@@ -72,7 +72,7 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
     prepare_data_dir(settings.data_dir)
     with only_one(settings.data_dir):
         await _prepare_database(settings, plan)
-        async with _listening(settings) as (sock, hub_url), _world(settings, hub_url) as world:
+        async with _listening(settings) as (sockets, hub_url), _world(settings, hub_url) as world:
             proxy = ProxyProcess(settings, hub_url) if settings.proxy.start else None
             if proxy is not None:
                 how = await proxy.start()
@@ -81,7 +81,8 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
             app = make_app(world, routes_wake_up=proxy.restarted if proxy else None)
             runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
             await runner.setup()
-            await web.SockSite(runner, sock).start()
+            for sock in sockets:
+                await web.SockSite(runner, sock).start()
             report.done(f"Hub listening on {hub_url}")
             await _open_the_door(world, report)
             report.done(f"Spawner {settings.spawner.kind!r} ready")
@@ -122,25 +123,31 @@ async def _prepare_database(settings: HubSettings, plan: Plan) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _listening(settings: HubSettings) -> AsyncIterator[tuple[socket.socket, str]]:
-    family = socket.AF_INET6 if ":" in settings.hub.ip else socket.AF_INET
-    with socket.socket(family) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((settings.hub.ip, settings.hub.port))
-        except OSError as error:
-            raise ConfigError(
-                f"the hub cannot listen on {settings.hub.ip}:{settings.hub.port}: {error.strerror}; "
-                "change hub.port"
-            ) from None
-        sock.listen(1024)
-        port = sock.getsockname()[1]
-        host = "127.0.0.1" if settings.hub.ip in ("", "0.0.0.0") else settings.hub.ip
-        yield (
-            sock,
-            settings.hub.connect_url.rstrip("/")
-            or f"http://{host if family == socket.AF_INET else f'[{host}]'}:{port}",
-        )
+async def _listening(settings: HubSettings) -> AsyncIterator[tuple[list[socket.socket], str]]:
+    """The listening sockets, the hub's own first, and how proxy and servers reach it."""
+    hub = settings.hub
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(_listener(hub.ip, hub.port, "hub.port"))]
+        sockets += [
+            stack.enter_context(_listener(*address_of(text), "hub.also_listen")) for text in hub.also_listen
+        ]
+        host = "127.0.0.1" if hub.ip in ("", "0.0.0.0") else hub.ip
+        there = f"http://{f'[{host}]' if ':' in host else host}:{sockets[0].getsockname()[1]}"
+        yield sockets, hub.connect_url.rstrip("/") or there
+
+
+def _listener(ip: str, port: int, setting: str) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((ip, port))
+    except OSError as error:
+        sock.close()
+        raise ConfigError(
+            f"the hub cannot listen on {ip}:{port}: {error.strerror}; change {setting}"
+        ) from None
+    sock.listen(1024)
+    return sock
 
 
 @contextlib.asynccontextmanager

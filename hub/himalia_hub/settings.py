@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
 from himalia_spawner.limits import cpu_count, memory_bytes
+
+
+def address_of(text: str) -> tuple[str, int]:
+    """`"10.0.0.1:80"` or `"[::1]:80"` as address and port; ValueError names what is wrong."""
+    host, _, port = text.rpartition(":")
+    try:
+        found = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        number = int(port)
+    except ValueError:
+        raise ValueError(f"{text!r} is no IP:PORT; write it such as '172.17.0.1:8081'") from None
+    if not 0 < number < 65536:
+        raise ValueError(f"{text!r}: a port is between 1 and 65535")
+    return str(found), number
 
 
 class Section(BaseModel, extra="forbid", frozen=True):
@@ -24,6 +38,10 @@ class HubSection(Section):
         le=65535,
         description="port the hub listens on; 0 takes a free one, which running servers do not find after a restart",
     )
+    also_listen: list[str] = Field(
+        default_factory=list,
+        description="further addresses to listen on, `IP:PORT`, such as a container network's gateway",
+    )
     connect_url: str = Field(
         "",
         description="how proxy and servers reach the hub, such as `http://10.0.0.1:8081`; empty: ip and port",
@@ -36,6 +54,13 @@ class HubSection(Section):
     secret_file: Path | None = Field(
         None, description="file with the hub's secret; empty: `secret` in the data folder"
     )
+
+    @field_validator("also_listen")
+    @classmethod
+    def _are_addresses(cls, value: list[str]) -> list[str]:
+        for one in value:
+            address_of(one)
+        return value
 
 
 class ProxySection(Section):
@@ -157,6 +182,9 @@ class SpawnerSection(StartSection):
     concurrent_steps: int = Field(16, ge=1, le=1000, description="servers that are worked on at once")
     process: dict[str, Any] = Field(
         default_factory=dict, description="settings of the process spawner, see its own table"
+    )
+    docker: dict[str, Any] = Field(
+        default_factory=dict, description="settings of the Docker spawner, see its own table"
     )
 
 

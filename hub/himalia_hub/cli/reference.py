@@ -58,8 +58,9 @@ def configuration_page() -> str:
         if section is not None:
             parts.append(_table(f"[{name}]", _doc(section), section))
     parts.append(_table("[[profiles]]", _doc(ProfileSection), ProfileSection))
-    plugin = find_plugin("process").settings
-    parts.append(_table("[spawner.process]", _doc(plugin), plugin))
+    for kind in ("process", "docker"):
+        plugin = find_plugin(kind).settings
+        parts.append(_table(f"[spawner.{kind}]", _doc(plugin), plugin))
     return "\n".join(parts)
 
 

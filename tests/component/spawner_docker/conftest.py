@@ -1,10 +1,10 @@
-"""One engine for all tests of this folder, and a rig over it."""
+"""A rig over the engine."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -117,19 +117,14 @@ class DockerRig:
             self.lab.stop()
             self.lab.start()
         self.lab.remove_containers()
+        self.lab.remove_networks()
         shutil.rmtree(self.root, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
-    with docker_lab.docker_lab() as lab:
-        lab.build(docker_lab.PYTHON_IMAGE)
-        yield lab
-
-
 @pytest.fixture
-async def rig(lab: Lab) -> AsyncIterator[DockerRig]:
-    rig = DockerRig(lab)
+async def rig(docker_engine: Lab) -> AsyncIterator[DockerRig]:
+    docker_engine.build(docker_lab.PYTHON_IMAGE)
+    rig = DockerRig(docker_engine)
     try:
         yield rig
     finally:

@@ -8,6 +8,7 @@ import pytest
 
 from himalia_hub import config
 from himalia_hub.errors import ConfigError
+from himalia_hub.settings import address_of
 
 
 def write(folder: Path, text: str, name: str = "himalia.toml") -> Path:
@@ -172,3 +173,23 @@ def test_a_value_and_a_table_under_one_name_is_told(tmp_path: Path) -> None:
 )
 def test_secrets_are_known_by_type_or_by_name(key: str, secret: bool) -> None:
     assert config.is_secret(key) is secret
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "8081", "somewhere:8081", "10.0.0.1", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:70000", "10.0.0.1:x"],
+)
+def test_a_further_address_that_cannot_be_listened_on_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "himalia.toml"
+    file.write_text(f"[hub]\nalso_listen = [{text!r}]\n")
+    with pytest.raises(ConfigError) as refused:
+        config.load(file, tmp_path, environ={})
+    assert repr(text) in str(refused.value)
+    assert "also_listen" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"), [("172.17.0.1:8081", ("172.17.0.1", 8081)), ("[::1]:80", ("::1", 80))]
+)
+def test_an_address_is_an_ip_and_a_port(text: str, address: tuple[str, int]) -> None:
+    assert address_of(text) == address
