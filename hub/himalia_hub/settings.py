@@ -203,6 +203,9 @@ class ServersSection(Section):
     slow_stop_s: float = Field(10, ge=0, description="how long a stop request waits before it answers 202")
     resync_s: float = Field(10, gt=0, description="the longest a wish waits when its wake-up call was lost")
     lease_s: float = Field(10, gt=0, description="after this long a dead replica's work is taken over")
+    orphan_grace_s: float = Field(
+        60, gt=0, description="after this long a server of this hub that no row knows is ended"
+    )
     stop_on_exit: bool = Field(
         True, description="stop everyone's servers when `himalia up` ends by Ctrl-C or SIGTERM"
     )

@@ -63,3 +63,12 @@ def environment_faults(env: Mapping[str, str]) -> list[str]:
 def reserved_names(env: Mapping[str, str]) -> list[str]:
     """Names in `env` that configuration may not set: the spawner's own bookkeeping rests on them."""
     return sorted(name for name in env if _RESERVED.fullmatch(name))
+
+
+def configurable(env: dict[str, str]) -> dict[str, str]:
+    """`env` itself when configuration may ask for it; ValueError says what is wrong. For settings' validators."""
+    if faults := environment_faults(env):
+        raise ValueError("; ".join(faults))
+    if taken := reserved_names(env):
+        raise ValueError(f"{', '.join(taken)}: set by the hub itself; remove it")
+    return env

@@ -88,11 +88,7 @@ class DockerSettings(BaseModel, extra="forbid", frozen=True):
     @field_validator("environment")
     @classmethod
     def _plain(cls, value: dict[str, str]) -> dict[str, str]:
-        if faults := environ.environment_faults(value):
-            raise ValueError("; ".join(faults))
-        if taken := environ.reserved_names(value):
-            raise ValueError(f"{', '.join(taken)}: set by the hub itself; remove it")
-        return value
+        return environ.configurable(value)
 
     @field_validator("volumes")
     @classmethod
