@@ -85,7 +85,6 @@ class Settings:
     terminals: bool = True
     terminal_shell: tuple[str, ...] = ()
     stop_grace_s: float = 5.0
-    clear_outputs_on_save: bool = False
     set_password: bool = False
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
 
@@ -129,7 +128,6 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         allow_origin=args.allow_origin,
         allow_origin_pat=_pattern(args.allow_origin_pat),
         allow_remote_access=hub is not None or ip not in {"127.0.0.1", "::1", "localhost"},
-        clear_outputs_on_save=args.clear_outputs_on_save,
         set_password=args.set_password,
         environ=dict(environ),
     )
@@ -158,9 +156,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--allow-origin", default="", help="origin of other pages that may call this server")
     parser.add_argument(
         "--allow-origin-pat", default="", help="regular expression that such origins must match as a whole"
-    )
-    parser.add_argument(
-        "--clear-outputs-on-save", action="store_true", help="write notebooks without their outputs"
     )
     return parser
 

@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import html
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 import structlog
@@ -35,8 +36,16 @@ FORM = """
 LARGEST_FORM = 16 * 1024
 MOST_WAITING = 8
 
-GUESSING = web.AppKey("GUESSING", asyncio.Semaphore)
-"""One password at a time: a guess costs 32 MB and a fifth of a second, and a flood of them must not cost more."""
+
+@dataclass(slots=True)
+class Guessing:
+    """One password at a time: a guess costs 32 MB and a fifth of a second, and a flood of them must not cost more."""
+
+    turn: asyncio.Lock
+    waiting: int = 0
+
+
+GUESSING = web.AppKey("GUESSING", Guessing)
 
 
 @public
@@ -87,10 +96,14 @@ async def _is_right(request: web.Request, given: str) -> bool:
     if not given or not kept:
         return False
     guessing = request.app[GUESSING]
-    if len(getattr(guessing, "_waiters", None) or ()) >= MOST_WAITING:
+    if guessing.waiting >= MOST_WAITING:
         raise ApiError("Too many people try to sign in at once: try again in a moment", status=429)
-    async with guessing:
-        return await asyncio.to_thread(passwords.matches, kept, given)
+    guessing.waiting += 1
+    try:
+        async with guessing.turn:
+            return await asyncio.to_thread(passwords.matches, kept, given)
+    finally:
+        guessing.waiting -= 1
 
 
 @public
@@ -134,7 +147,7 @@ def _form(request: web.Request, problem: str = "", *, status: int = 200) -> web.
 
 async def open_login(app: web.Application) -> AsyncIterator[None]:
     """Nothing to close; it belongs to the running loop."""
-    app[GUESSING] = asyncio.Semaphore(1)
+    app[GUESSING] = Guessing(asyncio.Lock())
     yield
 
 

@@ -31,9 +31,6 @@ class KernelOptions:
     """Per kernel: what is kept in memory for browsers that went away."""
     spill_bytes: int = 512 * MIB
     """Per kernel: what of it goes on to disk past that, before the oldest is left out; 0 for none."""
-    heartbeat_s: float = 5.0
-    silent_after_s: float = 30.0
-    """A kernel whose heart was heard and then stops for so long is shown as not answering; 0 never."""
     replay_sessions: int = 4
     """Per kernel: how many browsers that went away are remembered; each holds three ZMQ sockets."""
     buffer_offline_messages: bool = True

@@ -16,7 +16,6 @@ import hashlib
 import uuid
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -26,11 +25,11 @@ from himalia_singleuser.kernels.channels import Channel, ChannelFullError, Conte
 from himalia_singleuser.kernels.client import Client
 from himalia_singleuser.kernels.connection import Connection
 from himalia_singleuser.kernels.framing import read_header
-from himalia_singleuser.kernels.messages import Header, Message, Signer, dump, make, parse_object
+from himalia_singleuser.kernels.messages import Message, Signer, dump, make, parse_object
 from himalia_singleuser.kernels.options import KernelOptions
 from himalia_singleuser.kernels.replay import Replay
-from himalia_singleuser.kernels.requests import ADOPT, NoTap, Requests, Tap
-from himalia_singleuser.kernels.spill import Spill
+from himalia_singleuser.kernels.requests import Requests
+from himalia_singleuser.kernels.spill import SPILL_FOLDER, Spill
 
 log = structlog.get_logger(__name__)
 
@@ -63,19 +62,17 @@ class Relay:
         *,
         on_published: Callable[[Message], None],
         on_sent: Callable[[str], None],
-        tap: Tap | None = None,
-        spill_folder: Path | None = None,
     ) -> None:
         self._context = context
         self._options = options
         self._on_published = on_published
         self._on_sent = on_sent
         self._sessions: dict[str, Session] = {}
-        self.requests = Requests(tap or NoTap())
+        self.requests = Requests()
         self._replay = Replay(
             most_bytes=options.replay_bytes,
             most_sessions=options.replay_sessions,
-            spill=Spill(spill_folder, options.spill_bytes) if spill_folder and options.spill_bytes else None,
+            spill=Spill(SPILL_FOLDER, options.spill_bytes) if options.spill_bytes else None,
         )
         self._iopub: Channel | None = None
         self.heard_iopub = asyncio.Event()
@@ -127,7 +124,6 @@ class Relay:
             missed = session.client.unsent()
         session.client = client
         client.catch_up(missed)
-        self.requests.tap.returned(client.session_id)
         if is_new:
             self._show_what_runs(client)
 
@@ -137,7 +133,6 @@ class Relay:
         if session is None or session.client is not client:
             return
         session.client = None
-        self.requests.tap.left(client.session_id)
         forgotten = [client.session_id]
         if self._options.buffer_offline_messages:
             forgotten = self._replay.leave(client.session_id, client.unsent())
@@ -155,9 +150,6 @@ class Relay:
         if allowed and msg_type not in allowed:
             return
         if msg_type == "execute_request" and channel == "shell":
-            if ADOPT.encode() in parts[2] and (parse_object(parts[2]) or {}).get(ADOPT) is True:
-                self._adopt(client, header, parts)
-                return
             self.requests.open(client.session_id, header, parts)
         elif msg_type == "input_reply":
             asked = self.requests.answered(parts)
@@ -178,40 +170,6 @@ class Relay:
         if running.question is not None and not self._is_here(running.holder):
             running.holder = client.session_id
             client.catch_up([running.question])
-
-    def _adopt(self, client: Client, header: Header, parts: list[bytes]) -> None:
-        """Tell all of a request that runs already, and from now on its replies, to this browser."""
-        request = self.requests.find(header["msg_id"])
-        if request is None:
-            status = make("iopub", "status", {"execution_state": "idle"}, parent=parts[0])
-            client.catch_up([make("shell", "execute_reply", {"status": "aborted"}, parent=parts[0]), status])
-            return
-        request.holder = client.session_id
-        told = self.requests.tap.told_to(request, client.session_id)
-        if self.requests.is_open(request):
-            told += [request.question] if request.question is not None else []
-            told += [request.reply] if request.reply is not None else []
-        else:
-            reply = request.reply or make(
-                "shell", "execute_reply", {"status": "aborted"}, parent=request.header_part
-            )
-            idle = {"execution_state": "idle"}
-            told += [reply, make("iopub", "status", idle, parent=request.header_part)]
-        client.catch_up(told)
-
-    def certify_death(self, text: str) -> None:
-        """The kernel died: the cell that ran says so, and no cell is waited for any more."""
-        running = self.requests.running
-        if running is not None:
-            content = {"name": "stderr", "text": text}
-            self._announce(make("iopub", "stream", content, parent=running.header_part))
-        for request in self.requests.close_all():
-            idle = {"execution_state": "idle"}
-            self._announce(make("iopub", "status", idle, parent=request.header_part))
-
-    def _announce(self, message: Message) -> None:
-        self.requests.published(message)
-        self.broadcast(message)
 
     def _is_here(self, session_id: str) -> bool:
         session = self._sessions.get(session_id)

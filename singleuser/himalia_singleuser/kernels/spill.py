@@ -13,6 +13,8 @@ from himalia_singleuser.kernels.messages import Message, parse_object
 HEAD = struct.Struct("<QHHH")
 """Number, length of the target (0xFFFF: for all), length of the channel, count of parts."""
 FOR_ALL = 0xFFFF
+SPILL_FOLDER = Path("/var/tmp")
+"""On disk by the file hierarchy standard; `/tmp` may be memory. Where it cannot be written, nothing is spilled."""
 
 
 class Spill:

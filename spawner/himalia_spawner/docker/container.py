@@ -63,11 +63,7 @@ def environment(
     spec: ServerSpec, settings: DockerSettings, transport: str, *, hub_url: str
 ) -> dict[str, str]:
     """The whole environment but for what the image itself sets; the hub's own never enters it."""
-    base = (
-        f"http+unix://{quote(f'{SERVER_DIR}/{SOCKET}', safe='')}"
-        if transport == "unix"
-        else (f"http://0.0.0.0:{settings.port}")
-    )
+    base = socket_url(f"{SERVER_DIR}/{SOCKET}") if transport == "unix" else f"http://0.0.0.0:{settings.port}"
     backend = {
         environ.SERVICE_URL: base + spec.prefix, "HOME": settings.home, "USER": "jovyan", "SHELL": "/bin/bash",
         "HIMALIA_SOCKET_MODE": "666",

@@ -27,7 +27,7 @@ class DockerSettings(BaseModel, extra="forbid", frozen=True):
         default="missing", description="when to pull an image: when it is not there, at every start, or never"
     )
     transport: Literal["unix", "port", "network"] = Field(
-        default="unix",
+        default="port",
         description="how the proxy reaches a server: by a unix socket in a folder that is mounted into its "
         "container (our own server only), by a port published on 127.0.0.1, or at the container's own address",
     )
@@ -53,9 +53,9 @@ class DockerSettings(BaseModel, extra="forbid", frozen=True):
         "is safe and unlike any other user's, `{server}` the same of one server, `{home}` the home; "
         "`:ro` at the end of the place makes it read-only",
     )
-    removed_volumes: Literal["keep", "archive", "delete"] = Field(
+    removed_volumes: Literal["keep", "delete"] = Field(
         default="keep",
-        description="what becomes of a person's volumes when they are deleted; archive: kept, renamed by label",
+        description="what becomes of a person's volumes when they are deleted",
     )
     read_only: bool = Field(
         default=True, description="the image's own files cannot be changed; /tmp and the volumes can"

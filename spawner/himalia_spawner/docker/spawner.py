@@ -260,6 +260,10 @@ class DockerSpawner:
 
     def _hub_url(self, spec: ServerSpec, image: Image, transport: str) -> str:
         if transport == "unix":
+            if not Path(self.hub_socket).is_socket():
+                raise SpawnRefused(
+                    f"the hub does not listen on {self.hub_socket}; set spawner.docker.transport to 'port'"
+                )
             return container.socket_url(f"{container.HUB_DIR}/{container.HUB_SOCKET}")
         if not self._settings.hub_url:
             raise SpawnRefused(

@@ -15,8 +15,6 @@ from himalia_spawner.docker.settings import DockerSettings
 from himalia_spawner.errors import SpawnFailed, SpawnRefused
 from himalia_spawner.names import backend_name
 
-ARCHIVED = "himalia.archived"
-
 
 async def ensure(engine: Engine, settings: DockerSettings, place: Place, spec: ServerSpec) -> None:
     """Make the volumes of a server that are not there. One that others made under the name is used as it is."""

@@ -112,6 +112,19 @@ async def test_input_is_answered_and_a_second_client_waits_for_its_turn(server, 
     assert not any(one.channel == "stdin" for one in second.seen)
 
 
+async def test_a_question_is_asked_again_of_the_browser_that_comes_after_the_asker(server, kernel):
+    first = await server.browser(kernel)
+    await first.execute("print('hello', input('name? '))")
+    await first.until(lambda got: got.type == "input_request")
+    await first.socket.close()
+
+    second = await server.browser(kernel)
+    again = await second.until(lambda got: got.type == "input_request")
+    await second.send("input_reply", {"value": "ada", "status": "ok"}, channel="stdin", parent=again.header)
+
+    await second.until(lambda got: got.type == "stream" and "hello ada" in got.content["text"])
+
+
 async def test_everybody_sees_the_broadcast_and_only_the_asker_the_reply(server, kernel):
     first, second = await server.browser(kernel), await server.browser(kernel, v1=False)
     asked = await first.execute("print('for all')")

@@ -187,3 +187,16 @@ async def rig() -> AsyncIterator[ProcessRig]:
     finally:
         await rig.end()
         await asyncio.sleep(0)
+
+
+@pytest.fixture(params=["fork", "exec"])
+def own(rig, monkeypatch, request):
+    """A spec without a command: our own server, here a small stand-in."""
+    rig.stand_in(monkeypatch)
+    rig.settings["isolation"] = request.param
+    return replace(rig.server(), command=())
+
+
+@pytest.fixture
+def as_root():
+    assert os.geteuid() == 0, "system accounts can only be tested as root; run these tests as root"

@@ -11,6 +11,7 @@ from himalia_singleuser.kernels.limits import RateLimit, Verdict
 from himalia_singleuser.kernels.messages import Message, dump, make, parse_object
 from himalia_singleuser.kernels.outbox import MESSAGE_BYTES, Outbox
 from himalia_singleuser.kernels.replay import Replay
+from himalia_singleuser.kernels.spill import Spill
 
 PARENT = dump({"msg_id": "cell", "msg_type": "execute_request"})
 
@@ -162,3 +163,40 @@ def test_joined_text_keeps_its_parent():
     for text in "abc":
         outbox.put(stream(text))
     assert all(json.loads(one.parts[1])["msg_id"] == "cell" for one in outbox.take_all())
+
+
+def test_what_memory_cannot_hold_comes_from_disk_in_order_and_for_its_session_only(tmp_path):
+    ring = replay(most_bytes=3_000, spill=Spill(tmp_path, 10**6))
+    ring.leave("one")
+    ring.leave("two")
+    for number in range(200):
+        ring.keep(stream(f"{number} "))
+        ring.keep(make("shell", "execute_reply", {"text": f"reply-{number} "}), target="one")
+
+    kept = list(ring.take("two"))
+
+    assert text_of(kept) == "".join(f"{number} " for number in range(200))
+    assert text_of(list(ring.take("one"))) == "".join(f"{n} reply-{n} " for n in range(200))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_past_memory_and_disk_the_oldest_of_the_rest_is_left_out_and_told(tmp_path):
+    ring = replay(most_bytes=3_000, spill=Spill(tmp_path, 5_000))
+    ring.leave("one")
+    for number in range(400):
+        ring.keep(stream(f"{number} "))
+
+    said = text_of(list(ring.take("one")))
+
+    assert said.startswith("0 1 2 ")
+    assert said.endswith("398 399 ")
+    assert "more came than is kept" in said
+
+
+def test_a_disk_that_takes_nothing_costs_only_what_it_would_have_kept(tmp_path):
+    ring = replay(most_bytes=3_000, spill=Spill(tmp_path / "missing", 10**6))
+    ring.leave("one")
+    for number in range(400):
+        ring.keep(stream(f"{number} "))
+
+    assert text_of(list(ring.take("one"))).endswith("398 399 ")
