@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from hubs import Hub, Launch
+from hubs import Client, Hub, Launch
 from support import eventually
 
 SOON = "[servers]\norphan_grace_s = 1\n"
@@ -29,6 +29,8 @@ async def test_a_server_that_no_row_knows_is_ended(launch: Launch, forget: str) 
     _run(hub, forget)
 
     await eventually(lambda: not hub.processes(), within_s=15, what="the forgotten server is ended")
+    # The row may still say that it stops, a moment after its process is gone: a start is refused until then.
+    await eventually(lambda: _rests(admin), what="the row is at rest")
     status, body = await admin.call("POST", "/users/root/server")
     assert status == 201, body
 
@@ -48,6 +50,11 @@ async def test_a_server_that_a_row_knows_outlives_the_grace(launch: Launch) -> N
 
     assert _run(hub, row) == [(1,)]
     assert (await admin.server("root"))["ready"]
+
+
+async def _rests(admin: Client) -> bool:
+    _, person = await admin.call("GET", "/users/root")
+    return person["pending"] is None
 
 
 def _run(hub: Hub, statement: str) -> list[tuple[object, ...]]:
