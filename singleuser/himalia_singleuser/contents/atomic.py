@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
@@ -51,6 +52,15 @@ def _replace(target: Path, data: bytes, *, durable: bool) -> None:
         raise
 
 
+def take_place(draft: Path, target: Path) -> None:
+    """A finished draft becomes the file, with the mode the file had. OSError when it cannot."""
+    with open(draft, "rb") as inside:
+        with contextlib.suppress(FileNotFoundError):
+            os.fchmod(inside.fileno(), stat.S_IMODE(target.stat().st_mode))
+        os.fsync(inside.fileno())
+    os.replace(draft, target)
+
+
 def explain(error: OSError, name: str) -> ApiError:
     """The answer for what the file system said."""
     match error.errno:
@@ -64,6 +74,8 @@ def explain(error: OSError, name: str) -> ApiError:
             return ApiError(f"No space left to save {name!r}: the old content is kept", status=507)
         case errno.ENAMETOOLONG:
             return ApiError(f"The name {name[:60]!r}... is too long for this file system", status=400)
+        case errno.EFBIG:
+            return ApiError(f"{name!r} would be larger than files may be here", status=413)
         case errno.EISDIR:
             return ApiError(f"{name!r} is a directory", status=400, reason="bad type")
         case _:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from datetime import datetime
 from email.utils import format_datetime
 from typing import Any, TypeVar
@@ -34,12 +36,32 @@ def _path(request: web.Request) -> str:
     return request.match_info["path"].strip("/")
 
 
-async def _blocking(request: web.Request, work: Callable[..., T], *args: Any, **more: Any) -> T:
-    """One change at a time per path: parallel saves of a file must not interleave."""
-    locks = request.app[LOCKS]
-    lock = locks.setdefault(_path(request), asyncio.Lock())
-    async with lock:
+async def _blocking(
+    request: web.Request, work: Callable[..., T], *args: Any, also: tuple[str, ...] = (), **more: Any
+) -> T:
+    """One change at a time per file, whatever it is called in the URL; `also` names further files that change.
+
+    In a fixed order, else two renames that cross would wait for each other.
+    """
+    root, locks = request.app[CONTENTS].root, request.app[LOCKS]
+    files = sorted({os.path.realpath(root.folder / root.clean(path)) for path in (_path(request), *also)})
+    async with AsyncExitStack() as held:
+        for file in files:
+            await held.enter_async_context(locks.setdefault(file, asyncio.Lock()))
         return await asyncio.to_thread(work, *args, **more)
+
+
+def _if_match(request: web.Request) -> str | None:
+    """The hash that the file must have, `*` for any; None when there is no condition.
+
+    A condition that cannot be read is refused: to save regardless is what the client wanted to exclude.
+    """
+    text = request.headers.get(hdrs.IF_MATCH)
+    if text is None or text.strip() == "*":
+        return None if text is None else "*"
+    if match := IF_MATCH.fullmatch(text.strip()):
+        return match[1]
+    raise BadRequest(f'If-Match is {text[:80]!r}: it must be the sha256 of the file as "64 hex digits", or *')
 
 
 def _tell(request: web.Request, action: str, path: str, source: str | None = None) -> None:
@@ -80,11 +102,8 @@ async def save(request: web.Request) -> web.Response:
         return await _untitled(request, {})
     if "copy_from" in model:
         raise BadRequest("Cannot copy with PUT, only POST")
-    if_match = IF_MATCH.fullmatch(request.headers.get(hdrs.IF_MATCH, ""))
-    store = request.app[CONTENTS]
-    saved, is_new = await _blocking(
-        request, store.save, _path(request), model, if_match=if_match[1] if if_match else None
-    )
+    store, if_match = request.app[CONTENTS], _if_match(request)
+    saved, is_new = await _blocking(request, store.save, _path(request), model, if_match=if_match)
     _tell(request, "upload" if "chunk" in model else "save", saved["path"])
     return _answer(request, saved, status=201 if is_new else 200, located=True)
 
@@ -116,7 +135,7 @@ async def rename(request: web.Request) -> web.Response:
     new = (model or {}).get("path")
     if not isinstance(new, str):
         raise BadRequest("JSON body missing: the new path is needed as {'path': ...}")
-    moved = await _blocking(request, changes.move, request.app[CONTENTS], _path(request), new)
+    moved = await _blocking(request, changes.move, request.app[CONTENTS], _path(request), new, also=(new,))
     _tell(request, "rename", moved["path"], _path(request))
     return _answer(request, moved, located=True)
 
@@ -191,12 +210,13 @@ async def old_notebooks_url(request: web.Request) -> web.Response:
 
 
 async def open_store(app: web.Application) -> AsyncIterator[None]:
-    """The store has nothing to close; it is a lifetime so that the settings are known."""
+    """The store with its locks; in the end the drafts of unfinished uploads are removed."""
     settings = app[SETTINGS]
     root = Root(settings.root_dir, settings.allow_hidden, settings.follow_symlinks)
     app[CONTENTS] = Store(root, Notary(settings.data_dir))
     app[LOCKS] = WeakValueDictionary()
     yield
+    await asyncio.to_thread(app[CONTENTS].uploads.close)
 
 
 PLACE = "/api/contents/{path:.+}"

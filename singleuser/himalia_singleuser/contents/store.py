@@ -8,7 +8,7 @@ import hashlib
 import mimetypes
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from himalia_singleuser.contents.models import Model, listing, model_of, type_of
 from himalia_singleuser.contents.paths import Root
 from himalia_singleuser.contents.shape import complaint
 from himalia_singleuser.contents.trust import Notary
-from himalia_singleuser.errors import ApiError, BadRequest, NotFound, PreconditionFailed
+from himalia_singleuser.contents.uploads import Uploads
+from himalia_singleuser.errors import ApiError, BadRequest, Forbidden, NotFound, PreconditionFailed
 
 HASH = "sha256"
 
@@ -38,6 +39,7 @@ class Store:
 
     root: Root
     notary: Notary
+    uploads: Uploads = field(default_factory=Uploads)
 
     def get(self, path: str, wanted: Wanted) -> Model:
         """The model of what is at `path`."""
@@ -77,34 +79,33 @@ class Store:
 
     def _notebook(self, path: str, file: Path, status: os.stat_result, wanted: Wanted) -> Model:
         model = model_of(path, file, status, kind="notebook")
-        raw = _read(file) if wanted.content or wanted.hash else b""
-        if wanted.content:
+        raw = _read(file) if wanted.content else None
+        if raw is not None:
             notebook = notebooks.parse(raw, path)
             if message := complaint(notebook):
                 model["message"] = message
             self.notary.mark(notebook)
             model["content"], model["format"] = notebook, "json"
-        _add_hash(model, raw, wanted)
+        if wanted.hash:
+            model["hash"], model["hash_algorithm"] = _hash(file, raw), HASH
         return model
 
     def _file(self, path: str, file: Path, status: os.stat_result, wanted: Wanted) -> Model:
         model = model_of(path, file, status, kind="file")
-        raw = _read(file) if wanted.content or wanted.hash else b""
-        if wanted.content:
+        raw = _read(file) if wanted.content else None
+        if raw is not None:
             content, form = _decoded(raw, wanted.format, path)
             guess = "text/plain" if form == "text" else "application/octet-stream"
             model["content"], model["format"] = content, form
             model["mimetype"] = model["mimetype"] or guess
-        _add_hash(model, raw, wanted)
+        if wanted.hash:
+            model["hash"], model["hash_algorithm"] = _hash(file, raw), HASH
         return model
 
     def hash_of(self, path: str) -> str | None:
         """sha256 of the bytes on disk; None when there is no such file."""
         _, file = self.root.shown(path)
-        try:
-            return hashlib.sha256(file.read_bytes()).hexdigest()
-        except OSError:
-            return None
+        return _hash(file, None) if file.is_file() else None
 
     def save(self, path: str, model: dict[str, Any], *, if_match: str | None = None) -> tuple[Model, bool]:
         """Write what the model says; (model without content, whether the file is new)."""
@@ -117,13 +118,30 @@ class Store:
             kind = "notebook" if path.endswith(".ipynb") else "file"
         if kind is None:
             raise BadRequest("No file type provided")
-        if if_match is not None and self.hash_of(path) != if_match:
-            raise PreconditionFailed(f"{path} has changed since it was loaded")
+        if if_match is not None:
+            self._require(path, if_match)
+        if model.get("chunk") is not None:
+            return self._take_chunk(path, file, kind, model), is_new and model["chunk"] == 1
         message = self._write(path, file, kind, model, is_new=is_new)
         saved = self.get(path, Wanted(type=kind, content=False))
         if message:
             saved["message"] = message
         return saved, is_new
+
+    def _require(self, path: str, if_match: str) -> None:
+        present = self.hash_of(path)
+        if present is None or if_match not in {"*", present}:
+            raise PreconditionFailed(f"{path} has changed since it was loaded: its hash is {present}")
+
+    def _take_chunk(self, path: str, file: Path, kind: str, model: dict[str, Any]) -> Model:
+        if kind != "file":
+            raise BadRequest("Only files can be uploaded in chunks")
+        if file.is_dir():
+            raise BadRequest(f"{path} is a directory, not a file", reason="bad type")
+        if file.exists() and not os.access(file, os.W_OK):
+            raise Forbidden(f"Permission denied: {path}")
+        data = _encoded(model.get("content"), model.get("format"), path)
+        return model_of(path, *_with_status(self.uploads.add(file, model["chunk"], data)), kind="file")
 
     def _write(self, path: str, file: Path, kind: str, model: dict[str, Any], *, is_new: bool) -> str | None:
         if kind == "directory":
@@ -134,8 +152,6 @@ class Store:
         if file.is_dir():
             raise BadRequest(f"{path} is a directory, not a {kind}", reason="bad type")
         if kind == "notebook":
-            if "chunk" in model:
-                raise BadRequest("Only files can be uploaded in chunks")
             return self._save_notebook(file, model.get("content"), is_new=is_new)
         self._save_file(path, file, model, is_new=is_new)
         return None
@@ -160,13 +176,7 @@ class Store:
             data = b""
         else:
             data = _encoded(model["content"], model.get("format"), path)
-        chunk = model.get("chunk")
-        if chunk is None or chunk == 1:
-            atomic.write(file, data)
-        elif isinstance(chunk, int):
-            _append(file, data)
-        else:
-            raise BadRequest(f"chunk is {chunk!r}: it must be 1, 2, ... and -1 for the last")
+        atomic.write(file, data)
 
 
 def _read(file: Path) -> bytes:
@@ -176,9 +186,15 @@ def _read(file: Path) -> bytes:
         raise atomic.explain(error, file.name) from None
 
 
-def _add_hash(model: Model, raw: bytes, wanted: Wanted) -> None:
-    if wanted.hash:
-        model["hash"], model["hash_algorithm"] = hashlib.sha256(raw).hexdigest(), HASH
+def _hash(file: Path, raw: bytes | None) -> str:
+    """Of what was read already, so that content and hash agree; else of the file, which may be larger than memory."""
+    if raw is not None:
+        return hashlib.sha256(raw).hexdigest()
+    try:
+        with file.open("rb") as inside:
+            return hashlib.file_digest(inside, HASH).hexdigest()
+    except OSError as error:
+        raise atomic.explain(error, file.name) from None
 
 
 def _decoded(raw: bytes, form: str | None, path: str) -> tuple[str, str]:
@@ -207,13 +223,9 @@ def _encoded(content: object, form: object, path: str) -> bytes:
         raise BadRequest(f"The content of {path} is not valid base64") from None
 
 
-def _append(file: Path, data: bytes) -> None:
-    """One more chunk. Without the first one there is nothing to add to."""
+def _with_status(file: Path) -> tuple[Path, os.stat_result]:
     try:
-        with open(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), "ab") as out:
-            out.write(data)
-    except FileNotFoundError:
-        raise BadRequest("The first chunk of this upload is missing: begin again with chunk 1") from None
+        return file, file.stat()
     except OSError as error:
         raise atomic.explain(error, file.name) from None
 
