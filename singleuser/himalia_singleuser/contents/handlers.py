@@ -158,7 +158,7 @@ async def delete(request: web.Request) -> web.Response:
 
 @authenticated
 async def list_checkpoints(request: web.Request) -> web.Response:
-    """None or one."""
+    """What is kept of the file, the newest last."""
     _, file = request.app[CONTENTS].root.shown(_path(request))
     return json_answer(await asyncio.to_thread(checkpoints.models, file))
 

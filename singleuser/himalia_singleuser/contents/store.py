@@ -164,6 +164,7 @@ class Store:
         notebook = notebooks.require_shape(content)
         message = complaint(notebook)
         self.notary.sign_if_trusted(notebook)
+        checkpoints.before_autosave(file, even_first=True)
         atomic.write(file, notebooks.serialise(notebook))
         if not checkpoints.models(file):
             checkpoints.create(file)
@@ -176,6 +177,8 @@ class Store:
             data = b""
         else:
             data = _encoded(model["content"], model.get("format"), path)
+        # Other files only once somebody has asked for a checkpoint: uploads should not litter folders.
+        checkpoints.before_autosave(file, even_first=False)
         atomic.write(file, data)
 
 
