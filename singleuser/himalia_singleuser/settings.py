@@ -79,6 +79,7 @@ class Settings:
     delete_to_trash: bool = True
     always_delete_dir: bool = False
     follow_symlinks: bool = False
+    clear_outputs_on_save: bool = False
     allow_origin: str = ""
     allow_origin_pat: str = ""
     allow_remote_access: bool = False
@@ -125,6 +126,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         config_path=_search_path(environ.get("JUPYTER_CONFIG_PATH", ""), config_dir, "etc/jupyter"),
         allow_hidden=args.allow_hidden,
         delete_to_trash=not args.no_trash,
+        clear_outputs_on_save=args.clear_outputs_on_save or _switch(environ, "HIMALIA_CLEAR_OUTPUTS_ON_SAVE"),
         allow_origin=args.allow_origin,
         allow_origin_pat=_pattern(args.allow_origin_pat),
         allow_remote_access=hub is not None or ip not in {"127.0.0.1", "::1", "localhost"},
@@ -153,6 +155,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set-password", action="store_true", help="ask for a password, keep its hash, end")
     parser.add_argument("--allow-hidden", action="store_true", help="show files whose name begins with a dot")
     parser.add_argument("--no-trash", action="store_true", help="delete for good instead of to the trash")
+    parser.add_argument(
+        "--clear-outputs-on-save", action="store_true", help="write notebooks without their outputs"
+    )
     parser.add_argument("--allow-origin", default="", help="origin of other pages that may call this server")
     parser.add_argument(
         "--allow-origin-pat", default="", help="regular expression that such origins must match as a whole"
@@ -277,6 +282,13 @@ def _json_object(environ: Mapping[str, str], name: str) -> dict[str, str]:
     if not isinstance(value, dict):
         raise SettingsError(f"{name} is {text!r}: it must be a JSON object")
     return {str(key).lower(): str(item) for key, item in value.items()}
+
+
+def _switch(environ: Mapping[str, str], name: str) -> bool:
+    text = environ.get(name, "")
+    if text not in {"", "0", "1"}:
+        raise SettingsError(f"{name} is {text!r}: it must be 0 or 1")
+    return text == "1"
 
 
 def _number(environ: Mapping[str, str], name: str, default: float) -> float:

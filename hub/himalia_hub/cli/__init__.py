@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 
 from himalia_hub.cli.arguments import Parser, common_options, split_common
 from himalia_hub.errors import HimaliaError
@@ -15,9 +16,9 @@ from himalia_spawner.errors import SpawnError
 # structlog imports rich wherever it is installed, for tracebacks that we do not want: 9 MB for nothing.
 sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 
-VERBS = ("up", "hub", "proxy", "singleuser", "db", "token", "user", "config", "scaletest")
+VERBS = ("up", "hub", "proxy", "singleuser", "db", "token", "user", "config", "scaletest", "clear-outputs")
 # These hand everything they are given to another program, so their flags are not ours to judge.
-PASSING_ON = frozenset({"proxy", "singleuser"})
+PASSING_ON = frozenset({"proxy", "singleuser", "clear-outputs"})
 
 EPILOG = """\
 Every setting can be given as --section.key VALUE, before or after the verb, such as --proxy.port 9000;
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     common = split_common(given, sections_only=verb in PASSING_ON)
     try:
         if verb in PASSING_ON and common.rest[0] == verb:  # not `himalia --help proxy`
-            return int(import_module(f"himalia_hub.cli.{verb}").run(common.rest[1:]))
+            return int(_module(verb).run(common.rest[1:]))
         everything = not verb and not {"-h", "--help"}.isdisjoint(common.rest)
         args = make_parser(None if everything else verb).parse_args(common.rest)
         args.data, args.config, args.overrides = common.data, common.config, common.overrides
@@ -44,6 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _module(verb: str) -> ModuleType:
+    return import_module(f"himalia_hub.cli.{verb.replace('-', '_')}")
 
 
 def make_parser(verb: str | None = None) -> Parser:
@@ -61,7 +66,7 @@ def make_parser(verb: str | None = None) -> Parser:
         if verb is not None and name != verb:
             verbs.add_parser(name)
             continue
-        module = import_module(f"himalia_hub.cli.{name}")
+        module = _module(name)
         sub = verbs.add_parser(
             name, help=module.HELP, description=module.HELP, epilog=EPILOG, parents=[common_options()]
         )

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from himalia_singleuser.contents import atomic, checkpoints
+from himalia_singleuser.contents import atomic, checkpoints, outputs
 from himalia_singleuser.contents.models import Model
 from himalia_singleuser.contents.paths import join, parent_of
 from himalia_singleuser.contents.store import Store, Wanted
@@ -129,6 +129,23 @@ def move(store: Store, old: str, new: str) -> Model:
     if not new_file.is_dir():
         checkpoints.move(old_file, new_file)
     return store.get(new, Wanted(content=False))
+
+
+def clear_outputs(store: Store, path: str, *, if_match: str | None) -> Model:
+    """Remove the outputs of a notebook of format 4. What was there is kept as a checkpoint."""
+    path, file = store.root.writable(path)
+    if not file.is_file():
+        raise NotFound(f"No such file: {path}")
+    if if_match is not None:
+        store.require(path, if_match)
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise atomic.explain(error, path) from None
+    if (data := outputs.cleared(raw, path)) != raw:
+        checkpoints.keep_present(file)
+        atomic.write(file, data)
+    return store.get(path, Wanted(content=False))
 
 
 def delete(store: Store, path: str, *, to_trash: bool, whole_folders: bool) -> None:

@@ -109,11 +109,14 @@ def before_autosave(file: Path, *, even_first: bool) -> None:
 def restore(file: Path, identifier: str) -> None:
     """Bring a kept content back; the present one is kept in its stead, in case that was a mistake."""
     data = _read(_existing(file, identifier), file)
-    with contextlib.suppress(OSError):
-        present = file.read_bytes()
-        if present != data:
-            _keep(file, present, file.stat().st_mtime)
+    keep_present(file)
     atomic.write(file, data)
+
+
+def keep_present(file: Path) -> None:
+    """Keep what a change that nobody can take back is about to replace."""
+    with contextlib.suppress(OSError):
+        _keep(file, file.read_bytes(), file.stat().st_mtime)
 
 
 def delete(file: Path, identifier: str) -> None:

@@ -189,6 +189,15 @@ async def delete_checkpoint(request: web.Request) -> web.Response:
 
 
 @authenticated
+async def clear_outputs(request: web.Request) -> web.Response:
+    """Remove the outputs of the notebook on disk. Its page, if open, is asked what to do at its next save."""
+    store, path = request.app[CONTENTS], _path(request)
+    model = await _blocking(request, changes.clear_outputs, store, path, if_match=_if_match(request))
+    _tell(request, "save", model["path"])
+    return _answer(request, model)
+
+
+@authenticated
 async def trust(request: web.Request) -> web.Response:
     """Sign the notebook as it is on disk."""
     await asyncio.to_thread(_trust, request.app[CONTENTS], _path(request))
@@ -213,7 +222,7 @@ async def open_store(app: web.Application) -> AsyncIterator[None]:
     """The store with its locks; in the end the drafts of unfinished uploads are removed."""
     settings = app[SETTINGS]
     root = Root(settings.root_dir, settings.allow_hidden, settings.follow_symlinks)
-    app[CONTENTS] = Store(root, Notary(settings.data_dir))
+    app[CONTENTS] = Store(root, Notary(settings.data_dir), clear_outputs=settings.clear_outputs_on_save)
     app[LOCKS] = WeakValueDictionary()
     yield
     await asyncio.to_thread(app[CONTENTS].uploads.close)
@@ -227,6 +236,7 @@ routes = [
     web.post(PLACE + r"/checkpoints/{id:[\w-]+}", restore_checkpoint),
     web.delete(PLACE + r"/checkpoints/{id:[\w-]+}", delete_checkpoint),
     web.post(PLACE + "/trust", trust),
+    web.post(r"/api/contents/{path:.+\.ipynb}/clear-outputs", clear_outputs),
     *(
         route
         for path in ("/api/contents{path:/?}", PLACE)

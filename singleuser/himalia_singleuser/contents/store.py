@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from himalia_singleuser.contents import atomic, checkpoints, notebooks
+from himalia_singleuser.contents import atomic, checkpoints, notebooks, outputs
 from himalia_singleuser.contents.models import Model, listing, model_of, type_of
 from himalia_singleuser.contents.paths import Root
 from himalia_singleuser.contents.shape import complaint
@@ -40,6 +40,8 @@ class Store:
     root: Root
     notary: Notary
     uploads: Uploads = field(default_factory=Uploads)
+    clear_outputs: bool = False
+    """Whether notebooks are written without outputs."""
 
     def get(self, path: str, wanted: Wanted) -> Model:
         """The model of what is at `path`."""
@@ -119,7 +121,7 @@ class Store:
         if kind is None:
             raise BadRequest("No file type provided")
         if if_match is not None:
-            self._require(path, if_match)
+            self.require(path, if_match)
         if model.get("chunk") is not None:
             return self._take_chunk(path, file, kind, model), is_new and model["chunk"] == 1
         message = self._write(path, file, kind, model, is_new=is_new)
@@ -128,7 +130,8 @@ class Store:
             saved["message"] = message
         return saved, is_new
 
-    def _require(self, path: str, if_match: str) -> None:
+    def require(self, path: str, if_match: str) -> None:
+        """PreconditionFailed unless the file is there and has this hash; `*` stands for any."""
         present = self.hash_of(path)
         if present is None or if_match not in {"*", present}:
             raise PreconditionFailed(f"{path} has changed since it was loaded: its hash is {present}")
@@ -163,6 +166,8 @@ class Store:
             content = notebooks.new_notebook()
         notebook = notebooks.require_shape(content)
         message = complaint(notebook)
+        if self.clear_outputs:
+            outputs.clear(notebook)
         self.notary.sign_if_trusted(notebook)
         checkpoints.before_autosave(file, even_first=True)
         atomic.write(file, notebooks.serialise(notebook))

@@ -11,8 +11,9 @@ from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
-from himalia_singleuser.answers import json_answer, page, url_of
+from himalia_singleuser.answers import flag, json_answer, page, url_of
 from himalia_singleuser.auth_marks import authenticated
+from himalia_singleuser.contents import atomic, outputs
 from himalia_singleuser.contents.handlers import CONTENTS
 from himalia_singleuser.contents.store import guess_type
 from himalia_singleuser.errors import BadRequest, Forbidden, NotFound
@@ -27,6 +28,8 @@ async def get_file(request: web.Request) -> web.StreamResponse:
     path, file = request.app[CONTENTS].root.shown(request.match_info["path"])
     if file.is_dir():
         raise Forbidden(f"{path} is a directory: ask for the files in it")
+    if path.endswith(".ipynb") and not flag(request, "outputs", default=True):
+        return await _without_outputs(request, path, file)
     kind = guess_type(path) or "application/octet-stream"
     if kind == "text/plain":
         kind = "text/plain; charset=UTF-8"
@@ -34,9 +37,28 @@ async def get_file(request: web.Request) -> web.StreamResponse:
     if "v" not in request.query:
         headers[hdrs.CACHE_CONTROL] = "no-cache"
     if request.query.get("download") in {"1", "true"} or path.endswith(".ipynb"):
-        name = quote(path.rpartition("/")[2], safe="")
-        headers[hdrs.CONTENT_DISPOSITION] = f"attachment; filename*=utf-8''{name}"
+        headers[hdrs.CONTENT_DISPOSITION] = _as_download(path)
     return await send_file(request, FileAnswer(file, kind, headers))
+
+
+def _as_download(path: str) -> str:
+    return f"attachment; filename*=utf-8''{quote(path.rpartition('/')[2], safe='')}"
+
+
+async def _without_outputs(request: web.Request, path: str, file: Path) -> web.Response:
+    if not file.is_file():
+        raise NotFound(f"{path!r} does not exist")
+    try:
+        raw = await asyncio.to_thread(file.read_bytes)
+    except OSError as error:
+        raise atomic.explain(error, path) from None
+    headers = {
+        hdrs.CACHE_CONTROL: "no-cache",
+        hdrs.CONTENT_DISPOSITION: _as_download(path),
+        hdrs.CONTENT_TYPE: str(guess_type(path)),
+        "Content-Security-Policy": content_policy(request, sandbox=True),
+    }
+    return web.Response(body=await asyncio.to_thread(outputs.cleared, raw, path), headers=headers)
 
 
 @authenticated

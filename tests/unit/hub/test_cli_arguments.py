@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def test_help_names_every_verb(capsys) -> None:
 
     shown = capsys.readouterr().out
     assert ended.value.code == 0
-    assert all(f"    {verb} " in shown for verb in VERBS)
+    assert all(re.search(rf"^    {verb}\s", shown, re.MULTILINE) for verb in VERBS)
 
 
 @pytest.mark.parametrize(
