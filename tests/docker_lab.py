@@ -79,6 +79,9 @@ class Lab:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
             self.process.wait(60)
+            # Its containerd dies with it. Where pid 1 is slow to reap, the next engine takes the zombie for a
+            # living one and waits for it in vain.
+            (self.run / "exec/containerd/containerd.pid").unlink(missing_ok=True)
         self.process = None
 
     def build(self, image: str) -> None:

@@ -1,0 +1,164 @@
+"""Hub, nest or engine is killed with SIGKILL while twenty people start, and nobody's wish or process is lost.
+
+After it: every acknowledged start comes to ready, stopped or failed with a cause; each ready server has one process
+or container and one route; nothing runs that no row knows; and everyone can go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+import docker_lab
+from docker_lab import Lab
+from hubs import Client, Hub, client
+from support import eventually
+
+pytestmark = pytest.mark.timeout(600)
+PEOPLE = [f"u{number}" for number in range(20)]
+GATEWAY = "172.31.254.1"
+
+
+@asynccontextmanager
+async def class_of_twenty(
+    folder: Path, config: str = "", env: Callable[[Hub], dict[str, str]] = lambda _: {}
+) -> AsyncIterator[tuple[Hub, Client, dict[str, str]]]:
+    """A running hub with twenty people, its administrator's client, and the environment it was given."""
+    hub = Hub(folder / "data", config=config)
+    async with AsyncExitStack() as stack:
+        stack.callback(hub.clean_up)
+        hub.add_user("root", admin=True)
+        admin = await stack.enter_async_context(client(hub, hub.token("root")))
+        given = env(hub)
+        await hub.start(env=given)
+        assert (await admin.call("POST", "/users", json={"usernames": PEOPLE}))[0] == 201
+        yield hub, admin, given
+
+
+async def ask_for_all(admin: Client) -> set[str]:
+    """Everyone presses Start at once; who was told 201 or 202."""
+
+    async def ask(user: str) -> str | None:
+        with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):
+            status, _ = await admin.call("POST", f"/users/{user}/server")
+            return user if status in (201, 202) else None
+        return None
+
+    return {user for user in await asyncio.gather(*map(ask, PEOPLE)) if user}
+
+
+async def models(admin: Client) -> dict[str, dict[str, object]]:
+    """Everyone's default server; unanswered requests count as not there yet."""
+    with contextlib.suppress(aiohttp.ClientError):
+        return {user: await admin.server(user) for user in PEOPLE}
+    return {}
+
+
+async def all_rest(admin: Client) -> dict[str, dict[str, object]] | None:
+    """The models, once nothing is pending."""
+    seen = await models(admin)
+    return seen if seen and all(model["pending"] is None for model in seen.values()) else None
+
+
+async def routed(admin: Client) -> set[str]:
+    """Whose default server the proxy sends requests to."""
+    status, table = await admin.call("GET", "/proxy")
+    assert status == 200, table
+    return {spec.split("/")[2] for spec in table if spec.startswith("/user/")}
+
+
+async def settle(admin: Client, hub: Hub, asked: set[str]) -> set[str]:
+    """Wait for the end of it all; who is ready. A start that failed has a cause, and a second one works."""
+    seen = await eventually(
+        lambda: all_rest(admin), within_s=120, what=f"all rest; the hub said {hub.said()}"
+    )
+    for user in asked:
+        model = seen[user]
+        if not model["ready"]:
+            status, body = await admin.call("POST", f"/users/{user}/server")
+            assert status in (201, 202), body
+    seen = await eventually(lambda: all_rest(admin), within_s=120, what="the second tries rest")
+    ready = {user for user, model in seen.items() if model["ready"]}
+    assert asked <= ready, f"a start was lost: {sorted(asked - ready)}\n{hub.said()}"
+    await eventually(lambda: _same(admin, ready), within_s=30, what="routes are the ready servers'")
+    return ready
+
+
+async def _same(admin: Client, ready: set[str]) -> bool:
+    return await routed(admin) == ready
+
+
+async def some_run(hub: Hub) -> None:
+    """A few servers have a process, most have none yet or do not answer yet."""
+    await eventually(lambda: len(hub.processes()) >= 3, within_s=60, what="the first processes")
+
+
+def nest_of(hub: Hub) -> int:
+    """Pid of the nest of this hub. It writes to the hub's data folder, and no server of its does so under its name."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            command = (entry / "cmdline").read_bytes()
+            if b"himalia_spawner.nest" in command and str(hub.data) in os.readlink(entry / "fd" / "1"):
+                return int(entry.name)
+    raise AssertionError("no nest runs")
+
+
+@pytest.mark.parametrize("victim", ["hub", "nest"])
+async def test_killed_during_twenty_starts_every_person_has_one_server(tmp_path: Path, victim: str) -> None:
+    async with class_of_twenty(tmp_path) as (hub, admin, env):
+        asking = asyncio.create_task(ask_for_all(admin))
+        await some_run(hub)
+        if victim == "hub":
+            hub.kill()
+            asked = await asking
+            await hub.start(env=env)
+        else:
+            os.kill(nest_of(hub), signal.SIGKILL)
+            asked = await asking
+
+        ready = await settle(admin, hub, asked)
+
+        owners = [mark.split("/")[1] for _, mark in hub.processes()]
+        assert len(owners) == len(set(owners)) == len(ready), owners
+
+
+async def test_an_engine_killed_during_twenty_starts_ends_with_one_container_a_person(
+    docker_engine: Lab, tmp_path: Path
+) -> None:
+    docker_engine.build(docker_lab.SERVER_IMAGE)
+    table = {"url": docker_engine.url, "image": docker_lab.SERVER_IMAGE, "pull": "never", "stop_timeout_s": 5}
+    lines = "\n".join(f"{name} = {json.dumps(value)}" for name, value in table.items())
+
+    def inside(hub: Hub) -> dict[str, str]:
+        address = f"{GATEWAY}:{hub.port + 2}"
+        return {
+            "HIMALIA_HUB__ALSO_LISTEN": json.dumps([address]),
+            "HIMALIA_SPAWNER__DOCKER__HUB_URL": f"http://{address}",
+        }
+
+    config = f'[spawner]\nkind = "docker"\n[spawner.docker]\n{lines}\n'
+    try:
+        async with class_of_twenty(tmp_path, config, inside) as (hub, admin, _):
+            asking = asyncio.create_task(ask_for_all(admin))
+            await eventually(lambda: len(docker_engine.containers()) >= 3, within_s=60)
+            await asyncio.to_thread(docker_engine.stop, signal.SIGKILL)
+            await asyncio.to_thread(docker_engine.start)
+            asked = await asking
+
+            ready = await settle(admin, hub, asked)
+
+            running = docker_engine.containers(status="running")
+            assert len(running) == len(ready), running
+    finally:
+        docker_engine.remove_containers()
