@@ -18,7 +18,7 @@ from himalia_hub.profiles.choice import checked_options
 from himalia_hub.rbac.guard import scoped
 from himalia_hub.servers import store
 from himalia_hub.servers.activity import report_activity
-from himalia_hub.servers.limits import check_name, check_start, must_be_startable
+from himalia_hub.servers.limits import check_name, check_start, must_be_startable, needs_name
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.progress import progress
 from himalia_hub.servers.state import Desired, Phase
@@ -27,17 +27,16 @@ from himalia_hub.users import store as users
 from himalia_hub.users.models import User
 
 START_KEYS = {"user_options", "display_name"}
+CHANGE_KEYS = START_KEYS | {"name"}
 
 
 def routes(prefix: str) -> list[web.RouteDef]:
     """Handler paths below the hub's prefix."""
     user = prefix + "api/users/{user}"
     both = [user + "/server", user + "/servers/{server}", user + "/servers/"]
-    table: list[web.RouteDef] = [
-        web.post(user + "/activity", report_activity),
-        web.put(user + "/servers/{server}", create_server),
-        web.patch(user + "/servers/{server}", change_server),
-    ]
+    table: list[web.RouteDef] = [web.post(user + "/activity", report_activity)]
+    for path in both[1:]:
+        table += [web.put(path, create_server), web.patch(path, change_server)]
     for path in both:
         table += [
             web.get(path, get_server),
@@ -107,6 +106,7 @@ async def stop_server(request: web.Request) -> web.Response:
         await _user(db, username)
         server = await store.find(db, username, name)
         if server is None and name:
+            check_name(name, request.app[SETTINGS].servers)  # 400 where there are no named servers at all
             raise NotFound(f"{username} has no server named {name!r}")
         if server is None or (stopped(server) and not remove):
             return web.Response(status=204)
@@ -122,9 +122,10 @@ async def stop_server(request: web.Request) -> web.Response:
 
 @scoped("start:servers")
 async def create_server(request: web.Request) -> web.Response:
-    """PUT: make a named server without starting it. 201; 409 when there is one."""
+    """PUT: make a named server without starting it. 201; 409 when there is one, as there always is a default one."""
     options, display_name = await _start_body(request)
     username, name = _names(request)
+    needs_name(name)
     check_name(name, request.app[SETTINGS].servers)
     async with request.app[DB].begin() as db:
         user = await _user(db, username)
@@ -139,26 +140,44 @@ async def create_server(request: web.Request) -> web.Response:
 
 @scoped("start:servers")
 async def change_server(request: web.Request) -> web.Response:
-    """PATCH: change the display name or the options of a stopped server. Renaming comes with the full API."""
+    """PATCH `{name?, display_name?, user_options?}` of a stopped server: 200 the model.
+
+    400 when it is active, when nothing or something unknown is to change, when it is the default one and would get
+    a name; 404 unknown; 409 when the new name is taken.
+    """
     body = await json_object(request)
-    unknown = set(body) - START_KEYS
+    unknown = set(body) - CHANGE_KEYS
     if unknown or not body:
         raise BadRequest(
             f"unknown fields {sorted(unknown)}" if unknown else "nothing to change",
-            remedy="send display_name or user_options",
+            remedy=f"send one or more of {', '.join(sorted(CHANGE_KEYS))}",
         )
     username, name = _names(request)
+    options, display_name = _options(body)
     async with request.app[DB].begin() as db:
         server = await store.find(db, username, name)
         if server is None:
             raise NotFound(f"{username} has no server named {name!r}")
         if not stopped(server):
             raise BadRequest(f"the server {name or 'default'!r} is active", remedy="stop it first")
-        options, display_name = _options(body)
         options = await _offered_options(request, db, await _user(db, username), options)
         server.user_options = server.user_options if options is None else options
         server.display_name = server.display_name if display_name is None else display_name
+        if "name" in body and body["name"] != name:
+            await store.rename(db, server, _new_name(request, name, body["name"]))
+    request.app[DOORBELL].tell(server.id)
     return web.json_response(server_model(server, username, request.app[SETTINGS]))
+
+
+def _new_name(request: web.Request, old: str, new: Any) -> str:
+    """The name as asked for, where the server that is called `old` may have it."""
+    if not isinstance(new, str):
+        raise BadRequest(f"name is {new!r}; it must be a text")
+    if not old:
+        raise BadRequest("the default server has no name to change", remedy="change its display_name")
+    needs_name(new)
+    check_name(new, request.app[SETTINGS].servers)
+    return new
 
 
 async def wait_until(

@@ -7,7 +7,7 @@ import re
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from himalia_hub.errors import BadRequest, TooMany
+from himalia_hub.errors import BadRequest, Conflict, TooMany
 from himalia_hub.servers import store
 from himalia_hub.servers.models import Server
 from himalia_hub.settings import ServersSection
@@ -28,6 +28,12 @@ def check_name(name: str, settings: ServersSection) -> None:
             f"{name[:64]!r} cannot be a server name",
             remedy="1 to 30 of a-z, 0-9 and single dashes, a letter first, no dash at the end",
         )
+
+
+def needs_name(name: str) -> None:
+    """Conflict without one: the server without a name is there already, for everybody."""
+    if not name:
+        raise Conflict("the server without a name is the default one, and exists", remedy="give a name")
 
 
 async def check_start(db: AsyncSession, user: User, name: str, settings: ServersSection) -> None:

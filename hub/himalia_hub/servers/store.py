@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from himalia_hub.errors import Conflict
 from himalia_hub.servers.models import Server, ServerEvent
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.users.models import User
@@ -66,13 +68,40 @@ async def get_or_create(db: AsyncSession, user: User, name: str, *, now: datetim
         server = Server(
             user_id=user.id,
             name=name,
-            backend_name=backend_name(user.name, name),
+            backend_name=await _free_backend_name(db, user.name, name),
             user_options={},
             phase_since=now,
         )
         db.add(server)
         await db.flush()
     return server
+
+
+async def _free_backend_name(db: AsyncSession, username: str, name: str) -> str:
+    """The name that follows from person and server, or a further one while a renamed server still carries that."""
+    for turn in itertools.count():
+        # No server's name holds a line break, so a further name is never the first name of another server.
+        wanted = backend_name(username, f"{name}\n{turn}" if turn else name)
+        if await db.scalar(sa.select(Server.id).where(Server.backend_name == wanted)) is None:
+            return wanted
+    raise AssertionError("counting never ends")
+
+
+async def rename(db: AsyncSession, server: Server, name: str) -> None:
+    """Give a stopped server another name; Conflict when it is taken, or when a newer wish came meanwhile.
+
+    `backend_name` stays: what the spawner keeps for this server (volumes, logs) goes on under the new name.
+    """
+    await db.flush()
+    still = sa.and_(Server.id == server.id, Server.generation == server.generation, ~Server.doomed)
+    try:
+        async with db.begin_nested():
+            changed = await db.execute(sa.update(Server).where(still).values(name=name))
+    except sa.exc.IntegrityError:
+        raise Conflict(f"there is a server named {name!r} already", remedy="choose another name") from None
+    if not changed.rowcount:  # type: ignore[attr-defined]
+        raise Conflict(f"the server {server.name!r} is being started or removed", remedy="look again")
+    await db.refresh(server)
 
 
 async def want_running(
