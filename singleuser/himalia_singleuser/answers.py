@@ -49,7 +49,8 @@ def timestamp(seconds: float) -> str:
         moment = datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError):
         moment = datetime.fromtimestamp(0, UTC)
-    return iso(moment)
+    # A listing asks this ten thousand times: the moment is UTC already, and its text ends with +00:00.
+    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def iso(moment: datetime) -> str:

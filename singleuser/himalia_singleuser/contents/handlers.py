@@ -7,8 +7,6 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from datetime import datetime
-from email.utils import format_datetime
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -21,12 +19,14 @@ from himalia_singleuser.contents.models import Model
 from himalia_singleuser.contents.paths import Root
 from himalia_singleuser.contents.store import Store, Wanted
 from himalia_singleuser.contents.trust import Notary
+from himalia_singleuser.contents.unchanged import Answers, last_modified
 from himalia_singleuser.errors import BadRequest
 from himalia_singleuser.keys import EVENTS, SETTINGS
 
 T = TypeVar("T")
 
 CONTENTS = web.AppKey("CONTENTS", Store)
+ANSWERS = web.AppKey("ANSWERS", Answers)
 LOCKS: web.AppKey[WeakValueDictionary[str, asyncio.Lock]] = web.AppKey("LOCKS", WeakValueDictionary)
 SCHEMA = "https://events.jupyter.org/jupyter_server/contents_service/v1"
 IF_MATCH = re.compile(r'(?:W/)?"([0-9a-f]{64})"')
@@ -72,8 +72,7 @@ def _tell(request: web.Request, action: str, path: str, source: str | None = Non
 
 
 def _answer(request: web.Request, model: Model, *, status: int = 200, located: bool = False) -> web.Response:
-    modified = format_datetime(datetime.fromisoformat(model["last_modified"]), usegmt=True)
-    headers: dict[str, str] = {hdrs.LAST_MODIFIED: modified}
+    headers: dict[str, str] = {hdrs.LAST_MODIFIED: last_modified(model)}
     if located:
         headers[hdrs.LOCATION] = url_of(request, "api/contents", model["path"])
     return json_answer(model, status=status, headers=headers)
@@ -89,9 +88,13 @@ async def get_contents(request: web.Request) -> web.Response:
         raise BadRequest(f"Format {form!r} is invalid")
     content, hashed = flag(request, "content", default=True), flag(request, "hash", default=False)
     wanted = Wanted(kind, form, content, hashed)
-    model = await asyncio.to_thread(request.app[CONTENTS].get, _path(request), wanted)
-    _tell(request, "get", model["path"])
-    return _answer(request, model)
+    known = request.headers.get(hdrs.IF_NONE_MATCH)
+    answer = await asyncio.to_thread(request.app[ANSWERS].get, _path(request), wanted, known)
+    _tell(request, "get", answer.path)
+    headers = {hdrs.ETAG: answer.tag, hdrs.LAST_MODIFIED: answer.modified}
+    if answer.body is None:
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=answer.body, headers=headers, content_type="application/json")
 
 
 @authenticated
@@ -223,6 +226,7 @@ async def open_store(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     root = Root(settings.root_dir, settings.allow_hidden, settings.follow_symlinks)
     app[CONTENTS] = Store(root, Notary(settings.data_dir), clear_outputs=settings.clear_outputs_on_save)
+    app[ANSWERS] = Answers(app[CONTENTS])
     app[LOCKS] = WeakValueDictionary()
     yield
     await asyncio.to_thread(app[CONTENTS].uploads.close)

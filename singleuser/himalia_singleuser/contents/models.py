@@ -5,6 +5,7 @@ from __future__ import annotations
 import mimetypes
 import os
 import stat
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def type_of(path: str, status: os.stat_result) -> str:
     return "notebook" if path.endswith(".ipynb") else "file"
 
 
-def model_of(path: str, file: Path, status: os.stat_result, *, kind: str | None = None) -> Model:
+def model_of(path: str, file: Path | str, status: os.stat_result, *, kind: str | None = None) -> Model:
     """The model without content. `kind` overrides the type (a notebook read as a file)."""
     kind = kind or type_of(path, status)
     created = getattr(status, "st_birthtime", status.st_ctime)
@@ -34,13 +35,26 @@ def model_of(path: str, file: Path, status: os.stat_result, *, kind: str | None 
         "created": timestamp(created),
         "content": None,
         "format": None,
-        "mimetype": mimetypes.guess_type(path)[0] if kind == "file" else None,
+        "mimetype": guess_type(path) if kind == "file" else None,
         "size": None if kind == "directory" else status.st_size,
         "writable": os.access(file, os.W_OK),
         "hash": None,
         "hash_algorithm": None,
         "type": kind,
     }
+
+
+def guess_type(path: str) -> str | None:
+    """The MIME type that the name suggests."""
+    extension = os.path.splitext(path)[1]
+    if extension.lower() in mimetypes.encodings_map:
+        return mimetypes.guess_type(os.path.basename(path))[0]
+    return _type_of_extension(extension)
+
+
+@lru_cache(maxsize=512)
+def _type_of_extension(extension: str) -> str | None:
+    return mimetypes.guess_type("name" + extension)[0]
 
 
 def is_listed(name: str) -> bool:
@@ -76,4 +90,4 @@ def _entry_model(path: str, entry: os.DirEntry[str], inside: str | None) -> Mode
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         return None
     child = f"{path}/{entry.name}" if path else entry.name
-    return model_of(child, Path(entry.path), status)
+    return model_of(child, entry.path, status)

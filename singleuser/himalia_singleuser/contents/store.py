@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import mimetypes
 import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from himalia_singleuser.contents import atomic, checkpoints, notebooks, outputs
+from himalia_singleuser.contents import atomic, checkpoints, models, notebooks, outputs
 from himalia_singleuser.contents.models import Model, listing, model_of, type_of
 from himalia_singleuser.contents.paths import Root
 from himalia_singleuser.contents.shape import complaint
@@ -251,4 +250,4 @@ def _make_directory(path: str, file: Path) -> None:
 
 def guess_type(path: str) -> str | None:
     """The MIME type that the name suggests."""
-    return "application/x-ipynb+json" if path.endswith(".ipynb") else mimetypes.guess_type(path)[0]
+    return "application/x-ipynb+json" if path.endswith(".ipynb") else models.guess_type(path)
