@@ -112,6 +112,10 @@ class Lab:
         finally:
             client.close()
 
+    def volume(self, name: str) -> Path:
+        """Where this machine finds what is in a volume, made or still to be made under that name."""
+        return self.folder / "data" / "volumes" / name / "_data"
+
     def remove_containers(self) -> None:
         """Remove every container, whatever it does."""
         client = self.client()

@@ -35,7 +35,7 @@ from himalia_hub.servers.world import World
 from himalia_hub.settings import HubSettings, address_of
 from himalia_proxy.base import ProxyError
 from himalia_proxy.client import HttpProxy
-from himalia_spawner.base import Spawner
+from himalia_spawner.base import HeardBySocket, Spawner
 from himalia_spawner.errors import SpawnError
 from himalia_spawner.registry import load_spawner
 
@@ -81,7 +81,7 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
             app = make_app(world, routes_wake_up=proxy.restarted if proxy else None)
             runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
             await runner.setup()
-            for sock in sockets:
+            for sock in [*sockets, *_spawners_sockets(world.spawner)]:
                 await web.SockSite(runner, sock).start()
             report.done(f"Hub listening on {hub_url}")
             await _open_the_door(world, report)
@@ -148,6 +148,25 @@ def _listener(ip: str, port: int, setting: str) -> socket.socket:
         ) from None
     sock.listen(1024)
     return sock
+
+
+def _spawners_sockets(spawner: Spawner) -> list[socket.socket]:
+    """Where a spawner's servers reach the hub without an address of it. Only this hub binds there: it holds the
+    lock of its data folder, and what lies at the path is left of a hub that was killed.
+    """
+    if not isinstance(spawner, HeardBySocket) or spawner.hub_socket is None:
+        return []
+    path = Path(spawner.hub_socket)
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.bind(str(path))
+        path.chmod(0o666)  # accounts inside a container are nobody here; only containers see the folder
+    except OSError as error:
+        sock.close()
+        raise ConfigError(f"the hub cannot listen on {str(path)!r}: {error.strerror}") from None
+    sock.listen(1024)
+    return [sock]
 
 
 @contextlib.asynccontextmanager

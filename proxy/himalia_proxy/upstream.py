@@ -9,6 +9,7 @@ from typing import Final, Protocol, cast
 
 from himalia_proxy.errors import BadResponse, Unreachable
 from himalia_proxy.framing import CHUNKED, MAX_HEAD, UNTIL_CLOSE, ChunkedBody, ResponseHead, parse_response
+from himalia_proxy.sockets import pinned
 from himalia_proxy.target import Target
 
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -338,7 +339,8 @@ class Pool:
             return Upstream(self, target.origin)
 
         if target.socket is not None:
-            return (await self.loop.create_unix_connection(make, target.socket))[1]
+            with pinned(target.socket) as path:
+                return (await self.loop.create_unix_connection(make, path))[1]
         if not target.tls:
             return (await self.loop.create_connection(make, target.host, target.port))[1]
         # Verified by the target's own name, whatever Host the client sends.

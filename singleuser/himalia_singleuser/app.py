@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import quote
 
-from aiohttp import ClientSession, DummyCookieJar, web
+from aiohttp import ClientSession, DummyCookieJar, UnixConnector, web
 
 from himalia_singleuser import activity, convert, middleware, status
 from himalia_singleuser.auth import handlers as auth
@@ -68,6 +68,7 @@ async def open_auth(app: web.Application) -> AsyncIterator[None]:
         app[AUTH] = make_auth(settings, None)
         yield
         return
-    async with ClientSession(cookie_jar=DummyCookieJar()) as session:
+    connector = UnixConnector(settings.hub.api_socket) if settings.hub.api_socket else None
+    async with ClientSession(cookie_jar=DummyCookieJar(), connector=connector) as session:
         app[AUTH] = make_auth(settings, HubClient(settings.hub, session))
         yield

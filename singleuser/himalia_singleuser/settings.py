@@ -29,6 +29,7 @@ class HubSettings:
     """How to reach and obey the hub that started this server (JUPYTERHUB_* contract)."""
 
     api_url: str
+    """How to reach the hub's API, `http(s)://…/hub/api`; over `api_socket` its host means nothing."""
     api_token: str = field(repr=False)
     base_url: str
     client_id: str
@@ -38,6 +39,8 @@ class HubSettings:
     public_url: str = ""
     public_hub_url: str = ""
     activity_url: str = ""
+    api_socket: str = ""
+    """A unix socket to the hub; empty: by its address."""
     activity_interval_s: float = 300.0
     oauth_callback_url: str = ""
     access_scopes: tuple[str, ...] = ()
@@ -245,7 +248,8 @@ def _hub_settings(environ: Mapping[str, str]) -> HubSettings | None:
         raise SettingsError("JUPYTERHUB_CLIENT_ID is not set: the hub must give the OAuth client's name")
     scopes = environ.get("JUPYTERHUB_OAUTH_ACCESS_SCOPES") or environ.get("JUPYTERHUB_OAUTH_SCOPES")
     return HubSettings(
-        api_url=api_url.rstrip("/"),
+        api_url=_over_socket(api_url.rstrip("/"))[0],
+        api_socket=_over_socket(api_url)[1],
         api_token=token,
         base_url=normal_base_url(environ.get("JUPYTERHUB_BASE_URL", "/")),
         client_id=client_id,
@@ -254,13 +258,21 @@ def _hub_settings(environ: Mapping[str, str]) -> HubSettings | None:
         host=environ.get("JUPYTERHUB_HOST", "").rstrip("/"),
         public_url=environ.get("JUPYTERHUB_PUBLIC_URL", ""),
         public_hub_url=environ.get("JUPYTERHUB_PUBLIC_HUB_URL", ""),
-        activity_url=environ.get("JUPYTERHUB_ACTIVITY_URL", ""),
+        activity_url=_over_socket(environ.get("JUPYTERHUB_ACTIVITY_URL", ""))[0],
         activity_interval_s=_number(environ, "JUPYTERHUB_ACTIVITY_INTERVAL", 300.0),
         oauth_callback_url=environ.get("JUPYTERHUB_OAUTH_CALLBACK_URL", ""),
         access_scopes=tuple(_json_list("JUPYTERHUB_OAUTH_ACCESS_SCOPES", scopes or "[]")),
         cookie_host_prefix=environ.get("JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED", "0") == "1",
         cookie_options=_json_object(environ, "JUPYTERHUB_COOKIE_OPTIONS"),
     )
+
+
+def _over_socket(url: str) -> tuple[str, str]:
+    """`http+unix://%2Fsocket/path` as the URL to ask for and the socket to ask at; other URLs with no socket."""
+    parts = urlsplit(url)
+    if parts.scheme != "http+unix":
+        return url, ""
+    return f"http://hub{parts.path}", unquote(parts.netloc)
 
 
 def _json_list(name: str, text: str) -> list[str]:

@@ -6,7 +6,7 @@ import builtins
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 class Presence(StrEnum):
@@ -119,6 +119,16 @@ class Sighting:
     exit: Exit | None = None
     detail: str = ""
     listening: bool = True
+
+
+@runtime_checkable
+class HeardBySocket(Protocol):
+    """A spawner that mounts a unix socket of the hub into its servers, so that they need no address of it.
+
+    The hub listens at `hub_socket` (an absolute path, in a folder that the spawner made); None: not wanted.
+    """
+
+    hub_socket: str | None
 
 
 class Spawner(Protocol):

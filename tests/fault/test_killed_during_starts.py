@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -25,23 +25,19 @@ from support import eventually
 
 pytestmark = pytest.mark.timeout(600)
 PEOPLE = [f"u{number}" for number in range(20)]
-GATEWAY = "172.31.254.1"
 
 
 @asynccontextmanager
-async def class_of_twenty(
-    folder: Path, config: str = "", env: Callable[[Hub], dict[str, str]] = lambda _: {}
-) -> AsyncIterator[tuple[Hub, Client, dict[str, str]]]:
-    """A running hub with twenty people, its administrator's client, and the environment it was given."""
+async def class_of_twenty(folder: Path, config: str = "") -> AsyncIterator[tuple[Hub, Client]]:
+    """A running hub with twenty people, and its administrator's client."""
     hub = Hub(folder / "data", config=config)
     async with AsyncExitStack() as stack:
         stack.callback(hub.clean_up)
         hub.add_user("root", admin=True)
         admin = await stack.enter_async_context(client(hub, hub.token("root")))
-        given = env(hub)
-        await hub.start(env=given)
+        await hub.start()
         assert (await admin.call("POST", "/users", json={"usernames": PEOPLE}))[0] == 201
-        yield hub, admin, given
+        yield hub, admin
 
 
 async def ask_for_all(admin: Client) -> set[str]:
@@ -116,13 +112,13 @@ def nest_of(hub: Hub) -> int:
 
 @pytest.mark.parametrize("victim", ["hub", "nest"])
 async def test_killed_during_twenty_starts_every_person_has_one_server(tmp_path: Path, victim: str) -> None:
-    async with class_of_twenty(tmp_path) as (hub, admin, env):
+    async with class_of_twenty(tmp_path) as (hub, admin):
         asking = asyncio.create_task(ask_for_all(admin))
         await some_run(hub)
         if victim == "hub":
             hub.kill()
             asked = await asking
-            await hub.start(env=env)
+            await hub.start()
         else:
             os.kill(nest_of(hub), signal.SIGKILL)
             asked = await asking
@@ -140,16 +136,9 @@ async def test_an_engine_killed_during_twenty_starts_ends_with_one_container_a_p
     table = {"url": docker_engine.url, "image": docker_lab.SERVER_IMAGE, "pull": "never", "stop_timeout_s": 5}
     lines = "\n".join(f"{name} = {json.dumps(value)}" for name, value in table.items())
 
-    def inside(hub: Hub) -> dict[str, str]:
-        address = f"{GATEWAY}:{hub.port + 2}"
-        return {
-            "HIMALIA_HUB__ALSO_LISTEN": json.dumps([address]),
-            "HIMALIA_SPAWNER__DOCKER__HUB_URL": f"http://{address}",
-        }
-
     config = f'[spawner]\nkind = "docker"\n[spawner.docker]\n{lines}\n'
     try:
-        async with class_of_twenty(tmp_path, config, inside) as (hub, admin, _):
+        async with class_of_twenty(tmp_path, config) as (hub, admin):
             asking = asyncio.create_task(ask_for_all(admin))
             await eventually(lambda: len(docker_engine.containers()) >= 3, within_s=60)
             await asyncio.to_thread(docker_engine.stop, signal.SIGKILL)

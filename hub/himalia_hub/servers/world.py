@@ -18,6 +18,7 @@ from himalia_hub.servers.state import Desired, Phase, Seen
 from himalia_hub.servers.view import routespec, server_prefix
 from himalia_hub.settings import HubSettings
 from himalia_proxy.base import Proxy, ProxyError, Route
+from himalia_proxy.sockets import pinned
 from himalia_spawner.base import Presence, Sighting, Spawner
 from himalia_spawner.errors import BackendGone
 
@@ -36,13 +37,14 @@ class Probe:
         total = aiohttp.ClientTimeout(total=timeout_s)
         try:
             if parts.scheme == "http+unix":
-                async with (
-                    aiohttp.ClientSession(
-                        connector=aiohttp.UnixConnector(unquote(parts.netloc)), timeout=total
-                    ) as session,
-                    session.get(f"http://server{prefix}api", allow_redirects=False) as answer,
-                ):
-                    return answer.status < 500
+                with pinned(unquote(parts.netloc)) as path:
+                    async with (
+                        aiohttp.ClientSession(
+                            connector=aiohttp.UnixConnector(path), timeout=total
+                        ) as session,
+                        session.get(f"http://server{prefix}api", allow_redirects=False) as answer,
+                    ):
+                        return answer.status < 500
             if self._tcp is None:
                 self._tcp = aiohttp.ClientSession()
             async with self._tcp.get(f"{url}{prefix}api", allow_redirects=False, timeout=total) as answer:

@@ -27,7 +27,7 @@ class DockerSettings(BaseModel, extra="forbid", frozen=True):
         default="missing", description="when to pull an image: when it is not there, at every start, or never"
     )
     transport: Literal["unix", "port", "network"] = Field(
-        default="port",
+        default="unix",
         description="how the proxy reaches a server: by a unix socket in a folder that is mounted into its "
         "container (our own server only), by a port published on 127.0.0.1, or at the container's own address",
     )

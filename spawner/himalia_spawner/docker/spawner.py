@@ -61,7 +61,8 @@ class DockerSpawner:
         hub = hashlib.sha256(f"{hub_id}\0{runtime}".encode()).hexdigest()[:16]
         self._place = Place(hub, runtime, runtime / "hub")
         self._place.hub_dir.mkdir(mode=0o755, exist_ok=True)
-        self.hub_socket = str(self._place.hub_dir / container.HUB_SOCKET)
+        wanted = settings.transport == "unix"
+        self.hub_socket = str(self._place.hub_dir / container.HUB_SOCKET) if wanted else None
         self._engine = Engine(
             settings.url, timeout_s=settings.request_timeout_s, concurrency=settings.concurrency
         )
@@ -260,7 +261,7 @@ class DockerSpawner:
 
     def _hub_url(self, spec: ServerSpec, image: Image, transport: str) -> str:
         if transport == "unix":
-            if not Path(self.hub_socket).is_socket():
+            if self.hub_socket is None or not Path(self.hub_socket).is_socket():
                 raise SpawnRefused(
                     f"the hub does not listen on {self.hub_socket}; set spawner.docker.transport to 'port'"
                 )

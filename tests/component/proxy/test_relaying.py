@@ -46,6 +46,23 @@ async def test_a_unix_socket_is_a_target(proxy: RunningProxy, tmp_path: Path) ->
             assert await answer.text() == "by socket"
 
 
+@pytest.mark.parametrize("swapped_for", ["a link", "a file"])
+async def test_what_a_target_put_in_place_of_its_socket_is_never_connected_to(
+    proxy: RunningProxy, tmp_path: Path, swapped_for: str
+) -> None:
+    """A container may write into the folder of its socket: a link there must not lead to sockets of the machine."""
+    async with raw_target(answering(b"another's"), path=tmp_path / "another") as another:
+        theirs = tmp_path / "s"
+        if swapped_for == "a link":
+            theirs.symlink_to(tmp_path / "another")
+        else:
+            theirs.write_bytes(b"")
+        await proxy.route("/user/ada", "http+unix://" + str(theirs).replace("/", "%2F"))
+        async with proxy.session.get(f"{proxy.url}/user/ada/") as answer:
+            assert answer.status == 503
+        assert another.connections == 0
+
+
 async def test_health_is_answered_before_any_route(proxy: RunningProxy) -> None:
     async with proxy.session.get(f"{proxy.url}/_chp_healthz") as answer:
         assert (answer.status, await answer.json()) == (200, {"status": "OK"})

@@ -140,6 +140,17 @@ def test_the_hubs_environment_is_understood(tmp_path: Path) -> None:
     assert (tcp.ip, tcp.port, tcp.socket) == ("127.0.0.2", 99, "")
 
 
+def test_a_hub_at_a_unix_socket_is_asked_there(tmp_path: Path) -> None:
+    at = "http+unix://%2Frun%2Fhub.sock/hub/api"
+    told = {"JUPYTERHUB_API_URL": at, "JUPYTERHUB_ACTIVITY_URL": f"{at}/users/ada/activity"}
+
+    hub = parse(["--root", str(tmp_path)], HUB | told).hub
+
+    assert hub
+    assert hub.api_socket == "/run/hub.sock"
+    assert (hub.api_url, hub.activity_url) == ("http://hub/hub/api", "http://hub/hub/api/users/ada/activity")
+
+
 @pytest.mark.parametrize(
     ("argv", "environ", "said"),
     [
