@@ -24,8 +24,8 @@ from himalia_hub.oauth.models import OAuthCode
 from himalia_hub.pages import routes as page_routes
 from himalia_hub.routes import handlers as proxy_api
 from himalia_hub.routes import sync
+from himalia_hub.servers import cull, listen, loop, orphans
 from himalia_hub.servers import handlers as servers
-from himalia_hub.servers import listen, loop, orphans
 from himalia_hub.servers.loop import Owner
 from himalia_hub.servers.world import World
 from himalia_hub.tokens import handlers as tokens
@@ -88,6 +88,7 @@ async def _run_loops(app: web.Application, owner: Owner) -> None:
         "routes": sync.run(world, app[ROUTES_WAKE_UP], owner.name),
         "listen": listen.run(world.db, world.doorbell),
         "orphans": orphans.run(world),
+        "cull": cull.run(world, owner.name),
         "purge": _purge(world, owner.name),
     }
     async with asyncio.TaskGroup() as group:

@@ -6,7 +6,7 @@ import ipaddress
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from himalia_spawner.limits import cpu_count, memory_bytes
 
@@ -211,6 +211,52 @@ class ServersSection(Section):
     )
 
 
+class CullLimits(Section):
+    """When the hub stops a server by itself, wherever it is said: for all, for a profile, a group or one person."""
+
+    idle_s: float | None = Field(
+        None,
+        ge=0,
+        description="stop a server that nobody has used for this long; 0: never; empty: never, or as said before",
+    )
+    max_age_s: float | None = Field(
+        None,
+        ge=0,
+        description="stop a server that has run for this long, used or not; 0: never; empty: the same",
+    )
+
+
+class CullSection(CullLimits):
+    """[cull] — stopping servers that nobody uses."""
+
+    every_s: float = Field(
+        120, gt=0, description="how often the hub looks; the first time this long after its start"
+    )
+    busy_kernels_count: bool = Field(
+        True, description="a running cell counts as use, however quiet it is; our own server only"
+    )
+    profiles: dict[str, CullLimits] = Field(
+        default_factory=dict, description="by profile name: limits of its servers instead"
+    )
+    groups: dict[str, CullLimits] = Field(
+        default_factory=dict, description="by group name: limits of its members' servers instead"
+    )
+    users: dict[str, CullLimits] = Field(
+        default_factory=dict, description="by user name: limits of this person's servers instead"
+    )
+
+    @property
+    def limits(self) -> list[CullLimits]:
+        """Every place that sets a limit; empty when the hub never stops a server by itself."""
+        places = [self, *self.profiles.values(), *self.groups.values(), *self.users.values()]
+        return [place for place in places if place.idle_s or place.max_age_s]
+
+    @property
+    def report_every_s(self) -> float:
+        """How often servers must say that they are used, so that the shortest idle limit is fair; at most 300."""
+        return min([300.0, *(place.idle_s / 3 for place in self.limits if place.idle_s)])
+
+
 class PagesSection(Section):
     """[pages] — how the hub's own pages look."""
 
@@ -259,6 +305,7 @@ class HubSettings(Section):
     profiles: list[ProfileSection] = Field(
         default_factory=list, description="what people may choose from when they start a server"
     )
+    cull: CullSection = Field(default_factory=CullSection)
     pages: PagesSection = Field(default_factory=PagesSection)
     log: LogSection = Field(default_factory=LogSection)
 
@@ -271,6 +318,15 @@ class HubSettings(Section):
         if len(first := [profile.name for profile in value if profile.default]) > 1:
             raise ValueError(f"{', '.join(first)}: all marked as the default; mark one")
         return value
+
+    @model_validator(mode="after")
+    def _profiles_exist(self) -> HubSettings:
+        names = {profile.name for profile in self.profiles}
+        if unknown := sorted(set(self.cull.profiles) - names):
+            raise ValueError(
+                f"cull.profiles.{unknown[0]}: there is no such profile; name one of [[profiles]]"
+            )
+        return self
 
     @field_validator("base_url")
     @classmethod

@@ -12,6 +12,7 @@ from aiohttp import web
 from himalia_singleuser.answers import iso
 from himalia_singleuser.auth.keys import AUTH
 from himalia_singleuser.hub import HubClient, HubUnreachable
+from himalia_singleuser.kernels.pool import KERNELS
 from himalia_singleuser.keys import ACTIVITY, Activity
 from himalia_singleuser.middleware import HUB_PROTOCOL_VERSION
 
@@ -26,22 +27,31 @@ async def report_to_hub(app: web.Application) -> AsyncIterator[None]:
     if hub is None or not hub.settings.activity_url:
         yield
         return
-    task = asyncio.create_task(_report(hub, app[ACTIVITY]))
+    task = asyncio.create_task(_report(hub, app))
     yield
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def _report(hub: HubClient, activity: Activity) -> None:
+async def _report(hub: HubClient, app: web.Application) -> None:
     await _check_version(hub)
+    activity: Activity = app[ACTIVITY]
     reported = None
     while True:
+        if hub.settings.busy_kernels_count and _computes(app):
+            activity.touch()
         last = iso(activity.last)
         done = last == reported or await hub.report_activity(last)
         reported = last if done else reported
         # A thousand servers started together must not report together.
         pause = hub.settings.activity_interval_s * random.uniform(0.9, 1.1)  # noqa: S311
         await asyncio.sleep(pause if done else min(pause, RETRY_S * random.uniform(0.5, 1)))  # noqa: S311
+
+
+def _computes(app: web.Application) -> bool:
+    """Whether a cell runs. One that prints nothing for hours leaves no other trace, and must not be stopped as idle."""
+    pool = app.get(KERNELS)
+    return pool is not None and any(kernel.state.value == "busy" for kernel in pool.all())
 
 
 async def _check_version(hub: HubClient) -> None:

@@ -42,6 +42,7 @@ class HubSettings:
     api_socket: str = ""
     """A unix socket to the hub; empty: by its address."""
     activity_interval_s: float = 300.0
+    busy_kernels_count: bool = True
     oauth_callback_url: str = ""
     access_scopes: tuple[str, ...] = ()
     cookie_host_prefix: bool = False
@@ -260,6 +261,7 @@ def _hub_settings(environ: Mapping[str, str]) -> HubSettings | None:
         public_hub_url=environ.get("JUPYTERHUB_PUBLIC_HUB_URL", ""),
         activity_url=_over_socket(environ.get("JUPYTERHUB_ACTIVITY_URL", ""))[0],
         activity_interval_s=_number(environ, "JUPYTERHUB_ACTIVITY_INTERVAL", 300.0),
+        busy_kernels_count=environ.get("HIMALIA_BUSY_KERNELS_COUNT", "1") != "0",
         oauth_callback_url=environ.get("JUPYTERHUB_OAUTH_CALLBACK_URL", ""),
         access_scopes=tuple(_json_list("JUPYTERHUB_OAUTH_ACCESS_SCOPES", scopes or "[]")),
         cookie_host_prefix=environ.get("JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED", "0") == "1",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from himalia_hub.profiles.choice import chosen, offered
+from himalia_hub.servers.cull import Ending, ending_of
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.view import phase_word, quoted, server_prefix
 from himalia_hub.settings import HubSettings, ProfileSection
@@ -64,6 +65,8 @@ class Card:
     failure: Failure | None
     profile: str = ""
     offers: tuple[Offer, ...] = ()
+    ending: Ending | None = None
+    reason: str = ""
 
     @property
     def moving(self) -> bool:
@@ -91,8 +94,10 @@ def tail_of(username: str, name: str) -> str:
     return quoted(username) + (f"/{quoted(name)}" if name else "")
 
 
-def card(server: Server, username: str, settings: HubSettings, groups: Collection[str] = ()) -> Card:
-    """One server. `groups` are its owner's, for the profiles to choose from."""
+def card(
+    server: Server, username: str, settings: HubSettings, groups: Collection[str] = (), reason: str = ""
+) -> Card:
+    """One server. `groups` are its owner's, for the profiles to choose from; `reason` is why the hub stopped it."""
     state = phase_word(server)
     profile = chosen(settings, groups, server.user_options)
     return Card(
@@ -109,6 +114,8 @@ def card(server: Server, username: str, settings: HubSettings, groups: Collectio
         failure=failure_of(server.failure) if state == "failed" else None,
         profile=(profile.title or profile.name) if profile else "",
         offers=_offers(settings, groups, profile),
+        ending=ending_of(server, username, groups, settings),
+        reason=reason if state == "stopped" else "",
     )
 
 
@@ -143,10 +150,19 @@ def never_started(username: str, settings: HubSettings, groups: Collection[str] 
 
 
 def cards(
-    servers: Iterable[Server], username: str, settings: HubSettings, groups: Collection[str] = ()
+    servers: Iterable[Server],
+    username: str,
+    settings: HubSettings,
+    groups: Collection[str] = (),
+    reasons: Mapping[int, str] | None = None,
 ) -> list[Card]:
     """All of a person's servers, the default one first whether or not it was ever started."""
-    shown = [card(server, username, settings, groups) for server in servers if not _going(server)]
+    why = reasons or {}
+    shown = [
+        card(server, username, settings, groups, why.get(server.id, ""))
+        for server in servers
+        if not _going(server)
+    ]
     if not shown or shown[0].name:
         shown.insert(0, never_started(username, settings, groups))
     return shown

@@ -24,6 +24,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
         web.post(prefix + "home/start", start_named),
         web.post(prefix + "home/stop", stop),
         web.post(prefix + "home/remove", remove),
+        web.post(prefix + "home/keep", keep),
     ]
 
 
@@ -67,6 +68,15 @@ async def remove(request: web.Request) -> web.Response:
     return await _end(request, remove=True)
 
 
+@signed_in
+async def keep(request: web.Request) -> web.Response:
+    """Put off the stop of one's own idle server; 303 back to the page, which shows the new time."""
+    identity = request[IDENTITY]
+    assert identity is not None
+    await wish.keep(request, identity.name, await _field(request, "server"))
+    return redirect(request.app[SETTINGS].hub_prefix + "home", status=303)
+
+
 async def _end(request: web.Request, *, remove: bool) -> web.Response:
     identity = request[IDENTITY]
     assert identity is not None
@@ -82,7 +92,8 @@ async def _home(
     async with request.app[DB].read() as db:
         rows = await store.list_for_user(db, identity.user_id)
         member_of = await groups.of_user(db, identity.user_id)
-    shown = cards(rows, identity.name, settings, member_of)
+        reasons = await store.reasons(db, identity.user_id)
+    shown = cards(rows, identity.name, settings, member_of, reasons)
     return await page(
         request,
         "fragment_cards.html" if wants_fragment(request) else "home.html",

@@ -38,7 +38,7 @@ def environment(overrides: tuple[str, ...] = ()) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters.update(ago=words.ago, span=words.span, moment=words.moment, iso=clock.iso)
+    env.filters.update(ago=words.ago, span=words.span, moment=words.moment, until=words.until, iso=clock.iso)
     return env
 
 

@@ -40,6 +40,11 @@ def ago(then: datetime | None, now: datetime) -> str:
     raise AssertionError(seconds)
 
 
+def until(then: datetime, now: datetime) -> str:
+    """How long from now: `in 42 min`, `in 1 h 5 min`, `any moment`."""
+    return f"in {span(now, then)}" if (then - now).total_seconds() >= 60 else "any moment"
+
+
 def moment(when: datetime | None) -> str:
     """A point in time, in UTC, to the second."""
     return "" if when is None else f"{when:%Y-%m-%d %H:%M:%S} UTC"

@@ -56,6 +56,8 @@ def build_spec(
         "JUPYTERHUB_PUBLIC_URL": public + prefix if public else "",
         "JUPYTERHUB_PUBLIC_HUB_URL": public + settings.hub_prefix if public else "",
         "JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED": "0",
+        "JUPYTERHUB_ACTIVITY_INTERVAL": f"{settings.cull.report_every_s:g}",
+        "HIMALIA_BUSY_KERNELS_COUNT": "1" if settings.cull.busy_kernels_count else "0",
     }
     if settings.spawner.notebook_dir:
         env["JUPYTERHUB_ROOT_DIR"] = settings.spawner.notebook_dir

@@ -128,8 +128,13 @@ async def want_running(
     return server
 
 
-async def want_stopped(db: AsyncSession, server: Server, *, now: datetime, doomed: bool = False) -> None:
-    """Wish that the server is gone, in whatever state it is; `doomed` deletes its row as well."""
+async def want_stopped(
+    db: AsyncSession, server: Server, *, now: datetime, doomed: bool = False, why: str = ""
+) -> None:
+    """Wish that the server is gone, in whatever state it is; `doomed` deletes its row as well.
+
+    `why` is for the hub's own wishes, such as `idle for 60 minutes`; `reasons` gives it back.
+    """
     values: dict[str, Any] = {"due_at": now, "attempts": 0}
     if doomed:
         values["doomed"] = True
@@ -141,8 +146,19 @@ async def want_stopped(db: AsyncSession, server: Server, *, now: datetime, doome
     )
     await db.refresh(server)
     if changed.rowcount:  # type: ignore[attr-defined]
-        add_event(db, server, "info", 0, "Stop requested", now=now)
+        if why:
+            add_event(db, server, "culled", 0, f"Stopped: {why}", now=now)
+        else:
+            add_event(db, server, "info", 0, "Stop requested", now=now)
     await notify(db, server.id)
+
+
+async def reasons(db: AsyncSession, user_id: int) -> dict[int, str]:
+    """Why the hub itself stopped a person's servers, by server id; nothing for those with a newer wish."""
+    now = sa.and_(Server.id == ServerEvent.server_id, Server.generation == ServerEvent.generation)
+    found = sa.select(Server.id, ServerEvent.message).join(ServerEvent, now)
+    rows = await db.execute(found.where(Server.user_id == user_id, ServerEvent.kind == "culled"))
+    return {row[0]: row[1] for row in rows}
 
 
 async def notify(db: AsyncSession, server_id: int) -> None:
@@ -154,7 +170,7 @@ async def notify(db: AsyncSession, server_id: int) -> None:
 def add_event(
     db: AsyncSession, server: Server, kind: str, progress: int, message: str, *, now: datetime
 ) -> None:
-    """Add a line to the server's story. Kinds: info, ready, failed, stopped."""
+    """Add a line to the server's story. Kinds: info, ready, failed, stopped, culled."""
     db.add(
         ServerEvent(
             server_id=server.id,

@@ -1,0 +1,150 @@
+"""Stopping servers that nobody uses, or that have run for too long: when, why, and the job that does it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from himalia_hub import clock
+from himalia_hub.db import lease
+from himalia_hub.groups import store as groups
+from himalia_hub.profiles.choice import chosen
+from himalia_hub.servers import store
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.state import Desired, Phase
+from himalia_hub.servers.view import ready
+from himalia_hub.servers.world import World
+from himalia_hub.settings import CullLimits, HubSettings
+from himalia_hub.users.models import User
+
+log = structlog.get_logger()
+
+LEASE = "cull"
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Limits of one server in seconds; 0 is none."""
+
+    idle_s: float = 0
+    max_age_s: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """When the hub stops a server unless something changes. `idle`: being used puts it off; age cannot be put off."""
+
+    at: datetime
+    why: str
+    idle: bool
+
+
+def rule_of(
+    settings: HubSettings, username: str, member_of: Collection[str], options: Mapping[str, Any]
+) -> Rule:
+    """`[cull]`, then what it says of the profile, then of groups (by name), then of the person. Pure."""
+    cull = settings.cull
+    layers: list[CullLimits] = [cull]
+    profile = chosen(settings, member_of, options)
+    if profile is not None and profile.name in cull.profiles:
+        layers.append(cull.profiles[profile.name])
+    layers += [cull.groups[name] for name in sorted(member_of) if name in cull.groups]
+    layers += [cull.users[username]] if username in cull.users else []
+
+    def nearest(key: str) -> float:
+        said: list[float | None] = [getattr(layer, key) for layer in layers]
+        return next((value for value in reversed(said) if value is not None), 0)
+
+    return Rule(nearest("idle_s"), nearest("max_age_s"))
+
+
+def ending(rule: Rule, *, started: datetime | None, last_activity: datetime | None) -> Ending | None:
+    """The first of the ends that the rule leads to, or None. Pure.
+
+    A start counts as use: `last_activity` may still be that of the life before.
+    """
+    used = max(started or _LONG_AGO, last_activity or _LONG_AGO)
+    found = []
+    if rule.idle_s and used > _LONG_AGO:
+        found.append(Ending(used + timedelta(seconds=rule.idle_s), f"idle for {spoken(rule.idle_s)}", True))
+    if rule.max_age_s and started is not None:
+        at = started + timedelta(seconds=rule.max_age_s)
+        found.append(Ending(at, f"running for {spoken(rule.max_age_s)}, the longest allowed", False))
+    return min(found, key=lambda one: one.at, default=None)
+
+
+def ending_of(
+    server: Server, username: str, member_of: Collection[str], settings: HubSettings
+) -> Ending | None:
+    """When this server will be stopped, as things are; None for one that is not running, or has no limit. Pure."""
+    if not ready(server):
+        return None
+    rule = rule_of(settings, username, member_of, server.user_options)
+    return ending(rule, started=server.started, last_activity=server.last_activity)
+
+
+def spoken(seconds: float) -> str:
+    """A length as configured, in words: `60 minutes`, `8 hours`, `2 days`, `1 minute`, `90 seconds`."""
+    for size, unit, least in ((86400, "day", 2), (3600, "hour", 2), (60, "minute", 1)):
+        count, rest = divmod(seconds, size)
+        if count >= least and not rest:
+            return f"{count:g} {unit}{'' if count == 1 else 's'}"
+    return f"{seconds:g} second{'' if seconds == 1 else 's'}"
+
+
+async def run(world: World, owner: str) -> None:
+    """Look every `cull.every_s` until cancelled, in one replica at a time; ends at once where nothing has a limit."""
+    if not world.settings.cull.limits:
+        return
+    every_s = world.settings.cull.every_s
+    while True:
+        # The pause comes first: while no hub ran, nobody could report that they work. Servers try again each minute.
+        await asyncio.sleep(every_s)
+        try:
+            async with world.db.begin() as db:
+                mine = await lease.take(
+                    db, LEASE, owner, now=clock.now(), ttl=timedelta(seconds=2.5 * every_s)
+                )
+            if mine:
+                await cull(world)
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("cull.failed", error=type(error).__name__)
+
+
+async def cull(world: World) -> list[int]:
+    """One look: wish every server stopped whose time is over; their ids."""
+    async with world.db.read() as db:
+        running = sa.and_(Server.desired == Desired.RUNNING, Server.phase == Phase.READY)
+        rows = await db.execute(
+            sa.select(Server, User.name).join(User, User.id == Server.user_id).where(running)
+        )
+        servers = [(row[0], row[1]) for row in rows]
+        member_of = await groups.of_users(db, list({server.user_id for server, _ in servers}))
+    now, culled = clock.now(), []
+    for server, username in servers:
+        mine = member_of[server.user_id]
+        due = ending_of(server, username, mine, world.settings)
+        if due is not None and due.at <= now and await _stop(world, server.id, username, mine):
+            culled.append(server.id)
+    return culled
+
+
+async def _stop(world: World, server_id: int, username: str, member_of: Collection[str]) -> bool:
+    """Decide on the row as it is now, locked: somebody may have come back since it was listed."""
+    async with world.db.begin() as db:
+        server = await db.get(Server, server_id, with_for_update=True)
+        due = ending_of(server, username, member_of, world.settings) if server else None
+        if server is None or due is None or due.at > clock.now():
+            return False
+        await store.want_stopped(db, server, now=clock.now(), why=due.why)
+    log.info("server.culled", user=username, server=server.name, why=due.why)
+    world.doorbell.ring(server_id)
+    return True

@@ -1,0 +1,204 @@
+"""Culling on rows of both databases, with a clock that the test sets; and what pages say of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from component.hub.hub_site import Client, Site, site
+from himalia_hub import clock
+from himalia_hub.groups import store as groups
+from himalia_hub.servers import store
+from himalia_hub.servers.cull import cull
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.state import Desired, Phase
+from himalia_hub.users.models import User
+
+CULL = {"idle_s": 3600, "groups": {"patient": {"idle_s": 0, "max_age_s": 28800}}}
+
+
+class Clock:
+    """Time that only moves when told."""
+
+    def __init__(self) -> None:
+        self.at = clock.now()
+
+    def __call__(self) -> datetime:
+        return self.at
+
+    def forward(self, **span: float) -> None:
+        self.at += timedelta(**span)
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    moved = Clock()
+    monkeypatch.setattr(clock, "now", moved)
+    return moved
+
+
+@pytest.fixture
+async def hub(tmp_path: Path, database_url: str, time: Clock) -> AsyncIterator[Site]:
+    async with site(tmp_path, database_url, cull=CULL) as running:
+        yield running
+
+
+@pytest.fixture
+async def ann(hub: Site) -> User:
+    return await hub.person("ann")
+
+
+@pytest.fixture
+async def browser(hub: Site, ann: User) -> AsyncIterator[Client]:
+    async with hub.client() as client:
+        assert (await client.login("ann")).status == 302
+        yield client
+
+
+async def running(hub: Site, user: User, name: str = "") -> int:
+    server = await hub.server(user, name)
+    async with hub.db.begin() as db:
+        row = await db.get(Server, server.id)
+        assert row is not None
+        row.started = row.last_activity = clock.now()
+    return server.id
+
+
+async def read(hub: Site, server_id: int) -> Server:
+    async with hub.db.read() as db:
+        row = await db.get(Server, server_id)
+    assert row is not None
+    return row
+
+
+async def at_rest(hub: Site, server_id: int) -> None:
+    """What the loop records once it is gone; nobody works on the rows here."""
+    async with hub.db.begin() as db:
+        row = await db.get(Server, server_id)
+        assert row is not None
+        row.phase, row.due_at = Phase.STOPPED, None
+
+
+async def test_a_server_is_stopped_by_the_ordinary_wish_when_its_time_is_over_and_not_before(
+    hub: Site, ann: User, time: Clock
+) -> None:
+    server = await running(hub, ann)
+
+    time.forward(minutes=59)
+    assert await cull(hub.world) == []
+    time.forward(minutes=1)
+    assert await cull(hub.world) == [server]
+
+    row = await read(hub, server)
+    assert (row.desired, row.due_at, row.generation) == (Desired.STOPPED, clock.now(), 2)
+    assert await cull(hub.world) == []  # once is enough
+
+
+async def test_a_report_of_use_puts_the_end_off(hub: Site, ann: User, time: Clock) -> None:
+    server = await running(hub, ann)
+    time.forward(minutes=50)
+    async with hub.client(await hub.token(ann)) as client:
+        said = {"servers": {"": {"last_activity": clock.iso(clock.now())}}}
+        assert (await client("POST", "/hub/api/users/ann/activity", json=said)).status == 200
+
+    time.forward(minutes=59)
+
+    assert await cull(hub.world) == []
+    time.forward(minutes=1)
+    assert await cull(hub.world) == [server]
+
+
+async def test_only_a_running_server_is_stopped(hub: Site, ann: User, time: Clock) -> None:
+    await hub.server(ann, "going", desired=Desired.STOPPED, phase=Phase.STOPPING)
+    await hub.server(ann, "coming", desired=Desired.RUNNING, phase=Phase.STARTING)
+    used = await running(hub, ann, "used")
+
+    time.forward(days=9)
+
+    assert await cull(hub.world) == [used]
+
+
+async def test_a_groups_limits_take_the_place_of_everybodys(hub: Site, ann: User, time: Clock) -> None:
+    async with hub.db.begin() as db:
+        await groups.add(db, await groups.create(db, "patient"), [ann])
+    server = await running(hub, ann)
+
+    time.forward(hours=7)
+    assert await cull(hub.world) == []
+    time.forward(hours=1)
+    assert await cull(hub.world) == [server]
+
+
+async def test_the_page_counts_down_and_a_button_without_script_puts_it_off(
+    hub: Site, ann: User, browser: Client, time: Clock
+) -> None:
+    server = await running(hub, ann)
+    time.forward(minutes=45)
+    home = await browser("GET", "/hub/home")
+    assert ">in 15 min</time> unless used" in home.text
+
+    kept = await browser("POST", "/hub/home/keep", data={"_xsrf": home.xsrf, "server": ""})
+
+    assert (kept.status, kept.location) == (303, "/hub/home")
+    assert ">in 1 h</time> unless used" in (await browser("GET", "/hub/home")).text
+    time.forward(minutes=59)
+    assert await cull(hub.world) == []
+    assert (await read(hub, server)).desired is Desired.RUNNING
+
+
+async def test_age_cannot_be_put_off(hub: Site, ann: User, browser: Client) -> None:
+    async with hub.db.begin() as db:
+        await groups.add(db, await groups.create(db, "patient"), [ann])
+    await running(hub, ann)
+
+    home = await browser("GET", "/hub/home")
+
+    assert ">in 8 h</time>" in home.text
+    assert "unless used" not in home.text
+    assert "Keep alive" not in home.text
+
+
+async def test_nobody_keeps_a_server_alive_from_elsewhere_or_one_that_is_not_there(
+    hub: Site, ann: User, browser: Client, time: Clock
+) -> None:
+    server = await running(hub, ann)
+    before = (await read(hub, server)).last_activity
+    time.forward(minutes=5)
+    home = await browser("GET", "/hub/home")
+
+    forged = await browser("POST", "/hub/home/keep", data={"server": ""})
+    missing = await browser("POST", "/hub/home/keep", data={"_xsrf": home.xsrf, "server": "none"})
+
+    assert (forged.status, missing.status) == (403, 404)
+    assert (await read(hub, server)).last_activity == before
+
+
+async def test_the_page_says_why_until_the_next_wish(
+    hub: Site, ann: User, browser: Client, time: Clock
+) -> None:
+    server = await running(hub, ann)
+    time.forward(minutes=60)
+    await cull(hub.world)
+    await at_rest(hub, server)
+    assert "Stopped: idle for 60 minutes. Your files are kept." in (await browser("GET", "/hub/home")).text
+
+    async with hub.db.begin() as db:
+        row = await store.want_running(db, ann, "", options=None, now=clock.now())
+        await store.want_stopped(db, row, now=clock.now())
+    await at_rest(hub, server)
+
+    assert "Stopped: idle" not in (await browser("GET", "/hub/home")).text
+
+
+async def test_without_limits_the_page_promises_nothing(tmp_path: Path) -> None:
+    async with site(tmp_path) as hub:
+        await running(hub, await hub.person("ann"))
+        async with hub.client() as client:
+            await client.login("ann")
+            home = await client("GET", "/hub/home")
+        assert await cull(hub.world) == []
+    assert "<dt>Up for</dt>" in home.text
+    assert "<dt>Stops</dt>" not in home.text
