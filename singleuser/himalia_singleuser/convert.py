@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import sys
+import tempfile
 from typing import Any
 from urllib.parse import quote
 
@@ -32,7 +36,20 @@ EXPORTERS = {
 }
 """What nbconvert brings, listed here because asking it means importing it (two seconds)."""
 
-PROGRAM = """
+JAIL = f"""
+import ctypes, resource
+NEW_USER, NEW_NET = 0x10000000, 0x40000000
+libc = ctypes.CDLL(None)
+libc.unshare(NEW_NET) and libc.unshare(NEW_USER | NEW_NET)
+resource.setrlimit(resource.RLIMIT_CPU, ({LIMIT_S}, {LIMIT_S}))
+"""
+"""What a converter must not have: a network of the server's, time without end. A notebook comes from anybody, and
+its converters have read and fetched what it named (CVE-2026-39377, -39378). Where the system lets nobody make a
+network namespace, as in many containers, it keeps the network that the person's own kernels have too."""
+
+PROGRAM = (
+    JAIL
+    + """
 import io, json, sys, warnings, zipfile
 warnings.simplefilter("ignore")
 from nbconvert.exporters import get_exporter
@@ -50,10 +67,13 @@ if extra:
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(name + extension, body)
         for path, data in extra.items():
-            archive.writestr(path, data)
+            # Names come from the notebook: one with `..` would be unpacked somewhere else.
+            parts = [part for part in path.replace(chr(92), "/").split("/") if part not in ("", ".", "..")]
+            archive.writestr("/".join(parts) or "unnamed", data)
     body, extension, mime = packed.getvalue(), ".zip", "application/zip"
 sys.stdout.buffer.write(json.dumps({"extension": extension, "mime": mime}).encode() + b"\\n" + body)
 """
+)
 
 
 @authenticated
@@ -96,15 +116,20 @@ async def _convert(
         raise NotFound(f"There is no format {form!r}: {', '.join(EXPORTERS)}")
     argv = [sys.executable, "-I", "-c", PROGRAM, form, name.removesuffix(".ipynb"), "1" if sanitize else "0"]
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe, stderr=pipe)
-    try:
-        data = notebooks.serialise(notebook)
-        out, err = await asyncio.wait_for(process.communicate(data), LIMIT_S)
-    except TimeoutError:
-        raise ApiError(f"The conversion to {form} took longer than {LIMIT_S} s", status=504) from None
-    finally:
-        if process.returncode is None:
-            process.kill()
+    data = notebooks.serialise(notebook)
+    # An empty folder of its own: relative names in a notebook lead to nothing, and what is written goes with it.
+    with tempfile.TemporaryDirectory(prefix="convert-") as folder:
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdin=pipe, stdout=pipe, stderr=pipe, cwd=folder, start_new_session=True
+        )
+        try:
+            out, err = await asyncio.wait_for(process.communicate(data), LIMIT_S)
+        except TimeoutError:
+            raise ApiError(f"The conversion to {form} took longer than {LIMIT_S} s", status=504) from None
+        finally:
+            # The whole session: TeX and its like are children of the converter.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if process.returncode != 0:
         lines = err.decode("utf-8", "replace").strip().splitlines()

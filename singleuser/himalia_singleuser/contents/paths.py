@@ -5,11 +5,12 @@ An API path has no leading slash and uses `/` on every system; the root itself i
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from himalia_singleuser.errors import BadRequest, NotFound
+from himalia_singleuser.errors import BadRequest, Forbidden, NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Root:
                 raise NotFound(f"{path} cannot be resolved") from None
             if not is_below(real, os.path.realpath(self.folder)):
                 raise NotFound(f"{path} is outside root contents directory")
+        _can_be_asked_for(path, file)
         return file
 
     def shown(self, path: str) -> tuple[str, Path]:
@@ -71,6 +73,17 @@ class Root:
             return None
         relative = os.path.relpath(real, root)
         return "" if relative == "." else relative
+
+
+def _can_be_asked_for(path: str, file: Path) -> None:
+    """Refuse here what would make every later question (is it a folder? does it exist?) raise an OSError."""
+    try:
+        file.stat()
+    except PermissionError:
+        raise Forbidden(f"Permission denied: {path[:200]}") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise BadRequest(f"The path {path[:60]!r}... is longer than this file system allows") from None
 
 
 def is_below(path: str, folder: str) -> bool:

@@ -119,6 +119,8 @@ class Store:
             kind = "notebook" if path.endswith(".ipynb") else "file"
         if kind is None:
             raise BadRequest("No file type provided")
+        if not isinstance(kind, str):
+            raise BadRequest(f"Unhandled contents type: {kind!r}")
         if if_match is not None:
             self.require(path, if_match)
         if model.get("chunk") is not None:
@@ -215,7 +217,7 @@ def _decoded(raw: bytes, form: str | None, path: str) -> tuple[str, str]:
 
 
 def _encoded(content: object, form: object, path: str) -> bytes:
-    if form not in {"text", "base64"}:
+    if form not in ("text", "base64"):  # a list could not be looked up in a set
         raise BadRequest("Must specify format of file contents as 'text' or 'base64'")
     if not isinstance(content, str):
         raise BadRequest("The content of a file must be a string")

@@ -79,7 +79,8 @@ def find_asset(folders: Sequence[Path], path: str) -> Path:
     if parts and not any(part == ".." or "\0" in part or "\\" in part for part in parts):
         for folder in folders:
             file = folder.joinpath(*parts)
-            if file.is_file():
+            # Not Path.is_file, which raises for a name that is too long for a file.
+            if os.path.isfile(file):
                 return file
     raise NotFound(f"There is no asset {path!r}")
 
