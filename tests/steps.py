@@ -127,6 +127,7 @@ async def saved_outputs_survive_a_reload(page: Page, notebook: Path, shot: Shot)
     await page.reload()
     await lab.lab_is_open(page)
     await expect(lab.shown(page)).to_contain_text("hello ann", timeout=lab.SLOW)
+    await expect(page.locator(".jp-DirListing-item", has_text="Untitled.ipynb")).to_be_visible()
     await expect(lab.shown(page).locator('img[src^="data:image/png"]').first).to_be_visible()
     outputs = [o for cell in json.loads(notebook.read_text())["cells"] for o in cell.get("outputs", [])]
     assert any("application/vnd.plotly.v1+json" in output.get("data", {}) for output in outputs)
