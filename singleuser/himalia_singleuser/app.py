@@ -18,6 +18,7 @@ from himalia_singleuser.hub import HubClient
 from himalia_singleuser.kernels import handlers as kernels
 from himalia_singleuser.keys import ACTIVITY, SETTINGS, SHUTDOWN, SOCKETS, Activity
 from himalia_singleuser.prefix import OddPrefix
+from himalia_singleuser.recorder import recorder
 from himalia_singleuser.sessions import handlers as sessions
 from himalia_singleuser.settings import Settings
 from himalia_singleuser.terminals import handlers as terminals
@@ -27,7 +28,7 @@ LARGEST_BODY = 1024 * 2**20
 
 Lifetime = Callable[[web.Application], AsyncIterator[None]]
 
-FEATURES = (auth, status, events, contents, files, kernels, sessions, terminals, convert, frontend)
+FEATURES = (auth, status, events, contents, files, recorder, kernels, sessions, terminals, convert, frontend)
 
 
 def make_app(settings: Settings) -> web.Application:

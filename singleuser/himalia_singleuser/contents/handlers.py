@@ -16,6 +16,7 @@ from himalia_singleuser.answers import flag, json_answer, json_body, url_of
 from himalia_singleuser.auth_marks import authenticated
 from himalia_singleuser.contents import changes, checkpoints, notebooks
 from himalia_singleuser.contents.models import Model
+from himalia_singleuser.contents.overlay import OVERLAY, NoOverlay
 from himalia_singleuser.contents.paths import Root
 from himalia_singleuser.contents.store import Store, Wanted
 from himalia_singleuser.contents.trust import Notary
@@ -88,6 +89,11 @@ async def get_contents(request: web.Request) -> web.Response:
         raise BadRequest(f"Format {form!r} is invalid")
     content, hashed = flag(request, "content", default=True), flag(request, "hash", default=False)
     wanted = Wanted(kind, form, content, hashed)
+    if request.app[OVERLAY].covers(_path(request)):
+        model = await asyncio.to_thread(request.app[CONTENTS].get, _path(request), wanted)
+        await request.app[OVERLAY].shown(model)
+        _tell(request, "get", model["path"])
+        return _answer(request, model)
     known = request.headers.get(hdrs.IF_NONE_MATCH)
     answer = await asyncio.to_thread(request.app[ANSWERS].get, _path(request), wanted, known)
     _tell(request, "get", answer.path)
@@ -105,8 +111,11 @@ async def save(request: web.Request) -> web.Response:
         return await _untitled(request, {})
     if "copy_from" in model:
         raise BadRequest("Cannot copy with PUT, only POST")
-    store, if_match = request.app[CONTENTS], _if_match(request)
-    saved, is_new = await _blocking(request, store.save, _path(request), model, if_match=if_match)
+    store, overlay, path = request.app[CONTENTS], request.app[OVERLAY], _path(request)
+    if_match = overlay.condition(path, _if_match(request))
+    settled = await overlay.saving(path, model)
+    saved, is_new = await _blocking(request, store.save, path, model, if_match=if_match)
+    overlay.saved(path, settled)
     _tell(request, "upload" if "chunk" in model else "save", saved["path"])
     return _answer(request, saved, status=201 if is_new else 200, located=True)
 
@@ -139,6 +148,7 @@ async def rename(request: web.Request) -> web.Response:
     if not isinstance(new, str):
         raise BadRequest("JSON body missing: the new path is needed as {'path': ...}")
     moved = await _blocking(request, changes.move, request.app[CONTENTS], _path(request), new, also=(new,))
+    request.app[OVERLAY].moved(_path(request), moved["path"])
     _tell(request, "rename", moved["path"], _path(request))
     return _answer(request, moved, located=True)
 
@@ -228,6 +238,7 @@ async def open_store(app: web.Application) -> AsyncIterator[None]:
     app[CONTENTS] = Store(root, Notary(settings.data_dir), clear_outputs=settings.clear_outputs_on_save)
     app[ANSWERS] = Answers(app[CONTENTS])
     app[LOCKS] = WeakValueDictionary()
+    app[OVERLAY] = NoOverlay()
     yield
     await asyncio.to_thread(app[CONTENTS].uploads.close)
 

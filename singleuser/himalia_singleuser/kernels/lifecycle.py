@@ -21,6 +21,7 @@ from himalia_singleuser.kernels.messages import make
 from himalia_singleuser.kernels.options import KernelOptions
 from himalia_singleuser.kernels.process import KernelProcess
 from himalia_singleuser.kernels.relay import Relay
+from himalia_singleuser.kernels.requests import NoTap, TapFor
 from himalia_singleuser.kernels.specs import KernelSpec
 from himalia_singleuser.kernels.state import ExecutionState
 
@@ -40,6 +41,7 @@ class Surroundings:
     environ: Mapping[str, str]
     on_activity: Callable[[datetime], None] = lambda _: None
     on_dead: Callable[[Kernel], None] = lambda _: None
+    tap_for: TapFor = lambda _: NoTap()
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
@@ -64,6 +66,7 @@ class Kernel:
             around.options,
             on_published=self.state.published,
             on_sent=self.state.sent,
+            tap=around.tap_for(kernel_id),
         )
         self._process: KernelProcess | None = None
         self._lock = asyncio.Lock()

@@ -21,6 +21,7 @@ from himalia_singleuser.kernels.connection import private_folder
 from himalia_singleuser.kernels.errors import KernelExists, NoSuchKernel
 from himalia_singleuser.kernels.lifecycle import Kernel, Surroundings
 from himalia_singleuser.kernels.options import KERNEL_OPTIONS, KernelOptions
+from himalia_singleuser.kernels.requests import NoTap, TapFor
 from himalia_singleuser.keys import ACTIVITY, EVENTS, SETTINGS
 
 log = structlog.get_logger(__name__)
@@ -41,6 +42,7 @@ class KernelPool:
         options: KernelOptions,
         emit: Callable[[str, dict[str, Any]], None] = lambda _schema, _data: None,
         on_activity: Callable[..., None] = lambda _: None,
+        tap_for: TapFor = lambda _: NoTap(),
     ) -> None:
         self.options = options
         self._root_dir = root_dir
@@ -48,6 +50,7 @@ class KernelPool:
         self._environ = environ
         self._emit = emit
         self._on_activity = on_activity
+        self._tap_for = tap_for
         self._context = Context()
         self._around: Surroundings | None = None
         self._kernels: dict[str, Kernel] = {}
@@ -163,6 +166,7 @@ class KernelPool:
                 environ=self._environ,
                 on_activity=self._on_activity,
                 on_dead=self._forget,
+                tap_for=self._tap_for,
             )
         return self._around
 
@@ -184,6 +188,8 @@ class KernelPool:
 
 
 KERNELS = web.AppKey("KERNELS", KernelPool)
+TAP_FOR: web.AppKey[TapFor] = web.AppKey("TAP_FOR", TapFor)
+"""Set before the pool is made."""
 
 
 def pool_for(app: web.Application) -> KernelPool:
@@ -202,4 +208,5 @@ def pool_for(app: web.Application) -> KernelPool:
         options=app.get(KERNEL_OPTIONS) or KernelOptions(shutdown_grace_s=settings.stop_grace_s),
         emit=emit,
         on_activity=app[ACTIVITY].touch,
+        tap_for=app.get(TAP_FOR) or (lambda _: NoTap()),
     )

@@ -28,7 +28,7 @@ from himalia_singleuser.kernels.framing import read_header
 from himalia_singleuser.kernels.messages import Message, Signer, dump, make, parse_object
 from himalia_singleuser.kernels.options import KernelOptions
 from himalia_singleuser.kernels.replay import Replay
-from himalia_singleuser.kernels.requests import Requests
+from himalia_singleuser.kernels.requests import Requests, Tap
 from himalia_singleuser.kernels.spill import SPILL_FOLDER, Spill
 
 log = structlog.get_logger(__name__)
@@ -62,13 +62,14 @@ class Relay:
         *,
         on_published: Callable[[Message], None],
         on_sent: Callable[[str], None],
+        tap: Tap,
     ) -> None:
         self._context = context
         self._options = options
         self._on_published = on_published
         self._on_sent = on_sent
         self._sessions: dict[str, Session] = {}
-        self.requests = Requests()
+        self.requests = Requests(tap)
         self._replay = Replay(
             most_bytes=options.replay_bytes,
             most_sessions=options.replay_sessions,
@@ -97,6 +98,7 @@ class Relay:
     def close(self, reason: str = "") -> None:
         """Send every browser away and close all sockets."""
         self.requests.close_all()
+        self.requests.tap.ended(frozenset(filter(self.is_here, self._sessions)))
         self._replay.close()
         for session in self._sessions.values():
             if session.client is not None:
@@ -167,11 +169,12 @@ class Relay:
             return
         busy = {"execution_state": "busy"}
         client.catch_up([make("iopub", "status", busy, parent=running.header_part)])
-        if running.question is not None and not self._is_here(running.holder):
+        if running.question is not None and not self.is_here(running.holder):
             running.holder = client.session_id
             client.catch_up([running.question])
 
-    def _is_here(self, session_id: str) -> bool:
+    def is_here(self, session_id: str) -> bool:
+        """Whether a browser holds this session now."""
         session = self._sessions.get(session_id)
         return session is not None and session.client is not None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from himalia_singleuser.kernels.messages import Header, Message, parse_object
 
@@ -16,6 +17,8 @@ class Request:
 
     header: Header
     header_part: bytes
+    metadata: dict[str, Any]
+    content: dict[str, Any]
     asker: str
     holder: str
     started: bool = False
@@ -29,19 +32,61 @@ class Request:
         return str(self.header["msg_id"])
 
 
+class Tap(Protocol):
+    """Who follows the requests of one kernel. Called on the event loop, must be quick."""
+
+    def opened(self, request: Request) -> None:
+        """It is sent to the kernel."""
+
+    def said(self, request: Request, message: Message) -> None:
+        """The kernel published something about it, or replied."""
+
+    def closed(self, request: Request) -> None:
+        """Nothing more will come."""
+
+    def ended(self, here: frozenset[str]) -> None:
+        """The kernel is gone for good; `here` are the sessions with a browser at that moment."""
+
+
+class NoTap:
+    """Follows nothing."""
+
+    def opened(self, request: Request) -> None:
+        """Nothing."""
+
+    def said(self, request: Request, message: Message) -> None:
+        """Nothing."""
+
+    def closed(self, request: Request) -> None:
+        """Nothing."""
+
+    def ended(self, here: frozenset[str]) -> None:
+        """Nothing."""
+
+
+class TapFor(Protocol):
+    """Makes taps."""
+
+    def __call__(self, kernel_id: str, /) -> Tap:
+        """The one that follows this kernel."""
+
+
 @dataclass(slots=True)
 class Requests:
     """The open requests of one kernel, oldest first."""
 
+    tap: Tap = field(default_factory=NoTap)
     _open: dict[str, Request] = field(default_factory=dict)
     _parents: dict[bytes, str] = field(default_factory=dict)
 
     def open(self, session_id: str, header: Header, parts: Sequence[bytes]) -> None:
         """An `execute_request` goes to the kernel. Silent ones are nobody's cell."""
-        if (parse_object(parts[3]) or {}).get("silent") is True:
+        content, metadata = parse_object(parts[3]) or {}, parse_object(parts[2]) or {}
+        if content.get("silent") is True:
             return
-        request = Request(header, parts[0], asker=session_id, holder=session_id)
+        request = Request(header, parts[0], metadata, content, asker=session_id, holder=session_id)
         self._open[request.id] = request
+        self.tap.opened(request)
 
     def is_open(self, request: Request) -> bool:
         """Whether more is to come."""
@@ -62,6 +107,7 @@ class Requests:
         if request is None:
             return
         request.started = True
+        self.tap.said(request, message)
         if message.type == "status":
             state = (parse_object(message.parts[3]) or {}).get("execution_state")
             if state == "idle":
@@ -79,6 +125,7 @@ class Requests:
             request.question = message
             return request
         request.reply, request.question = message, None
+        self.tap.said(request, message)
         self._close_if_over(request)
         return request
 
@@ -118,3 +165,4 @@ class Requests:
     def _close(self, request: Request) -> None:
         self._open.pop(request.id, None)
         self._parents.clear()
+        self.tap.closed(request)

@@ -63,6 +63,15 @@ class SessionStore:
         # One at a time: two pages that open the same notebook together must get one kernel.
         self._lock = asyncio.Lock()
 
+    def notebook_of(self, kernel_id: str) -> str | None:
+        """The API path of the notebook that uses this kernel; None when none does, or several do."""
+        paths = {
+            session.path
+            for session in self._sessions.values()
+            if session.kernel_id == kernel_id and session.type == "notebook"
+        }
+        return paths.pop() if len(paths) == 1 else None
+
     def models(self) -> list[dict[str, Any]]:
         """Every session whose kernel lives; the others are forgotten."""
         listed = []

@@ -57,7 +57,15 @@ async def running_server(tmp_path: Path, *, options: KernelOptions | None = None
     """The whole server, gone with its kernels at the end."""
     root = tmp_path / "home"
     root.mkdir()
-    app = make_app(Settings(root_dir=root, token="t", base_url="/user/ada/", runtime_dir=tmp_path / "run"))
+    app = make_app(
+        Settings(
+            root_dir=root,
+            token="t",
+            base_url="/user/ada/",
+            runtime_dir=tmp_path / "run",
+            data_dir=tmp_path / "data",
+        )
+    )
     if options is not None:
         app[KERNEL_OPTIONS] = options
     runner = web.AppRunner(app, shutdown_timeout=2)
@@ -102,6 +110,7 @@ class Browser:
         *,
         channel: str = "shell",
         parent: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
         buffers: tuple[bytes, ...] = (),
     ) -> str:
         """The id of the message sent."""
@@ -113,7 +122,7 @@ class Browser:
             "date": "2026-11-23T00:00:00Z",
             "version": "5.4",
         }
-        objects = [header, parent or {}, {}, content]
+        objects = [header, parent or {}, metadata or {}, content]
         if self.v1:
             await self.socket.send_bytes(
                 encode_v1(channel, [json.dumps(one).encode() for one in objects] + list(buffers))
@@ -127,8 +136,8 @@ class Browser:
                 await self.socket.send_str(json.dumps(body))
         return header["msg_id"]
 
-    async def execute(self, code: str, *, stdin: bool = True) -> str:
-        """Ask for a cell to be run; the id of the request."""
+    async def execute(self, code: str, *, stdin: bool = True, cell: str = "") -> str:
+        """Ask for a cell to be run, by its id as JupyterLab names it if it has one; the id of the request."""
         content = {
             "code": code,
             "silent": False,
@@ -137,7 +146,8 @@ class Browser:
             "allow_stdin": stdin,
             "stop_on_error": False,
         }
-        return await self.send("execute_request", content)
+        metadata = {"cellId": cell, "recordTiming": True} if cell else {}
+        return await self.send("execute_request", content, metadata=metadata)
 
     async def receive(self) -> Got:
         """The next message; ConnectionError when the server closed."""

@@ -1,0 +1,154 @@
+"""The runs that are held in memory, by notebook and cell, within a bound on all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from himalia_singleuser.kernels.messages import Message, parse_object
+from himalia_singleuser.recorder.merge import Recorded
+from himalia_singleuser.recorder.outputs import KINDS, Outputs
+
+MIB = 1024 * 1024
+CELL_CHARACTERS = 8 * MIB
+"""Of one run. Past it outputs are counted, not kept."""
+ALL_CHARACTERS = 64 * MIB
+UNREAD_BYTES = MIB // 4
+"""Of one run: so much is kept as it came, because most runs end with their browser there, and are never read."""
+MOST_RUNS = 2000
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of a notebook's cell: who asked, what it put out."""
+
+    kernel_id: str
+    asker: str
+    path: str
+    cell_id: str
+    code: str
+    timed: bool
+    outputs: Outputs = field(default_factory=lambda: Outputs(CELL_CHARACTERS))
+    execution_count: int | None = None
+    times: dict[str, str] = field(default_factory=dict)
+    is_open: bool = True
+    is_saved: bool = False
+    is_written: bool = False
+    """Whether all of it is in the file."""
+    is_given: bool = False
+    """Whether a client was shown it; before, clients have what the file had."""
+    given: set[str] = field(default_factory=set)
+    _unread: list[tuple[str, bytes]] = field(default_factory=list)
+    _unread_bytes: int = 0
+
+    @property
+    def size(self) -> int:
+        """About what it holds, in characters."""
+        return len(self.code) + self.outputs.size + self._unread_bytes
+
+    def take(self, message: Message) -> bool:
+        """A message of the kernel about it. Whether its size should be looked at again."""
+        kind = message.type
+        if kind in KINDS:
+            self.is_written = False
+            self._unread.append((kind, message.parts[3]))
+            self._unread_bytes += len(message.parts[3])
+            if self._unread_bytes > UNREAD_BYTES:
+                self.read()
+                return True
+        elif kind == "execute_input":
+            count = (parse_object(message.parts[3]) or {}).get("execution_count")
+            self.execution_count = count if isinstance(count, int) else None
+            self._time("iopub.execute_input", message.header)
+        elif kind == "execute_reply":
+            self._time("shell.execute_reply", message.header)
+            started = (parse_object(message.parts[2]) or {}).get("started")
+            if isinstance(started, str) and self.timed:
+                self.times["shell.execute_reply.started"] = started
+        elif kind == "status":
+            state = (parse_object(message.parts[3]) or {}).get("execution_state")
+            self._time(f"iopub.status.{state}", message.header)
+        return False
+
+    def _time(self, name: str, header: dict[str, Any]) -> None:
+        self.is_written = False
+        if self.timed and isinstance(header.get("date"), str):
+            self.times[name] = header["date"]
+
+    def read(self) -> None:
+        """Put what was kept as it came into the outputs."""
+        for kind, content in self._unread:
+            self.outputs.take(kind, parse_object(content) or {})
+        self._unread, self._unread_bytes = [], 0
+
+    def recorded(self) -> Recorded:
+        """The run so far."""
+        self.read()
+        return Recorded(
+            self.cell_id,
+            self.code,
+            self.outputs.list(),
+            self.execution_count,
+            dict(self.times),
+            self.is_saved,
+        )
+
+
+class Journal:
+    """At most one run per cell: the last one."""
+
+    def __init__(self, *, most: int = ALL_CHARACTERS) -> None:
+        self._most = most
+        self._runs: dict[tuple[str, str], Run] = {}
+
+    def add(self, run: Run) -> None:
+        """Begin a run in place of the cell's last one."""
+        self._runs.pop((run.path, run.cell_id), None)
+        self._runs[run.path, run.cell_id] = run
+        self.shrink()
+
+    def shrink(self) -> None:
+        """Forget the oldest runs that are over while all hold too much: those in the file first."""
+        total = sum(run.size for run in self._runs.values())
+        over = [run for run in self._runs.values() if not run.is_open]
+        for run in sorted(over, key=lambda one: not one.is_written):
+            if total <= self._most and len(self._runs) <= MOST_RUNS:
+                return
+            total -= run.size
+            self.drop(run)
+
+    def grew(self, run: Run) -> None:
+        """Make room; where there is none, this run grows no more."""
+        self.shrink()
+        if sum(one.size for one in self._runs.values()) > self._most:
+            run.outputs.stop()
+
+    def drop(self, run: Run) -> None:
+        """Forget it, if it is still the cell's last."""
+        if self._runs.get((run.path, run.cell_id)) is run:
+            del self._runs[run.path, run.cell_id]
+
+    def holds(self, run: Run) -> bool:
+        """Whether it is still the cell's last, and not settled by a client."""
+        return self._runs.get((run.path, run.cell_id)) is run
+
+    def of(self, path: str) -> list[Run]:
+        """The runs of a notebook, the oldest first."""
+        return [run for run in self._runs.values() if run.path == path]
+
+    def of_kernel(self, kernel_id: str) -> list[Run]:
+        """The runs that this kernel worked on."""
+        return [run for run in self._runs.values() if run.kernel_id == kernel_id]
+
+    def paths(self) -> Iterator[str]:
+        """Notebooks with runs, each once."""
+        return iter(list(dict.fromkeys(run.path for run in self._runs.values())))
+
+    def move(self, old: str, new: str) -> None:
+        """A file or folder has another name."""
+        runs, self._runs = list(self._runs.values()), {}
+        for run in runs:
+            if run.path == old or run.path.startswith(old + "/"):
+                run.path = new + run.path[len(old) :]
+            self._runs[run.path, run.cell_id] = run

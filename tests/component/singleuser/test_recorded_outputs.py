@@ -1,0 +1,234 @@
+"""A cell whose browser went away: its outputs are recorded, shown, merged and written, with a real kernel and file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from component.singleuser.kernel_parts import Browser, Server, running_server
+from himalia_singleuser.contents.handlers import CONTENTS
+from himalia_singleuser.contents.store import Wanted
+from himalia_singleuser.kernels.pool import KERNELS
+from himalia_singleuser.recorder.recorder import RECORDER
+from support import eventually
+
+NOTEBOOK = "work.ipynb"
+UNTIL_TOLD = "import pathlib, time\nprint('begun')\nwhile not pathlib.Path('go').exists(): time.sleep(0.02)\nprint('ended')"
+
+
+def cell(cell_id: str, source: str = "", outputs: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    return {
+        "id": cell_id,
+        "cell_type": "code",
+        "source": source,
+        "metadata": {},
+        "outputs": outputs or [],
+        "execution_count": None,
+    }
+
+
+def notebook_of(*cells: dict[str, Any]) -> dict[str, Any]:
+    return {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": list(cells)}
+
+
+def text_of(notebook: dict[str, Any], cell_id: str) -> str:
+    outputs = next(one["outputs"] for one in notebook["cells"] if one["id"] == cell_id)
+    return "".join("".join(one.get("text", one.get("ename", ""))) for one in outputs)
+
+
+async def save(server: Server, notebook: dict[str, Any], **more: Any) -> dict[str, Any]:
+    body = {"type": "notebook", "format": "json", "content": notebook}
+    status, model = await server.ask("PUT", f"api/contents/{NOTEBOOK}", json=body, **more)
+    assert status in {200, 201}, model
+    return dict(model)
+
+
+async def load(server: Server, *, content: int = 1) -> dict[str, Any]:
+    status, model = await server.ask("GET", f"api/contents/{NOTEBOOK}?content={content}&hash=1")
+    assert status == 200, model
+    return dict(model)
+
+
+async def shows(server: Server, cell_id: str, text: str) -> None:
+    async def there() -> bool:
+        return text_of((await load(server))["content"], cell_id) == text
+
+    await eventually(there, within_s=20, what=f"{cell_id} shows {text!r}")
+
+
+async def nobody_is_there(server: Server) -> None:
+    await eventually(lambda: server.app[KERNELS].connection_count() == 0, within_s=20)
+
+
+def on_disk(server: Server) -> dict[str, Any]:
+    return dict(json.loads((server.root / NOTEBOOK).read_text()))
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    async with running_server(tmp_path) as server:
+        yield server
+
+
+async def opened(server: Server) -> Browser:
+    """A browser with the saved notebook and its kernel."""
+    await save(server, notebook_of(cell("a", UNTIL_TOLD), cell("b", "print('next')"), cell("c", "mine")))
+    body = {"path": NOTEBOOK, "name": NOTEBOOK, "type": "notebook", "kernel": {"name": "python3"}}
+    status, session = await server.ask("POST", "api/sessions", json=body)
+    assert status == 201, session
+    return await server.browser(session["kernel"]["id"])
+
+
+async def leave_in_the_middle(server: Server) -> dict[str, Any]:
+    """Run two cells, go away while the first one prints; the model as the browser knew it."""
+    browser = await opened(server)
+    known = await load(server)
+    first = await browser.execute(UNTIL_TOLD, cell="a")
+    await browser.execute("print('next')", cell="b")
+    await browser.until(lambda got: got.type == "stream" and got.parent.get("msg_id") == first)
+    await browser.close()
+    await shows(server, "a", "begun\n")
+    return known
+
+
+async def test_the_running_and_the_queued_cell_are_recorded_and_no_client_sees_another_version(
+    server: Server,
+) -> None:
+    known = await leave_in_the_middle(server)
+
+    (server.root / "go").touch()
+
+    await shows(server, "b", "next\n")
+    model = await load(server)
+    assert text_of(model["content"], "a") == "begun\nended\n"
+    first, second = model["content"]["cells"][:2]
+    assert (first["execution_count"], second["execution_count"]) == (1, 2)
+    assert {"iopub.status.busy", "iopub.status.idle", "iopub.execute_input"} <= set(
+        first["metadata"]["execution"]
+    )
+    assert (model["hash"], model["last_modified"]) == (known["hash"], known["last_modified"])
+
+
+async def test_the_file_is_written_when_nobody_is_there_and_clients_still_know_their_version(
+    server: Server,
+) -> None:
+    server.app[RECORDER].quiet_s = server.app[RECORDER].look_every_s = 0.05
+    known = await leave_in_the_middle(server)
+    await server.app[RECORDER].write(NOTEBOOK)
+    assert text_of(on_disk(server), "a") == "begun\n"
+
+    (server.root / "go").touch()
+    await shows(server, "b", "next\n")
+    await server.app[RECORDER].write(NOTEBOOK)
+
+    assert text_of(on_disk(server), "a") == "begun\nended\n"
+    model = await load(server, content=0)
+    assert (model["hash"], model["last_modified"]) == (known["hash"], known["last_modified"])
+    saved = await save(server, known["content"], headers={"If-Match": f'"{known["hash"]}"'})
+    assert text_of(on_disk(server), "b") == "next\n", "who saves the version before the run does not undo it"
+    assert (await load(server, content=0))["last_modified"] == saved["last_modified"]
+
+
+async def test_the_loop_writes_by_itself_once_it_has_been_quiet(server: Server) -> None:
+    recorder = server.app[RECORDER]
+    recorder.quiet_s = 0.05
+    await leave_in_the_middle(server)
+    (server.root / "go").touch()
+
+    await eventually(lambda: text_of(on_disk(server), "b") == "next\n", within_s=20)
+
+
+async def test_what_a_client_saves_later_wins_in_that_cell_alone(server: Server) -> None:
+    await leave_in_the_middle(server)
+    (server.root / "go").touch()
+    await shows(server, "b", "next\n")
+    content = (await load(server))["content"]
+    content["cells"][0]["outputs"] = []
+
+    await save(server, content)
+
+    assert text_of(on_disk(server), "a") == ""
+    assert text_of(on_disk(server), "b") == "next\n"
+    assert text_of((await load(server))["content"], "a") == ""
+
+
+async def test_a_page_that_saves_a_cell_half_full_gets_the_rest(server: Server) -> None:
+    await leave_in_the_middle(server)
+    half = (await load(server))["content"]
+    (server.root / "go").touch()
+    await shows(server, "b", "next\n")
+    half["cells"][2]["source"] = "edited meanwhile"
+
+    await save(server, half)
+
+    assert text_of(on_disk(server), "a") == "begun\nended\n"
+    assert "".join(on_disk(server)["cells"][2]["source"]) == "edited meanwhile"
+
+
+async def test_while_its_browser_is_there_nothing_is_added_to_what_it_saves(server: Server) -> None:
+    browser = await opened(server)
+    await browser.finished(await browser.execute("print('seen')", cell="b"))
+
+    await save(server, (await load(server))["content"])
+
+    assert text_of(on_disk(server), "b") == ""
+    await browser.close()
+    await nobody_is_there(server)
+    await server.app[RECORDER].write(NOTEBOOK)
+    assert text_of(on_disk(server), "b") == "", "the page saved without it after it was over"
+
+
+async def test_what_a_page_had_not_saved_when_it_went_is_kept_with_its_code(server: Server) -> None:
+    browser = await opened(server)
+    await browser.finished(await browser.execute("print('edited')", cell="b"))
+    await browser.finished(await browser.execute("print('brand new')", cell="new"))
+    await browser.close()
+
+    await nobody_is_there(server)
+    assert text_of((await load(server))["content"], "b") == "edited\n"
+
+    content = (await load(server))["content"]
+    assert content["cells"][1]["source"] == "print('edited')"
+    assert (content["cells"][-1]["id"], text_of(content, "new")) == ("new", "brand new\n")
+
+
+async def test_somebody_elses_change_of_the_file_stays(server: Server) -> None:
+    await leave_in_the_middle(server)
+    (server.root / "go").touch()
+    await shows(server, "b", "next\n")
+    known = await load(server)
+    theirs = on_disk(server)
+    theirs["cells"][2]["source"] = "by another program"
+    (server.root / NOTEBOOK).write_text(json.dumps(theirs))
+
+    await server.app[RECORDER].write(NOTEBOOK)
+
+    assert "".join(on_disk(server)["cells"][2]["source"]) == "by another program"
+    assert text_of(on_disk(server), "a") == "begun\nended\n"
+    assert (await load(server))["hash"] != known["hash"], "clients must hear of what others changed"
+
+
+async def test_recorded_outputs_are_trusted_as_those_of_an_open_page(server: Server) -> None:
+    browser = await opened(server)
+    rich = "from IPython.display import display\ndisplay({'text/html': '<b>x</b>'}, raw=True)"
+    await browser.finished(await browser.execute(rich, cell="b"))
+    await browser.close()
+    await nobody_is_there(server)
+
+    assert (await load(server))["content"]["cells"][1]["metadata"]["trusted"] is True
+    await server.app[RECORDER].write(NOTEBOOK)
+
+    written = server.app[CONTENTS].get(NOTEBOOK, Wanted())["content"]["cells"][1]
+    assert written["outputs"][0]["data"] == {"text/html": "<b>x</b>"}
+    assert written["metadata"]["trusted"] is True, "the file's own signature says so"
+
+
+async def test_a_server_that_stops_writes_all_it_recorded(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server:
+        await leave_in_the_middle(server)
+
+    assert text_of(on_disk(server), "a") == "begun\nKeyboardInterrupt"
