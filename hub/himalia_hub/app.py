@@ -15,6 +15,8 @@ from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
 from himalia_hub import clock, info, middleware
+from himalia_hub.audit import handlers as audit
+from himalia_hub.audit import store as audit_store
 from himalia_hub.auth import login, setup
 from himalia_hub.db import lease
 from himalia_hub.groups import handlers as groups
@@ -59,7 +61,7 @@ def make_app(
 
 def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     """Every handler path of the hub; the order decides where patterns overlap, so pages with wildcards come last."""
-    features = (info, users, groups, servers, tokens, oauth, proxy_api, login, setup)
+    features = (info, audit, users, groups, servers, tokens, oauth, proxy_api, login, setup)
     table: list[web.RouteDef] = []
     for feature in features:
         table += feature.routes(prefix)
@@ -112,6 +114,9 @@ async def _purge(world: World, owner: str) -> None:
                 if await lease.take(db, "purge", owner, now=now, ttl=timedelta(seconds=PURGE_EVERY_S / 2)):
                     await token_store.purge_expired(db, now=now)
                     await db.execute(sa.delete(Login).where(Login.expires_at <= now))
+                    if world.settings.audit.keep_days:
+                        kept = timedelta(days=world.settings.audit.keep_days)
+                        await audit_store.purge(db, older_than=now - kept)
                     await db.execute(sa.delete(OAuthCode).where(OAuthCode.expires_at <= now))
         except (SQLAlchemyError, OSError) as error:
             log.warning("purge.failed", error=type(error).__name__)

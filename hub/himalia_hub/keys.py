@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 if TYPE_CHECKING:
+    from himalia_hub.audit.record import Told
     from himalia_hub.db.engine import Database
     from himalia_hub.rbac.identity import Identity
     from himalia_hub.secrets import Secrets
@@ -26,3 +27,4 @@ WORLD: web.AppKey[World] = web.AppKey("world")
 
 IDENTITY: web.RequestKey[Identity | None] = web.RequestKey("identity")
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id")
+AUDIT: web.RequestKey[Told] = web.RequestKey("audit")

@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from himalia_hub import clock
+from himalia_hub.audit.record import record_request
 from himalia_hub.auth import setup, xsrf
 from himalia_hub.auth.cookies import is_secure
 from himalia_hub.errors import HimaliaError, NotAuthenticated, TooMany, Unavailable
@@ -65,7 +66,7 @@ class UnexpectedError(HimaliaError):
 
 def stack() -> list[Middleware]:
     """The middlewares, outermost first."""
-    return [log_request, answer_errors, identify, setup_gate()]
+    return [log_request, record_request, answer_errors, identify, setup_gate()]
 
 
 def install(app: web.Application) -> None:

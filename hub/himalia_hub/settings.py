@@ -257,6 +257,12 @@ class CullSection(CullLimits):
         return min([300.0, *(place.idle_s / 3 for place in self.limits if place.idle_s)])
 
 
+class AuditSection(Section):
+    """[audit] — the record of who did what."""
+
+    keep_days: float = Field(365, ge=0, description="how long its rows are kept; 0: for ever")
+
+
 class PagesSection(Section):
     """[pages] — how the hub's own pages look."""
 
@@ -306,6 +312,7 @@ class HubSettings(Section):
         default_factory=list, description="what people may choose from when they start a server"
     )
     cull: CullSection = Field(default_factory=CullSection)
+    audit: AuditSection = Field(default_factory=AuditSection)
     pages: PagesSection = Field(default_factory=PagesSection)
     log: LogSection = Field(default_factory=LogSection)
 

@@ -6,6 +6,7 @@ import structlog
 from aiohttp import web
 
 from himalia_hub import clock
+from himalia_hub.audit.record import tell
 from himalia_hub.auth import accounts, cookies, origin, setup, xsrf
 from himalia_hub.auth.forms import small_form
 from himalia_hub.auth.next_url import safe_next
@@ -84,6 +85,7 @@ async def sign_in(request: web.Request, user: User, location: str) -> web.Respon
     response = web.Response(status=302, headers={"Location": location, "Cache-Control": "no-store"})
     cookies.set_login(request, response, secret, row.session_id)
     response.del_cookie(cookies.ANONYMOUS, path=request.app[SETTINGS].hub_prefix)
+    tell(request, actor=user.name, target_user=user.name)
     log.info("login.done", user=user.name, address=origin.address(request))
     return response
 

@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from himalia_hub import clock
+from himalia_hub.audit.record import ACCESS, tell
 from himalia_hub.auth.forms import small_form
 from himalia_hub.errors import BadRequest, NotAuthorized
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
@@ -88,6 +89,8 @@ async def _read(request: web.Request) -> tuple[Client, Wish | Refusal, Identity]
 async def _grant(request: web.Request, client: Client, wish: Wish, scopes: list[str]) -> web.Response:
     identity = request[IDENTITY]
     assert identity is not None
+    if identity.name != client.username:
+        tell(request, kind=ACCESS, target_user=client.username, target=client.server_name)
     async with request.app[DB].begin() as db:
         code = await store.put_code(
             db,

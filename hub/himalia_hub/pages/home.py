@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from himalia_hub.audit import store as audit
 from himalia_hub.errors import BadRequest, HimaliaError
 from himalia_hub.groups import store as groups
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
@@ -15,6 +16,8 @@ from himalia_hub.profiles.choice import OPTION
 from himalia_hub.rbac.guard import signed_in
 from himalia_hub.servers import store
 from himalia_hub.servers.limits import check_name
+
+SHOWN_VISITS = 5
 
 
 def routes(prefix: str) -> list[web.RouteDef]:
@@ -93,6 +96,7 @@ async def _home(
         rows = await store.list_for_user(db, identity.user_id)
         member_of = await groups.of_user(db, identity.user_id)
         reasons = await store.reasons(db, identity.user_id)
+        visits, _ = await audit.visits(db, identity.name, offset=0, limit=SHOWN_VISITS)
     shown = cards(rows, identity.name, settings, member_of, reasons)
     return await page(
         request,
@@ -100,6 +104,7 @@ async def _home(
         status=problem.status if problem else 200,
         cards=shown,
         rev=revision(shown),
+        visits=visits,
         offers=never_started(identity.name, settings, member_of).offers,
         live=any(one.moving for one in shown),
         allow_named=settings.servers.allow_named,

@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from himalia_hub import clock
+from himalia_hub.audit.record import tell
 from himalia_hub.errors import Conflict, NotFound
 from himalia_hub.faults import async_fault
 from himalia_hub.groups import store as groups
@@ -21,6 +22,7 @@ from himalia_hub.users import store as users
 
 async def start(request: web.Request, username: str, name: str, options: dict[str, Any] | None) -> Server:
     """Wish that it runs. Pressing Start twice, in two tabs or by the back button, is one start."""
+    tell(request, target_user=username, target=name)
     async with request.app[DB].begin() as db:
         user = await users.by_name(db, username)
         if user is None:
@@ -41,6 +43,7 @@ async def start(request: web.Request, username: str, name: str, options: dict[st
 
 async def keep(request: web.Request, username: str, name: str) -> None:
     """Count this moment as use, so that the idle time of a running server starts anew."""
+    tell(request, target_user=username, target=name)
     async with request.app[DB].begin() as db:
         server = await store.find(db, username, name)
         if server is None:
@@ -51,6 +54,7 @@ async def keep(request: web.Request, username: str, name: str) -> None:
 
 async def stop(request: web.Request, username: str, name: str, *, remove: bool = False) -> None:
     """Wish that it is gone, whatever state it is in; `remove` forgets a named server altogether."""
+    tell(request, target_user=username, target=name)
     async with request.app[DB].begin() as db:
         server = await store.find(db, username, name)
         if server is None:

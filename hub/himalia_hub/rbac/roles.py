@@ -5,6 +5,7 @@ from __future__ import annotations
 USER = ("self",)
 ADMIN = (
     "admin-ui",
+    "read:audit",
     "admin:users",
     "admin:servers",
     "admin:services",

@@ -18,6 +18,7 @@ class Scope:
 
 SCOPES: dict[str, Scope] = {
     "admin-ui": Scope("Open the admin page."),
+    "read:audit": Scope("Read who did what."),
     "admin:users": Scope(
         "Create, change and delete people.",
         ("admin:auth_state", "users", "read:roles:users", "delete:users"),

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from himalia_hub import clock
+from himalia_hub.audit.record import tell
 from himalia_hub.body import json_object
 from himalia_hub.errors import BadRequest, Conflict, NotFound, SpawnProblem
 from himalia_hub.faults import async_fault
@@ -161,10 +162,13 @@ async def change_server(request: web.Request) -> web.Response:
         if not stopped(server):
             raise BadRequest(f"the server {name or 'default'!r} is active", remedy="stop it first")
         options = await _offered_options(request, db, await _user(db, username), options)
+        before = {"name": name, "display_name": server.display_name}
         server.user_options = server.user_options if options is None else options
         server.display_name = server.display_name if display_name is None else display_name
         if "name" in body and body["name"] != name:
             await store.rename(db, server, _new_name(request, name, body["name"]))
+        after = {"name": server.name, "display_name": server.display_name}
+        tell(request, change={"before": before, "after": after})
     request.app[DOORBELL].tell(server.id)
     return web.json_response(server_model(server, username, request.app[SETTINGS]))
 

@@ -10,6 +10,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
+from himalia_hub.audit.record import tell
 from himalia_hub.auth import accounts, origin
 from himalia_hub.errors import BadRequest, NotAuthorized, NotFound
 from himalia_hub.keys import DB, IDENTITY
@@ -67,6 +68,7 @@ async def create_token(request: web.Request) -> web.Response:
         if user.name != request.match_info["user"]:
             raise NotAuthorized("the name and password are not those of this user")
         identity = Identity(user.id, user.name, user.admin, of_user(user))
+        tell(request, actor=user.name)
     else:
         identity = require(request, "tokens", outside=403)
     raw = _raw_scopes(body)
@@ -83,6 +85,7 @@ async def create_token(request: web.Request) -> web.Response:
             note=_note(body, owner, identity),
             expires_in=timedelta(seconds=body.expires_in) if body.expires_in else None,
         )
+    tell(request, target=f"a{row.id}", change={"after": {"scopes": raw}})
     log.info("token.created", owner=owner.name, token_id=row.id, scopes=raw)
     return web.json_response(token_model(row, owner) | {"token": secret}, status=201)
 

@@ -10,6 +10,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock, paging
+from himalia_hub.audit.record import tell
 from himalia_hub.errors import BadRequest, Conflict, NotAuthenticated, NotAuthorized, NotFound
 from himalia_hub.groups import store as groups
 from himalia_hub.keys import DB, DOORBELL, IDENTITY, SETTINGS
@@ -137,10 +138,12 @@ async def change_user(request: web.Request) -> web.Response:
     async with request.app[DB].begin() as db:
         user = await _user(db, request.match_info["user"])
         _may_touch(request, user)
+        before = {"name": user.name, "admin": user.admin}
         if body.name is not None and body.name != user.name:
             await _rename(db, user, body.name)
         if body.admin is not None:
             user.admin = body.admin
+        tell(request, change={"before": before, "after": {"name": user.name, "admin": user.admin}})
     log.info("users.changed", changed=sorted(body.model_fields_set))
     # By row, not through the guard's scopes: the new name may lie outside the caller's filter.
     return await _answer(request, user.name, seen_as=request.match_info["user"])

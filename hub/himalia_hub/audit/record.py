@@ -1,0 +1,113 @@
+"""From a request to a row. Bodies, headers and queries are never looked at, so that no secret gets here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from aiohttp import web
+from sqlalchemy.exc import SQLAlchemyError
+
+from himalia_hub import clock
+from himalia_hub.audit.models import AuditRow
+from himalia_hub.auth import origin
+from himalia_hub.auth.xsrf import SAFE
+from himalia_hub.keys import AUDIT, DB, IDENTITY, REQUEST_ID, SETTINGS
+from himalia_hub.rbac.identity import Identity
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+ACCESS, CHANGE = "access", "change"
+UNRECORDED = frozenset({"api/users/{user}/activity", "security/csp-report"})
+"""What programs send by themselves, again and again, and what changes nothing."""
+TARGETS = ("server", "group", "id")
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Told:
+    """What the path does not say and a handler told."""
+
+    kind: str = CHANGE
+    actor: str = ""
+    target_user: str = ""
+    target: str = ""
+    change: dict[str, Any] | None = None
+
+
+def tell(request: web.Request, **facts: Any) -> None:
+    """Add what only the handler knows, by the names of Told. Never a secret, and never free options."""
+    if AUDIT not in request:
+        request[AUDIT] = Told()
+    for name, value in facts.items():
+        setattr(request[AUDIT], name, value)
+
+
+@web.middleware
+async def record_request(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Once answered, add the row of a change by somebody known, or of a visit.
+
+    Refused ones are recorded too. Anonymous ones are not: anybody could fill the table with them.
+    """
+    response = await handler(request)
+    row = row_of(request, response.status)
+    if row is not None:
+        try:
+            async with request.app[DB].begin() as db:
+                db.add(row)
+        except (SQLAlchemyError, OSError) as error:
+            # What was done is done: the log keeps what the table could not.
+            log.error(
+                "audit.not_written",
+                cause=type(error).__name__,
+                action=row.action,
+                actor=row.actor,
+                target_user=row.target_user,
+                target=row.target,
+                status=row.status,
+            )
+    return response
+
+
+def row_of(request: web.Request, status: int) -> AuditRow | None:
+    """The row that this request leaves, or None."""
+    told, identity = request.get(AUDIT), request.get(IDENTITY)
+    if told is None and request.method in SAFE:
+        return None
+    told = told or Told()
+    resource = request.match_info.route.resource
+    path = resource.canonical.removeprefix(request.app[SETTINGS].hub_prefix) if resource else ""
+    actor, on_behalf_of = _who(identity) if identity is not None else (told.actor, "")
+    if not actor or path in UNRECORDED:
+        return None
+    named = request.match_info
+    return AuditRow(
+        at=clock.now(),
+        kind=told.kind,
+        action=f"{request.method} {path}"[:255],
+        actor=actor,
+        on_behalf_of=on_behalf_of,
+        token_id=identity.token.id if identity and identity.token else None,
+        address=origin.address(request),
+        target_user=_kept(told.target_user or named.get("user", "")),
+        target=_kept(told.target or next((named[key] for key in TARGETS if key in named), "")),
+        status=status,
+        change=told.change,
+        request_id=request.get(REQUEST_ID, ""),
+    )
+
+
+def _kept(text: str) -> str:
+    """A name as it came from outside, as every database can keep it: PostgreSQL refuses NUL and lone surrogates."""
+    return text[:255].encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _who(identity: Identity) -> tuple[str, str]:
+    """Who acted, and for whom: a program that was given a token acts for its person."""
+    token = identity.token
+    if token is not None and token.client_id != "jupyterhub":
+        return token.client_id, identity.name
+    return identity.name, ""
