@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from aiohttp import ClientSession, DummyCookieJar, UnixConnector, web
 
-from himalia_singleuser import activity, convert, middleware, status
+from himalia_singleuser import activity, convert, metrics, middleware, status
 from himalia_singleuser.auth import handlers as auth
 from himalia_singleuser.auth.keys import AUTH, make_auth
 from himalia_singleuser.contents import handlers as contents
@@ -28,7 +28,10 @@ LARGEST_BODY = 1024 * 2**20
 
 Lifetime = Callable[[web.Application], AsyncIterator[None]]
 
-FEATURES = (auth, status, events, contents, files, recorder, kernels, sessions, terminals, convert, frontend)
+FEATURES = (
+    *(auth, status, metrics, events, contents, files, recorder, kernels, sessions, terminals),
+    *(convert, frontend),
+)
 
 
 def make_app(settings: Settings) -> web.Application:

@@ -47,18 +47,31 @@ resource.setrlimit(resource.RLIMIT_CPU, ({LIMIT_S}, {LIMIT_S}))
 its converters have read and fetched what it named (CVE-2026-39377, -39378). Where the system lets nobody make a
 network namespace, as in many containers, it keeps the network that the person's own kernels have too."""
 
+UNFIT_NOTEBOOK, MISSING_PROGRAM = 3, 4
+"""Exit codes of PROGRAM for what is not a fault of ours."""
+
 PROGRAM = (
     JAIL
+    + f"UNFIT_NOTEBOOK, MISSING_PROGRAM = {UNFIT_NOTEBOOK}, {MISSING_PROGRAM}\n"
     + """
 import io, json, sys, warnings, zipfile
 warnings.simplefilter("ignore")
 from nbconvert.exporters import get_exporter
+from nbconvert.utils.pandoc import PandocMissing
 import nbformat
 form, name, sanitize = sys.argv[1:4]
-notebook = nbformat.reads(sys.stdin.buffer.read().decode(), as_version=4)
+name = name.split("/")[-1]
 options = {"sanitize_html": True} if sanitize == "1" and form in {"html", "slides"} else {}
 exporter = get_exporter(form)(**options)
-body, resources = exporter.from_notebook_node(notebook, resources={"metadata": {"name": name}})
+try:
+    notebook = nbformat.reads(sys.stdin.buffer.read().decode(), as_version=4)
+    body, resources = exporter.from_notebook_node(notebook, resources={"metadata": {"name": name}})
+except nbformat.ValidationError as error:
+    sys.stderr.write(str(error).splitlines()[0])
+    sys.exit(UNFIT_NOTEBOOK)
+except (OSError, PandocMissing) as error:
+    sys.stderr.write(str(error).splitlines()[0])
+    sys.exit(MISSING_PROGRAM)
 body = body if isinstance(body, bytes) else body.encode()
 extension, extra = resources.get("output_extension", ""), resources.get("outputs") or {}
 mime = exporter.output_mimetype or "text/plain"
@@ -133,7 +146,10 @@ async def _convert(
             await process.wait()
     if process.returncode != 0:
         lines = err.decode("utf-8", "replace").strip().splitlines()
-        raise ApiError(f"nbconvert to {form} failed: {lines[-1] if lines else 'no reason given'}")
+        # 501: this server lacks what the format needs, such as TeX; asking again does not help.
+        code = {UNFIT_NOTEBOOK: 400, MISSING_PROGRAM: 501}.get(process.returncode or 0, 500)
+        reason = lines[-1] if lines else "no reason given"
+        raise ApiError(f"nbconvert to {form} failed: {reason}", status=code)
     about, _, body = out.partition(b"\n")
     return _document(request, about, body)
 

@@ -198,6 +198,34 @@ async def test_a_notebook_is_converted_in_a_process_of_its_own(server: Any) -> N
     assert "html" in (await server.ask("GET", "api/nbconvert"))[1]
 
 
+async def test_a_conversion_that_cannot_be_says_whose_fault_it_is(start: Any) -> None:
+    server = await start(environ={"PATH": "/nonexistent"})
+    _, made, _ = await server.ask("POST", "api/contents", json={"type": "notebook"})
+    unfit = {
+        "content": {"nbformat": 4, "nbformat_minor": 5, "cells": [{"cell_type": "code"}]},
+        "name": "x.ipynb",
+    }
+
+    without_tex = await server.ask("GET", f"nbconvert/pdf/{made['path']}")
+    refused = await server.ask("POST", "nbconvert/html", json=unfit)
+
+    assert (without_tex[0], "xelatex not found" in without_tex[1]["message"]) == (501, True)
+    assert (refused[0], "notebook is invalid" in refused[1]["message"]) == (400, True)
+
+
+async def test_metrics_count_what_runs_and_are_not_public(server: Any) -> None:
+    await server.ask("POST", "api/terminals", json={})
+
+    status, body, headers = await server.ask("GET", "metrics")
+
+    assert (status, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    lines = body.decode().splitlines()
+    assert "terminal_currently_running_total 1" in lines
+    assert "kernel_currently_running_total 0" in lines
+    assert "# TYPE himalia_singleuser_cpu_seconds_total counter" in lines
+    assert (await server.bare("GET", "metrics"))[0] in {302, 403}
+
+
 async def test_paths_of_tracebacks_are_found(server: Any) -> None:
     (server.root / "d").mkdir()
     (server.root / "d/m.py").write_text("x")
