@@ -68,6 +68,8 @@ document.addEventListener("submit", async (event) => {
   button.disabled = true;
   try {
     await refresh(form.closest("[data-fragment]"), form.action, { method: "POST", body });
+    // A disabled button lost the focus: who works by keyboard goes on where they were.
+    if (button.id && document.activeElement === document.body) document.getElementById(button.id)?.focus();
   } catch (error) {
     button.disabled = problem.hidden = false;
     problem.textContent = error.message;

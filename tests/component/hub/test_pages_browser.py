@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from playwright.async_api import BrowserContext, Page, async_playwright, expect
 
 from chromium import FLAGS
 from component.hub.pages_site import FAILURE, PASSWORD, RUNNING, STOPPED, Site, site
+from himalia_hub import clock
 from himalia_hub.servers.state import Phase
 from himalia_hub.users.models import User
 
@@ -239,3 +242,21 @@ async def test_no_page_scrolls_sideways_or_runs_a_name(
                 await expect(page.locator("body[data-ready]")).to_be_attached()
                 over = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
                 assert over <= 0, (path, width, over)
+
+
+async def test_keep_alive_moves_the_countdown_without_leaving_the_page(
+    tmp_path: Path, chromium: Chromium
+) -> None:
+    async with site(tmp_path, cull={"idle_s": 3600}) as hub:
+        used = clock.now() - timedelta(minutes=50)
+        person = await hub.person("ann", admin=True)
+        await hub.server(person, "", RUNNING, Phase.READY, started=used, last_activity=used)
+        async with tab(chromium, hub) as page:
+            await expect(page.locator("time[data-until]")).to_have_text(re.compile(r"in (9|10) min"))
+            await page.evaluate("window.mark = 1")
+
+            await page.get_by_role("button", name="Keep alive").click()
+
+            await expect(page.locator("time[data-until]")).to_have_text(re.compile(r"in (1 h|59 min)"))
+            assert await page.evaluate("window.mark") == 1
+            await expect(page.get_by_role("button", name="Keep alive")).to_be_focused()
