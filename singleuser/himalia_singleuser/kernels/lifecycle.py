@@ -203,6 +203,7 @@ class Kernel:
         self._deaths = 1 if stable else self._deaths + 1
         how = dead.how_it_ended()
         log.warning("kernel.died", kernel=self.id, how=how, deaths=self._deaths)
+        self.relay.certify_death(how)
         if self._deaths > self._options.restart_limit:
             self._give_up(dead)
             return

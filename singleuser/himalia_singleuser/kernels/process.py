@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from himalia_singleuser.kernels.memory import oom_kills
+
 LOG_TAIL_BYTES = 4096
 LOG_MAX_BYTES = 1024 * 1024
 
@@ -25,6 +27,8 @@ class KernelProcess:
         self._popen = popen
         self._log = log
         self.pid = popen.pid
+        self._oom_kills = oom_kills()
+        self._out_of_memory = False
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._pidfd = os.pidfd_open(popen.pid)
         asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
@@ -72,6 +76,8 @@ class KernelProcess:
     def how_it_ended(self) -> str:
         """One phrase on the exit, once there was one."""
         code = self.exited.result()
+        if code == -signal.SIGKILL and self._out_of_memory:
+            return "killed by SIGKILL because memory ran out"
         if code < 0:
             return (
                 f"killed by {signal.Signals(-code).name}"
@@ -87,6 +93,7 @@ class KernelProcess:
         # (worker pools, shells) ends with it.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+        self._out_of_memory = oom_kills() > self._oom_kills
         self.exited.set_result(self._popen.wait())
 
 

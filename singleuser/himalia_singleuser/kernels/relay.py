@@ -173,6 +173,18 @@ class Relay:
             running.holder = client.session_id
             client.catch_up([running.question])
 
+    def certify_death(self, how: str) -> None:
+        """The kernel died: the cell that ran says so, in the page that shows it or in what is recorded."""
+        running = self.requests.running
+        if running is not None:
+            content = {
+                "name": "stderr",
+                "text": f"\nThe kernel died: {how}. What it held in memory is gone.\n",
+            }
+            message = make("iopub", "stream", content, parent=running.header_part)
+            self.requests.published(message)
+            self.broadcast(message)
+
     def is_here(self, session_id: str) -> bool:
         """Whether a browser holds this session now."""
         session = self._sessions.get(session_id)

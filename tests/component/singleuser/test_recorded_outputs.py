@@ -232,3 +232,21 @@ async def test_a_server_that_stops_writes_all_it_recorded(tmp_path: Path) -> Non
         await leave_in_the_middle(server)
 
     assert text_of(on_disk(server), "a") == "begun\nKeyboardInterrupt"
+
+
+async def test_the_cell_in_which_a_kernel_died_says_how_whether_or_not_a_browser_is_there(
+    server: Server,
+) -> None:
+    browser = await opened(server)
+    die = "import os, signal\nprint('last words', flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
+    asked = await browser.execute(die, cell="a")
+
+    told = await browser.until(lambda got: got.type == "stream" and "died" in got.content["text"])
+
+    assert "killed by SIGKILL" in told.content["text"]
+    assert (told.content["name"], told.parent["msg_id"]) == ("stderr", asked)
+    _, kernels = await server.ask("GET", "api/kernels")
+    assert "killed by SIGKILL" in kernels[0]["reason"]
+    await browser.close()
+    await nobody_is_there(server)
+    assert "killed by SIGKILL" in text_of((await load(server))["content"], "a")
