@@ -29,7 +29,7 @@ T = TypeVar("T")
 def connect(url: str, timeout_s: float | None) -> APIClient:
     """A client of its own connections, at the newest version both sides know. BackendGone when nobody answers."""
     kwargs: dict[str, Any] = {"version": "auto", "timeout": timeout_s}
-    _must_listen(url or os.environ.get("DOCKER_HOST") or USUAL_URL)
+    _must_listen(url)
     try:
         client = APIClient(base_url=url, **kwargs) if url else docker.from_env(**kwargs).api
     except (errors.DockerException, requests.RequestException, OSError) as error:
@@ -43,6 +43,7 @@ def connect(url: str, timeout_s: float | None) -> APIClient:
 
 def _must_listen(url: str) -> None:
     """Ask a unix socket once by hand: the SDK leaves its own open when nobody listens, for each try."""
+    url = url or os.environ.get("DOCKER_HOST") or USUAL_URL
     if not url.startswith("unix://"):
         return
     with socket.socket(socket.AF_UNIX) as probe:
@@ -88,6 +89,7 @@ class Engine:
     def _ask(self, question: Callable[[APIClient], T]) -> T:
         if self._client is None:
             self._client = connect(self.url, self._timeout_s)
+        _must_listen(self.url)
         try:
             return question(self._client)
         except errors.APIError as error:

@@ -66,6 +66,9 @@ class Watcher:
     def close(self) -> None:
         """End the thread's stream; it ends by itself then."""
         self._closed.set()
+        self._close_stream()
+
+    def _close_stream(self) -> None:
         if self._stream is not None:
             with suppress(Exception):  # closing under a reader raises whatever the transport likes
                 self._stream.close()
@@ -85,6 +88,7 @@ class Watcher:
             except Exception as error:  # the stream of an engine that ends may break in any way
                 log.debug("docker.events_broken", error=type(error).__name__)
             finally:
+                self._close_stream()  # an engine that ends leaves its side of the connection to us
                 client.close()
             self._closed.wait(RETRY_S)
 
