@@ -37,18 +37,29 @@ def _path(request: web.Request) -> str:
     return request.match_info["path"].strip("/")
 
 
+def lock_of(app: web.Application, path: str) -> asyncio.Lock:
+    """What to hold while the file of an API path is changed: one per file, whatever it is called. NotFound as `clean`.
+
+    Two have to be taken in the order of their files, else two renames that cross would wait for each other.
+    """
+    return app[LOCKS].setdefault(file_of(app, path), asyncio.Lock())
+
+
+def file_of(app: web.Application, path: str) -> str:
+    """The real file of an API path, for `lock_of` and its order."""
+    root = app[CONTENTS].root
+    return os.path.realpath(root.folder / root.clean(path))
+
+
 async def _blocking(
     request: web.Request, work: Callable[..., T], *args: Any, also: tuple[str, ...] = (), **more: Any
 ) -> T:
-    """One change at a time per file, whatever it is called in the URL; `also` names further files that change.
-
-    In a fixed order, else two renames that cross would wait for each other.
-    """
-    root, locks = request.app[CONTENTS].root, request.app[LOCKS]
-    files = sorted({os.path.realpath(root.folder / root.clean(path)) for path in (_path(request), *also)})
+    """One change at a time per file; `also` names further files that change."""
+    app = request.app
+    paths = {file_of(app, path): path for path in (_path(request), *also)}
     async with AsyncExitStack() as held:
-        for file in files:
-            await held.enter_async_context(locks.setdefault(file, asyncio.Lock()))
+        for _, path in sorted(paths.items()):
+            await held.enter_async_context(lock_of(app, path))
         return await asyncio.to_thread(work, *args, **more)
 
 

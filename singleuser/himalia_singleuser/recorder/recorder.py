@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 
 from himalia_singleuser.contents import notebooks
-from himalia_singleuser.contents.handlers import CONTENTS, LOCKS
+from himalia_singleuser.contents.handlers import CONTENTS, lock_of
 from himalia_singleuser.contents.models import Model
 from himalia_singleuser.contents.overlay import OVERLAY
 from himalia_singleuser.errors import ApiError, NotFound
@@ -202,7 +202,7 @@ class Recorder:
         runs = self._left_alone(path)
         if store.clear_outputs or all(run.is_written for run in runs):
             return
-        async with self._app[LOCKS].setdefault(path, asyncio.Lock()):
+        async with lock_of(self._app, path):
             runs = [run for run in runs if self._journal.holds(run)]
             recorded = [run.recorded() for run in runs]
             for run in runs:

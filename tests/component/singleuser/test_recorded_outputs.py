@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from component.singleuser.kernel_parts import Browser, Server, running_server
-from himalia_singleuser.contents.handlers import CONTENTS
+from himalia_singleuser.contents.handlers import CONTENTS, lock_of
 from himalia_singleuser.contents.store import Wanted
 from himalia_singleuser.kernels.pool import KERNELS
 from himalia_singleuser.recorder.recorder import RECORDER
@@ -250,3 +251,19 @@ async def test_the_cell_in_which_a_kernel_died_says_how_whether_or_not_a_browser
     await browser.close()
     await nobody_is_there(server)
     assert "killed by SIGKILL" in text_of((await load(server))["content"], "a")
+
+
+async def test_the_recorder_waits_for_a_save_of_the_same_file_under_any_name(server: Server) -> None:
+    await leave_in_the_middle(server)
+    (server.root / "go").touch()
+    await shows(server, "b", "next\n")
+    await nobody_is_there(server)
+    before = on_disk(server)
+
+    async with lock_of(server.app, f"./{NOTEBOOK}"):
+        writing = asyncio.create_task(server.app[RECORDER].write(NOTEBOOK))
+        ended, _ = await asyncio.wait([writing], timeout=0.3)
+        assert (len(ended), on_disk(server)) == (0, before)
+    await writing
+
+    assert text_of(on_disk(server), "a") == "begun\nended\n"
