@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "0004", "0002"
+revision, down_revision = "0003", "0002"
 
 
 def upgrade() -> None:
