@@ -41,6 +41,7 @@ class Run:
     given: set[str] = field(default_factory=set)
     _unread: list[tuple[str, bytes]] = field(default_factory=list)
     _unread_bytes: int = 0
+    _has_displays: bool = False
 
     @property
     def size(self) -> int:
@@ -54,6 +55,7 @@ class Run:
             self.is_written = False
             self._unread.append((kind, message.parts[3]))
             self._unread_bytes += len(message.parts[3])
+            self._has_displays = self._has_displays or b"display_id" in message.parts[3]
             if self._unread_bytes > UNREAD_BYTES:
                 self.read()
                 return True
@@ -81,6 +83,12 @@ class Run:
         for kind, content in self._unread:
             self.outputs.take(kind, parse_object(content) or {})
         self._unread, self._unread_bytes = [], 0
+
+    def shows(self, display_id: str) -> bool:
+        """Whether it put out a display of this id. Most runs show none that can change: these are not read for it."""
+        if self._has_displays:
+            self.read()
+        return self._has_displays and self.outputs.shows(display_id)
 
     def recorded(self) -> Recorded:
         """The run so far."""

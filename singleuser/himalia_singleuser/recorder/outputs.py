@@ -89,6 +89,10 @@ class Outputs:
         last = self._items[-1] if self._items else None
         return self._closed_size + (last.size + len(last.line) if isinstance(last, Stream) else 0)
 
+    def shows(self, display_id: str) -> bool:
+        """Whether an update of this display would change anything."""
+        return any(isinstance(item, Display) and item.display_id == display_id for item in self._items)
+
     def stop(self) -> None:
         """Grow no more."""
         self._most = min(self._most, self.size)
@@ -101,12 +105,12 @@ class Outputs:
                 if not self._clear_next:
                     self._clear()
             case "update_display_data":
-                self._update(_display_id(content), content)
+                self._update(display_id_of(content), content)
             case "stream":
                 self._stream(content.get("name"), content.get("text"))
             case _:
                 if (output := _output_of(kind, content)) is not None:
-                    self._add(Display(output, len(json.dumps(output)), _display_id(content)))
+                    self._add(Display(output, len(json.dumps(output)), display_id_of(content)))
 
     def list(self) -> list[Output]:
         """A list of its own as a notebook holds it; the last line says what was left out."""
@@ -179,7 +183,8 @@ def canonical(outputs: Iterable[Any]) -> list[Output]:
     return [item.output() if isinstance(item, Stream) else item for item in items]
 
 
-def _display_id(content: dict[str, Any]) -> str:
+def display_id_of(content: dict[str, Any]) -> str:
+    """The id under which what a message shows can be changed later; empty when it cannot."""
     transient = content.get("transient")
     display_id = transient.get("display_id") if isinstance(transient, dict) else None
     return display_id if isinstance(display_id, str) else ""

@@ -21,12 +21,13 @@ from himalia_singleuser.contents.handlers import CONTENTS, lock_of
 from himalia_singleuser.contents.models import Model
 from himalia_singleuser.contents.overlay import OVERLAY
 from himalia_singleuser.errors import ApiError, NotFound
-from himalia_singleuser.kernels.messages import Message
+from himalia_singleuser.kernels.messages import Message, parse_object
 from himalia_singleuser.kernels.pool import KERNELS, TAP_FOR
 from himalia_singleuser.kernels.requests import Request, Tap
 from himalia_singleuser.recorder import written
 from himalia_singleuser.recorder.journal import Journal, Run
 from himalia_singleuser.recorder.merge import find, merge, put_in, state_of
+from himalia_singleuser.recorder.outputs import display_id_of
 from himalia_singleuser.recorder.written import Written
 from himalia_singleuser.sessions.store import SESSIONS
 
@@ -65,8 +66,9 @@ class Recorder:
         """The kernel said something about it."""
         run = self._runs.get(request.id)
         if message.type == "update_display_data" and run is not None:
+            display_id = display_id_of(parse_object(message.parts[3]) or {})
             for other in self._journal.of_kernel(run.kernel_id):
-                if other is not run:
+                if other is not run and other.shows(display_id):
                     self._take(other, message)
         if run is not None:
             self._take(run, message)

@@ -267,3 +267,18 @@ async def test_the_recorder_waits_for_a_save_of_the_same_file_under_any_name(ser
     await writing
 
     assert text_of(on_disk(server), "a") == "begun\nended\n"
+
+
+async def test_a_later_cell_changes_the_display_of_an_earlier_one(server: Server) -> None:
+    browser = await opened(server)
+    await browser.finished(
+        await browser.execute("h = display({'text/plain': 'old'}, raw=True, display_id='d')", cell="a")
+    )
+    await browser.finished(await browser.execute("h.update({'text/plain': 'new'}, raw=True)", cell="b"))
+    await browser.close()
+    await nobody_is_there(server)
+
+    cells = (await load(server))["content"]["cells"]
+
+    assert [one["data"] for one in cells[0]["outputs"]] == [{"text/plain": "new"}]
+    assert cells[1]["outputs"] == []
