@@ -133,7 +133,7 @@ class Recorder:
     async def saving(self, path: str, model: dict[str, Any]) -> set[str]:
         """Merge the runs into what a client saves, where it cannot know them; the cells it decides on."""
         content, runs = model.get("content"), self._left_alone(path)
-        if model.get("type") not in {None, "notebook"} or content is None or not runs:
+        if model.get("type") not in (None, "notebook") or content is None or not runs:
             return set()
         notebook = notebooks.require_shape(content)
         on_disk: dict[str, str] = {}
