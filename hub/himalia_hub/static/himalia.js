@@ -17,9 +17,8 @@ function span(seconds) {
   return `${Math.floor(seconds / size)} ${unit}` + (rest ? ` ${rest} ${next[1]}` : "");
 }
 function ago(seconds) {
-  if (seconds < 60) return "just now";
-  const [size, unit] = UNITS.find(([least]) => seconds >= least);
-  return `${Math.floor(seconds / size)} ${unit} ago`;
+  const [size, unit] = UNITS.find(([least]) => seconds >= least) ?? [];
+  return size ? `${Math.floor(seconds / size)} ${unit} ago` : "just now";
 }
 setInterval(() => {
   const age = (time) => (Date.now() - Date.parse(time.dateTime)) / 1000;
@@ -39,17 +38,19 @@ async function refresh(part, url = part.dataset.fragment, more = {}) {
 }
 function show(part, html) {
   const fresh = new DOMParser().parseFromString(html, "text/html").body.firstElementChild;
-  const before = new Map($$("[data-state]", part).map((row) => [named(row), row.dataset.state]));
   const focused = document.activeElement?.id;
+  const before = new Map($$("[data-state]", part).map((row) => [named(row), row.dataset.state]));
   part.replaceChildren(fresh);
   part.dataset.live = fresh.dataset.live;
   document.body.dataset.rev = fresh.dataset.rev;
-  if (focused && document.activeElement === document.body) document.getElementById(focused)?.focus();
+  refocus(focused);
   for (const row of $$("[data-state]", part)) {
     const state = before.get(named(row));
     if (state && state !== row.dataset.state) say(`${named(row)}: ${$(".state", row).textContent}`);
   }
 }
+// Who works by keyboard goes on where they were: a replaced or disabled element has lost the focus.
+const refocus = (id) => { if (id && document.activeElement === document.body) document.getElementById(id)?.focus(); };
 const named = (row) => row.dataset.user ? `${row.dataset.user} ${row.dataset.server}`.trim() : $("h2", row).textContent;
 async function follow(part) {
   for (;;) {
@@ -68,8 +69,7 @@ document.addEventListener("submit", async (event) => {
   button.disabled = true;
   try {
     await refresh(form.closest("[data-fragment]"), form.action, { method: "POST", body });
-    // A disabled button lost the focus: who works by keyboard goes on where they were.
-    if (button.id && document.activeElement === document.body) document.getElementById(button.id)?.focus();
+    refocus(button.id);
   } catch (error) {
     button.disabled = problem.hidden = false;
     problem.textContent = error.message;
@@ -86,11 +86,8 @@ function progress(panel) {
     if (panel.dataset.mode === "start" && news.ready) {
       say("Your server is ready.");
       location.replace(panel.dataset.after || news.url); // Back must not lead here again
-    } else if (ended) {
-      location.reload();
-    } else if (panel.dataset.mode === "start") {
-      step(panel, event.lastEventId, news);
-    }
+    } else if (ended) location.reload();
+    else if (panel.dataset.mode === "start") step(panel, event.lastEventId, news);
   };
   source.onerror = async () => {
     lost.hidden = false;
