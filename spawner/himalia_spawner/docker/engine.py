@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
-import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -19,39 +17,35 @@ import requests
 from docker import errors
 from docker.api.client import APIClient
 
+from himalia_spawner.docker.transport import close_failed_connects
 from himalia_spawner.errors import BackendGone, SpawnFailed, SpawnRefused
 
 OLDEST_API = "1.41"
-USUAL_URL = "unix:///var/run/docker.sock"
 T = TypeVar("T")
 
 
 def connect(url: str, timeout_s: float | None) -> APIClient:
-    """A client of its own connections, at the newest version both sides know. BackendGone when nobody answers."""
-    kwargs: dict[str, Any] = {"version": "auto", "timeout": timeout_s}
-    _must_listen(url)
+    """A client of its own connections, at the engine's own version. BackendGone when nobody answers."""
     try:
-        client = APIClient(base_url=url, **kwargs) if url else docker.from_env(**kwargs).api
+        asking = _client(url, OLDEST_API, timeout_s)
+        try:
+            version = str(asking.version(api_version=False)["ApiVersion"])
+        finally:
+            asking.close()
+        if _version(version) < _version(OLDEST_API):
+            raise SpawnRefused(
+                f"the Docker engine speaks API {version}; {OLDEST_API} (Docker 20.10) is the oldest supported"
+            )
+        return _client(url, version, timeout_s)
     except (errors.DockerException, requests.RequestException, OSError) as error:
         raise BackendGone(f"the Docker engine{f' at {url}' if url else ''} does not answer") from error
-    if _version(client.api_version) < _version(OLDEST_API):
-        raise SpawnRefused(
-            f"the Docker engine speaks API {client.api_version}; {OLDEST_API} (Docker 20.10) is the oldest supported"
-        )
+
+
+def _client(url: str, version: str, timeout_s: float | None) -> APIClient:
+    kwargs: dict[str, Any] = {"version": version, "timeout": timeout_s}
+    client = APIClient(base_url=url, **kwargs) if url else docker.from_env(**kwargs).api
+    close_failed_connects(client)
     return client
-
-
-def _must_listen(url: str) -> None:
-    """Ask a unix socket once by hand: the SDK leaves its own open when nobody listens, for each try."""
-    url = url or os.environ.get("DOCKER_HOST") or USUAL_URL
-    if not url.startswith("unix://"):
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(5)
-        try:
-            probe.connect(url.removeprefix("unix://"))
-        except OSError as error:
-            raise BackendGone(f"the Docker engine at {url} does not answer ({error.strerror})") from error
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -89,7 +83,6 @@ class Engine:
     def _ask(self, question: Callable[[APIClient], T]) -> T:
         if self._client is None:
             self._client = connect(self.url, self._timeout_s)
-        _must_listen(self.url)
         try:
             return question(self._client)
         except errors.APIError as error:
