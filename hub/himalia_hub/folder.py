@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from himalia_hub.errors import ConfigError
@@ -19,3 +22,16 @@ def prepare_data_dir(path: Path) -> None:
         raise ConfigError(
             f"the data folder {str(path)!r} is not writable; run as its owner or choose another --data"
         )
+
+
+@contextlib.contextmanager
+def only_one(data_dir: Path) -> Iterator[None]:
+    """Hold the folder's lock while the block runs: two hubs on one folder would fight over its files."""
+    with (data_dir / "hub.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"another hub is running on {str(data_dir)!r}; stop it, or choose another --data"
+            ) from None
+        yield

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -24,7 +23,7 @@ from himalia_hub.db import migrate
 from himalia_hub.db.engine import Database
 from himalia_hub.errors import ConfigError
 from himalia_hub.faults import fault
-from himalia_hub.folder import prepare_data_dir
+from himalia_hub.folder import only_one, prepare_data_dir
 from himalia_hub.routes.launch import ProxyProcess, auth_token
 from himalia_hub.routes.sync import hub_route
 from himalia_hub.servers import store
@@ -98,19 +97,6 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
                 await runner.cleanup()
                 if proxy is not None:
                     proxy.close()
-
-
-@contextlib.contextmanager
-def only_one(data_dir: Path) -> Iterator[None]:
-    """Hold the folder's lock while the block runs: two hubs on one folder would fight over its files."""
-    with (data_dir / "hub.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"another hub is running on {str(data_dir)!r}; stop it, or choose another --data"
-            ) from None
-        yield
 
 
 async def _prepare_database(settings: HubSettings, plan: Plan) -> None:

@@ -16,7 +16,10 @@ from himalia_spawner.errors import SpawnError
 # structlog imports rich wherever it is installed, for tracebacks that we do not want: 9 MB for nothing.
 sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 
-VERBS = ("up", "hub", "proxy", "singleuser", "db", "token", "user", "config", "scaletest", "clear-outputs")
+VERBS = (
+    *("up", "hub", "proxy", "singleuser", "db", "backup", "restore", "token", "user", "config", "scaletest"),
+    "clear-outputs",
+)
 # These hand everything they are given to another program, so their flags are not ours to judge.
 PASSING_ON = frozenset({"proxy", "singleuser", "clear-outputs"})
 

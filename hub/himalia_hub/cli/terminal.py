@@ -38,6 +38,16 @@ class Terminal:
         elif done == of or done * 10 // of != (done - 1) * 10 // of:
             print(f"· {done}/{of} {what}", file=self._stream, flush=True)
 
+    def count(self, what: str, done: int) -> None:
+        """How much of something is done whose end is not known; only a person sees it, on a line drawn again."""
+        if self._colour:
+            print(
+                f"\r\033[K{CYAN}…{RESET} {done:,} {what.replace('_', ' ')}\r",
+                end="",
+                file=self._stream,
+                flush=True,
+            )
+
     def _line(self, mark: str, colour: str, text: str, *, bold: bool = False) -> None:
         if self._colour:
             mark, text = f"{colour}{mark}{RESET}", f"{BOLD}{text}{RESET}" if bold else text

@@ -13,12 +13,12 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 PG_LOCK_KEY = 0x48494D41  # "HIMA": any number that no other program is likely to take
 PG_LOCK_WAIT_S = 60
+T = TypeVar("T")
 
 # What alembic says at "info" is its own bookkeeping; callers say what was done.
 logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -130,12 +131,45 @@ def check_blocking(url: str) -> str:
     return newest
 
 
-def _run_alembic(connection: Connection) -> None:
+def build_blocking(url: str, revision: str, fill: Callable[[Connection], None]) -> str:
+    """Make an empty database as it was at `revision`, have `fill` put rows in, bring it to this release.
+
+    All of it or nothing. SchemaError when it is not empty, or the revision is none of ours.
+    """
+    parsed = sync_url(url)
+    with _one_at_a_time, _connection(parsed) as connection:
+        _lock(connection)
+        if tables := sa.inspect(connection).get_table_names():
+            raise SchemaError(f"the database is not empty: it has a table {tables[0]!r}; nothing was changed")
+        if revision not in revisions():
+            raise SchemaError(
+                f"revision {revision!r} is not known to this release, which ends at {head()!r}; use the release "
+                "that made it, or a newer one"
+            )
+        _run_alembic(connection, revision)
+        fill(connection)
+        _run_alembic(connection, "head")
+        _check_references(connection)
+        connection.commit()
+    return head()
+
+
+def read_blocking(url: str, look: Callable[[Connection, str], T]) -> T:
+    """What `look(connection, revision)` sees of one moment, whatever others write meanwhile."""
+    parsed = sync_url(url)
+    check_blocking(url)
+    with _connection(parsed) as connection:
+        if parsed.get_backend_name() != "sqlite":
+            connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        return look(connection, head())
+
+
+def _run_alembic(connection: Connection, to: str = "head") -> None:
     from alembic import command
 
     config = _alembic_config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
 
 
 def _alembic_config() -> Config:

@@ -1,0 +1,1 @@
+"""Everything a hub cannot make again, in one file, and back."""

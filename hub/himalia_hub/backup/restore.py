@@ -1,0 +1,118 @@
+"""Putting a backup back: onto a clean machine, or in the place of what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy.engine import Connection, make_url
+
+from himalia_hub.backup import archive, rows
+from himalia_hub.backup.archive import Unpacked
+from himalia_hub.backup.make import files_of, folder_beside
+from himalia_hub.backup.rows import Told
+from himalia_hub.db import migrate
+from himalia_hub.errors import BadRequest, Conflict
+from himalia_hub.settings import HubSettings
+
+
+@contextmanager
+def opened(backup: Path, beside: Path) -> Iterator[Unpacked]:
+    """A backup taken apart in a folder beside `beside`, which goes with the block."""
+    with folder_beside(beside) as folder:
+        yield archive.unpack(backup, folder)
+
+
+def restore_files(unpacked: Unpacked, settings: HubSettings, *, now: datetime, replace: bool) -> list[Path]:
+    """Put secrets and configuration where the settings want them; what was kept of the old ones.
+
+    Conflict, before anything is changed, when another file is there and `replace` does not allow it.
+    """
+    wanted = {
+        path: unpacked.files()[name] for name, path in files_of(settings).items() if name in unpacked.files()
+    }
+    differing = [
+        path for path, new in wanted.items() if path.exists() and path.read_bytes() != new.read_bytes()
+    ]
+    if differing and not replace:
+        raise Conflict(
+            f"{str(differing[0])!r} is there and is not the one of the backup; give --replace to keep it under another "
+            "name and go on"
+        )
+    kept = [_set_aside(path, now) for path in differing]
+    for path, new in wanted.items():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        new.rename(path) if not path.exists() else new.unlink()
+    return kept
+
+
+def restore_rows(
+    unpacked: Unpacked, settings: HubSettings, *, now: datetime, replace: bool, told: Told
+) -> list[Path]:
+    """Fill the database and bring it to this release; what was kept of the old one. All of it or nothing.
+
+    Conflict when there are rows already: a SQLite file can be kept under another name by `replace`, a PostgreSQL
+    database is never emptied by us.
+    """
+    url = make_url(settings.db_url)
+    if url.get_backend_name() != "sqlite":
+        if not _is_empty(settings.db_url):
+            raise Conflict(
+                "the database is not empty, and restoring never empties a PostgreSQL database; make a new one and "
+                "name it in db.url"
+            )
+        migrate.build_blocking(
+            settings.db_url, unpacked.revision, lambda connection: _fill(connection, unpacked, told)
+        )
+        return []
+    file = Path(url.database or "")
+    if file.exists() and not replace and not _is_empty(settings.db_url):
+        raise Conflict(
+            f"{str(file)!r} holds a hub already; give --replace to keep it under another name and go on"
+        )
+    made = file.with_name(file.name + ".restoring")
+    made.unlink(missing_ok=True)
+    try:
+        new_url = url.set(database=str(made)).render_as_string(hide_password=False)
+        made.touch(mode=0o600)
+        migrate.build_blocking(
+            new_url, unpacked.revision, lambda connection: _fill(connection, unpacked, told)
+        )
+        kept = [_set_aside(file, now)] if file.exists() else []
+        for old in kept:
+            for end in ("-wal", "-shm"):
+                if (log := file.with_name(file.name + end)).exists():
+                    log.rename(old.with_name(old.name + end))
+        made.rename(file)
+    finally:
+        made.unlink(missing_ok=True)
+    return kept
+
+
+def _fill(connection: Connection, unpacked: Unpacked, told: Told) -> None:
+    tables = rows.tables_of(connection)
+    if unknown := sorted(set(unpacked.rows) - {table.name for table in tables}):
+        raise BadRequest(
+            f"the backup has a table {unknown[0]!r} that revision {unpacked.revision!r} does not have"
+        )
+    for table in tables:
+        if table.name not in unpacked.rows:
+            continue
+        with unpacked.table(table.name).open(encoding="utf-8") as lines:
+            found = rows.load(connection, table, lines, told)
+        if found != unpacked.rows[table.name]:
+            raise BadRequest(
+                f"the backup has {found} rows of {table.name!r} and says {unpacked.rows[table.name]}"
+            )
+
+
+def _is_empty(url: str) -> bool:
+    return migrate.current_blocking(url) is None
+
+
+def _set_aside(path: Path, now: datetime) -> Path:
+    kept = path.with_name(f"{path.name}.before-restore-{now:%Y%m%dT%H%M%SZ}")
+    path.rename(kept)
+    return kept

@@ -1,0 +1,46 @@
+"""A hub that was copied while it worked goes on from its copy on a machine that has nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from hubs import Hub, Launch, client
+from support import eventually
+
+PEOPLE = ("ada", "ben", "cleo")
+
+
+async def test_a_backup_made_while_servers_start_is_a_hub_whose_servers_can_be_started(
+    launch: Launch, tmp_path: Path
+) -> None:
+    hub, admin = await launch()
+    await admin.call("POST", "/users", json={"usernames": list(PEOPLE)})
+    token_of_ada = hub.token("ada")
+    starts = [asyncio.create_task(admin.call("POST", f"/users/{name}/server")) for name in PEOPLE]
+    await eventually(hub.processes, within_s=30, what="a server is being started")
+    await asyncio.to_thread(hub.cli, "backup", str(tmp_path / "hub.tar.gz"))
+    assert {status for status, _ in await asyncio.gather(*starts)} <= {201, 202}
+    await hub.stop()
+
+    new = Hub(tmp_path / "new", port=hub.port)
+    try:
+        new.cli("restore", str(tmp_path / "hub.tar.gz"), "--replace")
+        await new.start()
+        async with client(new, admin.token) as again, client(new, token_of_ada) as ada:
+            status, me = await ada.call("GET", "/user")
+            assert (status, me["name"]) == (200, "ada")
+            for name in PEOPLE:
+
+                async def at_rest(name: str = name) -> bool:
+                    _, person = await again.call("GET", f"/users/{name}")
+                    return person["pending"] is None and person["server"] is None
+
+                await eventually(
+                    at_rest, within_s=30, what=f"{name}'s server, which did not move along, is forgotten"
+                )
+            status, body = await again.call("POST", "/users/ada/server")
+            assert status == 201, body
+        await new.stop()
+    finally:
+        new.clean_up()
