@@ -29,7 +29,7 @@ def main() -> int:
         raise_file_limit()
         uvloop.run(serve(settings))
     except StartError as error:
-        print(f"himalia_proxy: {error}", file=sys.stderr)
+        print(f"himalia proxy: {error}", file=sys.stderr)
         return 1
     return 0
 

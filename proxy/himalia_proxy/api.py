@@ -48,6 +48,7 @@ class RoutesApi:
             return self._post(routespec, body)
         if request.method == b"DELETE":
             return self._delete(routespec)
+        self._core.counts.route_get += 1
         if routespec in ("", "/"):
             return 200, self._all(request.query or b"")
         entry = self._core.table.get(routespec)
@@ -89,6 +90,7 @@ class RoutesApi:
         except BadTarget as error:
             raise Refusal(400, str(error)) from None
         log.info("route.added path=%s target=%s", _plain(entry.path), entry.target.origin)
+        self._core.counts.route_add += 1
         self._changed()
         return 201, b""
 
@@ -96,6 +98,7 @@ class RoutesApi:
         if not self._core.table.remove(routespec):
             raise Refusal(404)
         log.info("route.removed path=%s", _plain(clean(routespec)))
+        self._core.counts.route_delete += 1
         self._changed()
         return 204, b""
 
@@ -103,10 +106,11 @@ class RoutesApi:
 class ApiConnection(ServerConnection):
     """A hub's connection: whole small requests, answered at once."""
 
-    __slots__ = ("_api", "_body_parts", "_decoder", "_size")
+    __slots__ = ("_api", "_body_parts", "_core", "_decoder", "_size")
 
     def __init__(self, core: Core, api: RoutesApi) -> None:
         super().__init__(core.api_clients, core.loop)
+        self._core = core
         self._api = api
         self._body_parts: list[bytes] = []
         self._decoder: ChunkedBody | None = None
@@ -147,6 +151,7 @@ class ApiConnection(ServerConnection):
             "api.called status=%d method=%s path=%s", status, _plain(request.method), _plain(request.target)
         )
         self._body_parts = []
+        self._core.counts.api[status] += 1
         self.respond(status, [(b"Content-Type", kind)] if body else [], body)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 
+from himalia_proxy.counts import Counts
 from himalia_proxy.headers import ForwardRules
 from himalia_proxy.serving import Connections
 from himalia_proxy.table import RouteTable
@@ -38,9 +39,19 @@ class Core:
         self.clients = Connections(keep_alive_s=keep_alive_s)
         self.api_clients = Connections(keep_alive_s=75.0)
         self.tunnels: set[End] = set()
+        self.counts = Counts()
         self.client_timeout_s = client_timeout_s
         self._target_timeout_s = target_timeout_s
         self._timer = loop.call_later(TICK_S, self._tick)
+
+    def gauges(self) -> dict[str, float]:
+        """What is open and kept now, for Prometheus."""
+        return {
+            "connections": len(self.clients.open),
+            "tunnels": len(self.tunnels),
+            "target_connections": len(self.pool.open),
+            "routes": len(self.table),
+        }
 
     def _tick(self) -> None:
         now = self.loop.time()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from time import perf_counter
 
 from himalia_proxy.core import Core, log
 from himalia_proxy.errors import BadRequest, Unreachable
 from himalia_proxy.framing import UNTIL_CLOSE, Headers, RequestHead, ResponseHead
-from himalia_proxy.headers import forward_head, own_head, relay_head
+from himalia_proxy.headers import REDIRECTS, forward_head, moved, own_head, relay_head
 from himalia_proxy.pages import ErrorPages
 from himalia_proxy.serving import ANSWERING, READ_BODY, ServerConnection
 from himalia_proxy.table import Way
@@ -59,11 +60,19 @@ class Downstream(ServerConnection):
             self.respond(200, [(b"Content-Type", b"application/json")], b'{"status":"OK"}')
             return
         core = self._core
+        counts = core.counts
+        if request.upgrade is None:
+            counts.web += 1
+        else:
+            counts.ws += 1
+        began = perf_counter()
         try:
             way = core.table.way(request.host, request.target)
         except ValueError as error:
             self.refuse(BadRequest(f"The request path is malformed: {error}."))
             return
+        counts.lookups += 1
+        counts.lookup_s += perf_counter() - began
         if way is None:
             self._fail(404, "no route")
             return
@@ -153,6 +162,9 @@ class Downstream(ServerConnection):
         assert self._way is not None
         entry = self._way.entry
         entry.last_activity = time.time()
+        counts = self._core.counts
+        counts.touched += 1
+        counts.proxied[101] += 1
         self._up = None
         self._core.pool.forget(connection)
         self._core.clients.open.discard(self)
@@ -170,7 +182,18 @@ class Downstream(ServerConnection):
     def answer_begin(self, head: ResponseHead, data: bytes, *, ended: bool) -> None:
         request = self.request
         self._answered = True
-        self._status = head.status
+        status = self._status = head.status
+        core = self._core
+        core.counts.proxied[status] += 1
+        if status in REDIRECTS and core.rules.rewrites and self._way is not None:
+            target = self._way.entry.target
+            head.headers = [
+                (
+                    name,
+                    moved(value, target, request.host, core.rules) if name.lower() == b"location" else value,
+                )
+                for name, value in head.headers
+            ]
         self._rechunk = head.body == UNTIL_CLOSE and request.version == 1
         # An answer that overtakes its request ends the connection: the rest of the body may never come.
         self._close = self.must_close or request.upgrade is not None
@@ -195,6 +218,7 @@ class Downstream(ServerConnection):
             self._rechunk = False
             self.transport.write(b"0\r\n\r\n")
         if self._status < 300 and self._way is not None:
+            self._core.counts.touched += 1
             self._way.entry.last_activity = time.time()
         self._way = None
         self.answer_done(close=self._close)
@@ -233,6 +257,10 @@ class Downstream(ServerConnection):
 
     # -- failures
 
+    def refuse(self, error: BadRequest) -> None:
+        self._core.counts.refused += 1
+        super().refuse(error)
+
     def _fail(self, status: int, why: str) -> None:
         request = self.request
         level = log.error if status >= 500 else log.warning
@@ -244,6 +272,7 @@ class Downstream(ServerConnection):
             why,
         )
         self._answered = True
+        self._core.counts.proxied[status] += 1
         if request.upgrade is not None:
             self.transport.write(own_head(status, [], 0, close=True))
             self.answer_done(close=True)

@@ -27,6 +27,7 @@ HOP_BY_HOP: Final = frozenset(
 # Written anew from what was understood, so that no header can contradict the framing. `Connection` may
 # name any of them in vain.
 _OWN: Final = HOP_BY_HOP | {b"host", b"content-length"}
+REDIRECTS: Final = frozenset((201, 301, 302, 307, 308))
 _FORWARDED: Final = frozenset((b"x-forwarded-for", b"x-forwarded-port", b"x-forwarded-proto"))
 
 
@@ -36,7 +37,14 @@ class ForwardRules:
 
     x_forward: bool = True
     change_origin: bool = False
+    auto_rewrite: bool = False
+    protocol_rewrite: bytes | None = None
     custom: tuple[tuple[bytes, bytes], ...] = ()
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether redirects may need another form."""
+        return self.auto_rewrite or self.protocol_rewrite is not None
 
 
 def forward_head(
@@ -113,6 +121,25 @@ def port_of(host: bytes | None) -> bytes:
     if not host:
         return b""
     return host[host.rfind(b"]") + 1 :].partition(b":")[2]
+
+
+def without_port(host: bytes) -> bytes:
+    """The name or address in a Host header."""
+    port = port_of(host)
+    return host[: -len(port) - 1] if port else host.removesuffix(b":")
+
+
+def moved(location: bytes, target: Target, host: bytes | None, rules: ForwardRules) -> bytes:
+    """A redirect as the client should see it: one to the target itself names the proxy instead, if so asked."""
+    scheme, mark, rest = location.partition(b"://")
+    if not mark or scheme.lower() not in (b"http", b"https"):
+        return location
+    cut = min((at for at in map(rest.find, (b"/", b"?", b"#")) if at >= 0), default=len(rest))
+    default = b"443" if scheme.lower() == b"https" else b"80"
+    if (without_port(rest[:cut]).lower(), port_of(rest[:cut]) or default) != target.authority:
+        return location
+    authority = host if rules.auto_rewrite and host else rest[:cut]
+    return (rules.protocol_rewrite or scheme) + b"://" + authority + rest[cut:]
 
 
 def relay_head(response: ResponseHead, *, version: int, close: bool) -> bytes:

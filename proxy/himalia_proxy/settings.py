@@ -1,49 +1,16 @@
-"""The command line and environment of configurable-http-proxy, as far as they are spoken here."""
+"""What a proxy process is told by its command line and environment, checked before anything is opened."""
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NoReturn
+from typing import Any
 
 from himalia_proxy.errors import BadTarget, StartError
+from himalia_proxy.options import parser
 from himalia_proxy.target import Target, parse_target
-
-LOG_LEVELS: Final = ("debug", "info", "warn", "error")
-
-# Known to configurable-http-proxy, not done here. Passing one over in silence could open what an
-# administrator meant to be closed, so each of them ends the start.
-_FLAGS_NOT_DONE: Final = (
-    "--ssl-request-cert",
-    "--ssl-reject-unauthorized",
-    "--ssl-allow-rc4",
-    "--api-ssl-request-cert",
-    "--api-ssl-reject-unauthorized",
-    "--client-ssl-request-cert",
-    "--client-ssl-reject-unauthorized",
-    "--auto-rewrite",
-)
-_VALUES_NOT_DONE: Final = (
-    "--ssl-ca",
-    "--ssl-protocol",
-    "--ssl-ciphers",
-    "--ssl-dhparam",
-    "--api-ssl-key",
-    "--api-ssl-cert",
-    "--api-ssl-ca",
-    "--client-ssl-key",
-    "--client-ssl-cert",
-    "--client-ssl-ca",
-    "--redirect-port",
-    "--redirect-to",
-    "--protocol-rewrite",
-    "--metrics-ip",
-    "--metrics-port",
-    "--metrics-socket",
-    "--storage-backend",
-)
+from himalia_proxy.tls import CIPHERS, TlsFiles, Tuning, versions
 
 
 @dataclass(frozen=True)
@@ -56,9 +23,16 @@ class ProxySettings:
     api_ip: str = "localhost"
     api_port: int = 8001
     api_socket: str | None = None
+    metrics_ip: str = ""
+    metrics_port: int | None = None
+    metrics_socket: str | None = None
+    redirect_port: int | None = None
+    redirect_to: int = 443
     auth_token: str | None = field(default=None, repr=False)
-    ssl_key: str | None = None
-    ssl_cert: str | None = None
+    tls: TlsFiles | None = None
+    api_tls: TlsFiles | None = None
+    client_tls: TlsFiles | None = None
+    tuning: Tuning = field(default_factory=Tuning)
     default_target: str | None = None
     error_target: Target | None = None
     error_path: str | None = None
@@ -68,6 +42,8 @@ class ProxySettings:
     prepend_path: bool = True
     include_prefix: bool = True
     change_origin: bool = False
+    auto_rewrite: bool = False
+    protocol_rewrite: str | None = None
     custom_headers: tuple[tuple[bytes, bytes], ...] = ()
     insecure: bool = False
     host_routing: bool = False
@@ -78,50 +54,83 @@ class ProxySettings:
     warnings: tuple[str, ...] = ()
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise StartError(f"{message}. `--help` lists the options.")
-
-
-class _NotDone(argparse.Action):
-    def __call__(
-        self, parser: object, namespace: object, values: object, option_string: str | None = None
-    ) -> None:
-        raise StartError(
-            f"{option_string} is not supported by this proxy yet: leave it out, "
-            "or use configurable-http-proxy."
-        )
-
-
 def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> ProxySettings:
     """Settings from arguments and environment; StartError names what is wrong with them."""
-    given = vars(_parser().parse_args(argv))
+    given = vars(parser().parse_args(argv))
     warnings: list[str] = []
-    port, socket = given.pop("port"), given["socket"]
-    if socket is not None and (port is not None or given["ip"] is not None):
-        raise StartError("--socket excludes --ip and --port: the public listener is one or the other.")
-    if given["ip"] == "*":
-        warnings.append("--ip '*' is taken as all interfaces; leave the option out to say so.")
-        given["ip"] = ""
+    given |= _tls(given, environ, warnings)
+    given |= _addresses(given, warnings)
     if given["error_path"] is not None and given["error_target"] is not None:
         raise StartError("--error-target and --error-path exclude each other.")
-    if (given["ssl_key"] is None) != (given["ssl_cert"] is None):
-        raise StartError("--ssl-key and --ssl-cert are needed together.")
-    given["port"] = 8000 if port is None else port
-    if given["api_port"] is None:
-        given["api_port"] = 8001 if port is None or socket is not None else (port + 1 if port else 0)
     for name, source in (("default_target", "--default-target"), ("error_target", "--error-target")):
         if given[name] is not None:
             target = _target(given[name], source)
             given[name] = target if name == "error_target" else target.url
-    given["ip"] = given["ip"] or ""
     given["custom_headers"] = tuple(_header(text) for text in given.pop("custom_header"))
+    backend = given.pop("storage_backend")
+    if backend is not None:
+        warnings.append(
+            f"--storage-backend {backend!r} names a module of Node.js, which cannot be loaded here: "
+            "routes are kept in memory. --routes-file FILE keeps them over a restart."
+        )
     token = _token(environ)
     if token is None:
         warnings.append("CONFIGPROXY_AUTH_TOKEN is not set: whoever reaches the API can change the routes.")
     for name in ("timeout", "proxy_timeout", "keep_alive_timeout"):
         given[f"{name}_s"] = given.pop(name) / 1000
     return ProxySettings(**given, auth_token=token, warnings=tuple(warnings))
+
+
+def _addresses(given: dict[str, Any], warnings: list[str]) -> dict[str, Any]:
+    port, socket = given["port"], given["socket"]
+    if socket is not None and (port is not None or given["ip"] is not None):
+        raise StartError("--socket excludes --ip and --port: the public listener is one or the other.")
+    if given["metrics_socket"] is not None and (given["metrics_port"] is not None or given["metrics_ip"]):
+        raise StartError("--metrics-socket excludes --metrics-ip and --metrics-port.")
+    found: dict[str, Any] = {"port": 8000 if port is None else port}
+    for name in ("ip", "api_ip", "metrics_ip"):
+        found[name] = given[name] or ""
+        if found[name] == "*":
+            option = f"--{name.replace('_', '-')}"
+            warnings.append(f"{option} '*' is taken as all interfaces; give '' to say so.")
+            found[name] = ""
+    if given["api_port"] is None:
+        found["api_port"] = 8001 if port is None or socket is not None else (port + 1 if port else 0)
+    if given["redirect_port"] is not None and given["tls"] is None:
+        raise StartError("--redirect-port needs --ssl-key and --ssl-cert: there is no https to redirect to.")
+    if given["redirect_port"] is not None and socket is not None and given["redirect_to"] is None:
+        raise StartError("--redirect-port with --socket needs --redirect-to: the https port is not known.")
+    found["redirect_to"] = found["port"] if given["redirect_to"] is None else given["redirect_to"]
+    return found
+
+
+def _tls(given: dict[str, Any], environ: Mapping[str, str], warnings: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, prefix in (("tls", "ssl"), ("api_tls", "api_ssl"), ("client_tls", "client_ssl")):
+        option = f"--{prefix.replace('_', '-')}"
+        key, cert, ca, request, reject = (
+            given.pop(f"{prefix}_{what}")
+            for what in ("key", "cert", "ca", "request_cert", "reject_unauthorized")
+        )
+        if (key is None) != (cert is None):
+            raise StartError(f"{option}-key and {option}-cert are needed together.")
+        passphrase = environ.get(f"CONFIGPROXY_{prefix.upper()}_KEY_PASSPHRASE")
+        files = TlsFiles(option, key, cert, ca, request, reject, passphrase)
+        if name == "client_tls":
+            found[name] = files if key or ca else None
+            continue
+        if key is None and (ca or request or reject):
+            raise StartError(f"{option}-ca and the like need {option}-key and {option}-cert.")
+        if reject and not request:
+            warnings.append(
+                f"{option}-reject-unauthorized does nothing without {option}-request-cert: no certificate is asked for."
+            )
+        found[name] = files if key else None
+    if given.pop("ssl_allow_rc4"):
+        warnings.append("--ssl-allow-rc4 does nothing: RC4 is broken, and OpenSSL has removed it.")
+    protocol, ciphers = given.pop("ssl_protocol"), given.pop("ssl_ciphers")
+    found["tuning"] = Tuning(versions(protocol or "tls"), ciphers or CIPHERS, given.pop("ssl_dhparam"))
+    return found
 
 
 def _token(environ: Mapping[str, str]) -> str | None:
@@ -152,75 +161,6 @@ def _header(text: str) -> tuple[bytes, bytes]:
     if not colon or not name.strip() or any(letter in text for letter in "\r\n\0"):
         raise StartError(f"--custom-header {text!r} must be NAME:VALUE.")
     return name.strip().encode("latin-1", "replace"), value.strip().encode("latin-1", "replace")
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port number")
-    return int(text)
-
-
-def _milliseconds(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of milliseconds")
-    return int(text)
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
-        prog="himalia_proxy",
-        description="Routes requests to servers by their path. The options are configurable-http-proxy's.",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--ip", help="address of the public listener; all interfaces if left out")
-    add("--port", type=_port, help="port of the public listener (8000)")
-    add("--socket", metavar="PATH", help="unix socket of the public listener, instead of --ip and --port")
-    add("--api-ip", default="localhost", help="address of the API listener (localhost)")
-    add("--api-port", type=_port, help="port of the API listener (--port + 1)")
-    add("--api-socket", metavar="PATH", help="unix socket of the API listener")
-    add("--ssl-key", metavar="FILE", help="key of the public listener")
-    add("--ssl-cert", metavar="FILE", help="certificate chain of the public listener")
-    add("--default-target", metavar="URL", help="target of the route / at start")
-    add("--error-target", metavar="URL", help="who makes error pages: GET URL/CODE?url=…")
-    add("--error-path", metavar="DIR", help="folder with CODE.html or error.html")
-    add("--pid-file", metavar="FILE", help="where to write the process id")
-    add("--routes-file", metavar="FILE", help="keep the routes in this file over a restart")
-    add("--no-x-forward", dest="x_forward", action="store_false", help="add no X-Forwarded-* headers")
-    add("--no-prepend-path", dest="prepend_path", action="store_false", help="leave the target's path out")
-    add("--no-include-prefix", dest="include_prefix", action="store_false", help="cut the route's prefix off")
-    add("--change-origin", action="store_true", help="send the target's Host instead of the client's")
-    add(
-        "--custom-header",
-        action="append",
-        default=[],
-        metavar="NAME:VALUE",
-        help="send this header; repeatable",
-    )
-    add("--insecure", action="store_true", help="do not verify https targets")
-    add("--host-routing", action="store_true", help="routes begin with a host name")
-    add("--timeout", type=_milliseconds, default=0, metavar="MS", help="silence of a client during a request")
-    add(
-        "--proxy-timeout",
-        type=_milliseconds,
-        default=0,
-        metavar="MS",
-        help="silence of a target before it answers",
-    )
-    add(
-        "--keep-alive-timeout", type=_milliseconds, default=5000, metavar="MS", help="idle client connections"
-    )
-    add("--log-level", choices=LOG_LEVELS, default="info")
-    add("--version", action="version", version=_version())
-    for option in _FLAGS_NOT_DONE:
-        add(option, nargs=0, action=_NotDone, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    for option in _VALUES_NOT_DONE:
-        add(option, action=_NotDone, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    return parser
-
-
-def _version() -> str:
-    return "himalia_proxy 0.1.0"
 
 
 def environ() -> Mapping[str, str]:

@@ -27,6 +27,12 @@ class Target:
     query: bytes
     netloc: bytes  # as a Host header names it
 
+    @property
+    def authority(self) -> tuple[bytes, bytes]:
+        """Host in small letters and port, to compare a URL's with."""
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        return shown.lower().encode(), b"%d" % (self.port or 80)
+
 
 def parse_target(url: str) -> Target:
     """Read `http(s)://host[:port][/path]` or `http+unix://%2Fsocket[/path]`; BadTarget says what is wrong."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl as tls_module
+from collections.abc import Callable
+from ssl import SSLContext
 from typing import Final, Protocol, cast
 
 from himalia_proxy.errors import BadResponse, Unreachable
@@ -265,12 +266,12 @@ class Upstream(asyncio.Protocol):
 class Pool:
     """Open connections that wait for a request, by origin; the one used last is taken first."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, insecure: bool = False) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, make_context: Callable[[], SSLContext]) -> None:
         self.loop = loop
-        self._insecure = insecure
+        self._make_context = make_context
         self._idle: dict[str, list[Upstream]] = {}
         self.open: set[Upstream] = set()
-        self._context: tls_module.SSLContext | None = None
+        self._context: SSLContext | None = None
 
     def take(self, origin: str, *, fresh: bool) -> Upstream | None:
         """An idle connection, or None. `fresh`: only one used within the last FRESH_S seconds."""
@@ -349,10 +350,12 @@ class Pool:
         )
         return (await made)[1]
 
-    def _tls(self) -> tls_module.SSLContext:
+    def renew_tls(self) -> None:
+        """Make new connections by what the certificate files say now. StartError leaves it as it was."""
+        self._context = self._make_context()
+
+    def _tls(self) -> SSLContext:
         if self._context is None:
-            self._context = tls_module.create_default_context()
-            if self._insecure:
-                self._context.check_hostname = False
-                self._context.verify_mode = tls_module.CERT_NONE
+            self.renew_tls()
+        assert self._context is not None
         return self._context

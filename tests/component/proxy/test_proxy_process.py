@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import os
 import signal
 import socket
-import ssl
 import stat
-import subprocess
 from pathlib import Path
 
 import aiohttp
@@ -63,10 +60,10 @@ async def test_a_port_in_use_ends_the_start_with_a_sentence(which: str) -> None:
     assert "Traceback" not in said
 
 
-async def test_an_unsupported_option_ends_the_start_with_a_sentence() -> None:
-    code, said = await ended("--metrics-port", "9")
+async def test_a_wrong_option_ends_the_start_with_a_sentence() -> None:
+    code, said = await ended("--ssl-protocol", "SSLv3")
     assert (code, said.count("\n")) == (1, 1)
-    assert "--metrics-port is not supported" in said
+    assert "--ssl-protocol 'SSLv3' is not spoken" in said
 
 
 async def test_version_and_help_are_printed() -> None:
@@ -267,73 +264,6 @@ async def test_default_target_host_routing_and_prefix_options_are_heard(tmp_path
                 assert head.startswith(line)
                 assert "X-Key: k" in head
                 assert f"Host: {target.url[7:]}" in head
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A self-signed certificate for localhost, by OpenSSL's command line."""
-    folder = tmp_path_factory.mktemp("tls")
-    key, cert = str(folder / "key.pem"), str(folder / "cert.pem")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return key, cert
-
-
-async def test_the_public_port_speaks_tls(tmp_path: Path, certificate: tuple[str, str]) -> None:
-    key, cert = certificate
-    trust = ssl.create_default_context(cafile=cert)
-
-    async def handler(request: aiohttp.web.Request) -> aiohttp.web.StreamResponse:
-        if "ws" in request.path:
-            sock = aiohttp.web.WebSocketResponse()
-            await sock.prepare(request)
-            async for message in sock:
-                await sock.send_str(message.data + request.headers["X-Forwarded-Proto"])
-            return sock
-        return aiohttp.web.Response(body=await request.read() + request.headers["X-Forwarded-Proto"].encode())
-
-    app = aiohttp.web.Application(client_max_size=10**8)
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = aiohttp.web.AppRunner(app, shutdown_timeout=1)
-    await runner.setup()
-    await aiohttp.web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        async with running(tmp_path, "--ssl-key", key, "--ssl-cert", cert) as proxy:
-            await proxy.route("/", f"http://127.0.0.1:{runner.addresses[0][1]}")
-            url = f"https://127.0.0.1:{proxy.port}"
-            body = os.urandom(3_000_000)
-            async with proxy.session.post(f"{url}/x", data=io.BytesIO(body), ssl=trust) as answer:
-                assert await answer.read() == body + b"https"
-            async with proxy.session.ws_connect(f"{url}/ws", ssl=trust) as sock:
-                await sock.send_str("hi ")
-                assert await sock.receive_str() == "hi wss"
-    finally:
-        await runner.cleanup()
-
-
-async def test_an_https_target_is_verified_by_its_own_name(
-    tmp_path: Path, certificate: tuple[str, str]
-) -> None:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate[1], certificate[0])
-
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await answering(b"secure")(reader, writer)
-
-    server = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=context)
-    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
-        for options, status in (((), 503), (("--insecure",), 200)):
-            async with running(tmp_path, *options) as proxy:
-                await proxy.route("/", url)
-                async with proxy.session.get(f"{proxy.url}/") as answer:
-                    assert answer.status == status
-    finally:
-        server.close()
 
 
 def listens(path: Path) -> bool:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from himalia_proxy.framing import parse_request, parse_response
-from himalia_proxy.headers import HOP_BY_HOP, ForwardRules, forward_head, relay_head
+from himalia_proxy.headers import HOP_BY_HOP, ForwardRules, forward_head, moved, relay_head, without_port
 from himalia_proxy.target import parse_target
 
 TARGET = parse_target("http://10.0.0.1:8888")
@@ -163,3 +163,35 @@ def test_a_length_stays_where_it_describes_an_absent_body_and_goes_where_none_ma
     assert ("content-length", "7") in relay("HTTP/1.1 200 OK", "Content-Length: 7", to_head=True)[1]
     assert ("content-length", "7") in relay("HTTP/1.1 304 Not Modified", "Content-Length: 7")[1]
     assert relay("HTTP/1.1 204 No Content", "Content-Length: 0")[1] == []
+
+
+REWRITING = ForwardRules(auto_rewrite=True, protocol_rewrite=b"https")
+
+
+@pytest.mark.parametrize(
+    ("location", "rules", "seen"),
+    [
+        ("http://10.0.0.1:8888/x?y#z", REWRITING, "https://hub.org/x?y#z"),
+        ("http://10.0.0.1:8888", REWRITING, "https://hub.org"),
+        ("http://10.0.0.1:8888/x", ForwardRules(auto_rewrite=True), "http://hub.org/x"),
+        ("http://10.0.0.1:8888/x", ForwardRules(protocol_rewrite=b"https"), "https://10.0.0.1:8888/x"),
+        ("http://10.0.0.1:8889/x", REWRITING, "http://10.0.0.1:8889/x"),
+        ("http://10.0.0.1/x", REWRITING, "http://10.0.0.1/x"),
+        ("http://10.0.0.1:8888@evil/x", REWRITING, "http://10.0.0.1:8888@evil/x"),
+        ("/x", REWRITING, "/x"),
+        ("//10.0.0.1:8888/x", REWRITING, "//10.0.0.1:8888/x"),
+        ("mailto://10.0.0.1:8888", REWRITING, "mailto://10.0.0.1:8888"),
+    ],
+)
+def test_only_redirects_to_the_target_itself_are_rewritten(
+    location: str, rules: ForwardRules, seen: str
+) -> None:
+    assert moved(location.encode(), TARGET, b"hub.org", rules) == seen.encode()
+
+
+def test_an_address_in_brackets_keeps_them_without_its_port() -> None:
+    assert without_port(b"[::1]:80") == b"[::1]"
+    assert without_port(b"[::1]") == b"[::1]"
+    assert without_port(b"h:") == b"h"
+    target = parse_target("http://[::1]:8888")
+    assert moved(b"http://[::1]:8888/x", target, b"hub", REWRITING) == b"https://hub/x"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import ssl
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,16 +12,49 @@ import pytest
 from himalia_proxy.activity import iso, parse_time
 from himalia_proxy.errors import StartError
 from himalia_proxy.launch import proxy_argv
-from himalia_proxy.settings import _FLAGS_NOT_DONE, _VALUES_NOT_DONE, read_settings
+from himalia_proxy.options import parser
+from himalia_proxy.settings import read_settings
+from himalia_proxy.tls import TlsFiles
 
 TOKEN = {"CONFIGPROXY_AUTH_TOKEN": "t"}
 
 
-@pytest.mark.parametrize("option", _FLAGS_NOT_DONE + _VALUES_NOT_DONE)
-def test_an_option_that_is_not_supported_ends_the_start_and_is_named(option: str) -> None:
-    argv = [option] if option in _FLAGS_NOT_DONE else [option, "value"]
-    with pytest.raises(StartError, match=f"^{option} is not supported"):
-        read_settings(argv, TOKEN)
+EVERY_OPTION = """--ip 127.0.0.1 --port 1 --ssl-key k --ssl-cert c --ssl-ca a --ssl-request-cert --ssl-reject-unauthorized
+--ssl-protocol TLSv1_2 --ssl-ciphers HIGH --ssl-allow-rc4 --ssl-dhparam d --api-ip i --api-port 2 --api-ssl-key k
+--api-ssl-cert c --api-ssl-ca a --api-ssl-request-cert --api-ssl-reject-unauthorized --client-ssl-key k
+--client-ssl-cert c --client-ssl-ca a --client-ssl-request-cert --client-ssl-reject-unauthorized
+--default-target http://h --error-target http://h --redirect-port 3 --redirect-to 4 --pid-file p --no-x-forward
+--no-prepend-path --no-include-prefix --auto-rewrite --change-origin --protocol-rewrite https --custom-header a:b
+--insecure --host-routing --metrics-ip m --metrics-port 5 --log-level info --timeout 6 --proxy-timeout 7
+--storage-backend s --keep-alive-timeout 8"""
+
+
+def test_every_option_of_the_official_proxy_is_accepted() -> None:
+    settings = read_settings(EVERY_OPTION.split(), TOKEN)
+
+    assert settings.tls == TlsFiles("--ssl", "k", "c", "a", request_cert=True, reject_unauthorized=True)
+    assert (settings.redirect_port, settings.redirect_to, settings.metrics_port) == (3, 4, 5)
+    assert (settings.auto_rewrite, settings.protocol_rewrite) == (True, "https")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--storage-backend", "redis-store"], "'redis-store'.*--routes-file"),
+        (["--ssl-allow-rc4"], "RC4 is broken"),
+        (["--ip", "*"], "all interfaces"),
+        (["--ssl-key", "k", "--ssl-cert", "c", "--ssl-reject-unauthorized"], "--ssl-request-cert"),
+    ],
+)
+def test_an_option_without_effect_says_so(argv: list[str], said: str) -> None:
+    (warning,) = read_settings(argv, TOKEN).warnings
+    assert re.search(said, warning)
+
+
+@pytest.mark.parametrize("name", ["TLSv1_2", "TLSv1.2", "TLSv1_2_method"])
+def test_a_protocol_is_named_as_openssl_does(name: str) -> None:
+    only = ssl.TLSVersion.TLSv1_2
+    assert read_settings(["--ssl-protocol", name], TOKEN).tuning.versions == (only, only)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +69,12 @@ def test_an_option_that_is_not_supported_ends_the_start_and_is_named(option: str
         (["--default-target", "ftp://h"], "--default-target"),
         (["--custom-header", "novalue"], "novalue"),
         (["--ssl-key", "k"], "--ssl-cert"),
+        (["--api-ssl-cert", "c"], "--api-ssl-key"),
+        (["--ssl-ca", "a"], "--ssl-key"),
+        (["--ssl-protocol", "SSLv3"], "'SSLv3' is not spoken"),
+        (["--redirect-port", "80"], "--redirect-port needs --ssl-key"),
+        (["--metrics-port", "1", "--metrics-socket", "/m"], "--metrics-socket excludes"),
+        (["--protocol-rewrite", "gopher"], "gopher"),
         (["--log-level", "loud"], "loud"),
         (["stray"], "stray"),
     ],
@@ -115,3 +156,9 @@ def test_a_time_is_understood_in_the_forms_hubs_write(text: str) -> None:
 def test_a_time_is_written_to_the_millisecond_in_utc() -> None:
     assert iso(0.0625) == "1970-01-01T00:00:00.062Z"
     assert iso(1) == "1970-01-01T00:00:01.000Z"
+
+
+def test_the_reference_page_names_every_option() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "proxy.md").read_text()
+    options = {option for action in parser()._actions for option in action.option_strings if option != "-h"}
+    assert [option for option in sorted(options) if f"`{option}" not in page] == []

@@ -1,0 +1,136 @@
+"""The command line: all options of configurable-http-proxy 5.3, and ours. Reading it is settings.py's work."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import metadata
+from typing import Any, Final, NoReturn
+
+from himalia_proxy.errors import StartError
+
+LOG_LEVELS: Final = ("debug", "info", "warn", "error")
+_HIDDEN: Final = argparse.SUPPRESS
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises StartError for what it does not understand."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the start."""
+        raise StartError(f"{message}. `--help` lists the options.")
+
+
+def parser() -> Parser:
+    """All options; none has effects of its own."""
+    made = Parser(
+        prog="himalia proxy",
+        description="Routes requests to servers by their path. The options are configurable-http-proxy's and more.",
+        allow_abbrev=False,
+    )
+    _listeners(made.add_argument_group("listeners"))
+    _tls(made.add_argument_group("TLS (files are read again when they change, and on SIGHUP)"))
+    _routing(made.add_argument_group("routing"))
+    _forwarding(made.add_argument_group("forwarding"))
+    _limits(made.add_argument_group("limits"))
+    _process(made.add_argument_group("process"))
+    return made
+
+
+def _listeners(group: Any) -> None:
+    add = group.add_argument
+    add("--ip", help="address of the public listener; all interfaces if left out")
+    add("--port", type=_port, help="port of the public listener (8000)")
+    add("--socket", metavar="PATH", help="unix socket of the public listener, instead of --ip and --port")
+    add("--api-ip", default="localhost", help="address of the API listener (localhost)")
+    add("--api-port", type=_port, help="port of the API listener (--port + 1)")
+    add("--api-socket", metavar="PATH", help="unix socket of the API listener")
+    add("--metrics-ip", default="", help="address of the metrics listener; all interfaces if left out")
+    add("--metrics-port", type=_port, help="port of /metrics for Prometheus; none if left out")
+    add("--metrics-socket", metavar="PATH", help="unix socket of the metrics listener")
+    add(
+        "--redirect-port",
+        type=_port,
+        metavar="PORT",
+        help="port of plain http whose requests are sent to https",
+    )
+    add("--redirect-to", type=_port, metavar="PORT", help="the https port they are sent to (--port)")
+
+
+def _tls(group: Any) -> None:
+    add = group.add_argument
+    for prefix, whose in (("", "public"), ("api-", "API"), ("client-", "https targets'")):
+        side = "side" if prefix == "client-" else "listener"
+        add(f"--{prefix}ssl-key", metavar="FILE", help=f"key, {whose} {side}")
+        add(f"--{prefix}ssl-cert", metavar="FILE", help=f"certificate chain, {whose} {side}")
+        add(f"--{prefix}ssl-ca", metavar="FILE", help=f"certificates that are trusted, {whose} {side}")
+        asked = _HIDDEN if prefix == "client-" else "ask clients for a certificate"
+        add(f"--{prefix}ssl-request-cert", action="store_true", help=asked)
+        must = _HIDDEN if prefix == "client-" else "refuse clients without a good one"
+        add(f"--{prefix}ssl-reject-unauthorized", action="store_true", help=must)
+    add("--ssl-protocol", metavar="NAME", help="TLSv1_2 or TLSv1_3; both if left out")
+    add("--ssl-ciphers", metavar="LIST", help="ciphers of TLS 1.2, as OpenSSL names them")
+    add("--ssl-dhparam", metavar="FILE", help="Diffie-Hellman parameters")
+    add("--ssl-allow-rc4", action="store_true", help=_HIDDEN)
+    add("--insecure", action="store_true", help="do not verify https targets")
+
+
+def _routing(group: Any) -> None:
+    add = group.add_argument
+    add("--default-target", metavar="URL", help="target of the route / at start")
+    add("--error-target", metavar="URL", help="who makes error pages: GET URL/CODE?url=…")
+    add("--error-path", metavar="DIR", help="folder with CODE.html or error.html")
+    add("--host-routing", action="store_true", help="routes begin with a host name")
+    add("--no-prepend-path", dest="prepend_path", action="store_false", help="leave the target's path out")
+    add("--no-include-prefix", dest="include_prefix", action="store_false", help="cut the route's prefix off")
+    add("--routes-file", metavar="FILE", help="keep the routes in this file over a restart")
+    add("--storage-backend", metavar="MODULE", help=_HIDDEN)
+
+
+def _forwarding(group: Any) -> None:
+    add = group.add_argument
+    add("--no-x-forward", dest="x_forward", action="store_false", help="add no X-Forwarded-* headers")
+    add("--change-origin", action="store_true", help="send the target's Host instead of the client's")
+    add(
+        "--auto-rewrite",
+        action="store_true",
+        help="redirects to the target's host name the client's Host instead",
+    )
+    add("--protocol-rewrite", choices=("http", "https"), help="scheme of redirects to the target's host")
+    header = "send this header; repeatable"
+    add("--custom-header", action="append", default=[], metavar="NAME:VALUE", help=header)
+
+
+def _limits(group: Any) -> None:
+    add = group.add_argument
+    silent = "silence of a client during a request (no limit)"
+    add("--timeout", type=_milliseconds, default=0, metavar="MS", help=silent)
+    late = "silence of a target before it answers (no limit)"
+    add("--proxy-timeout", type=_milliseconds, default=0, metavar="MS", help=late)
+    idle = "idle client connections (5000)"
+    add("--keep-alive-timeout", type=_milliseconds, default=5000, metavar="MS", help=idle)
+
+
+def _process(group: Any) -> None:
+    add = group.add_argument
+    add("--pid-file", metavar="FILE", help="where to write the process id")
+    add("--log-level", type=str.lower, choices=LOG_LEVELS, default="info")
+    add("--version", action="version", version=f"himalia {_version()}")
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port number")
+    return int(text)
+
+
+def _milliseconds(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of milliseconds")
+    return int(text)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("himalia")
+    except metadata.PackageNotFoundError:
+        return "(from sources)"
