@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 from hubs import Hub, Launch, client
@@ -41,6 +42,9 @@ async def test_a_backup_made_while_servers_start_is_a_hub_whose_servers_can_be_s
                 )
             status, body = await again.call("POST", "/users/ada/server")
             assert status == 201, body
+        found = {finding["about"]: finding for finding in json.loads(new.cli("doctor", "--json"))}
+        assert {finding["grade"] for about, finding in found.items() if about != "accounts"} == {"ok"}, found
+        assert found["spawner process"]["said"] == "holds 1 server"
         await new.stop()
     finally:
         new.clean_up()

@@ -17,7 +17,20 @@ from himalia_spawner.errors import SpawnError
 sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 
 VERBS = (
-    *("up", "hub", "proxy", "singleuser", "db", "backup", "restore", "token", "user", "config", "scaletest"),
+    *(
+        "up",
+        "hub",
+        "proxy",
+        "singleuser",
+        "db",
+        "backup",
+        "restore",
+        "doctor",
+        "token",
+        "user",
+        "config",
+        "scaletest",
+    ),
     "clear-outputs",
 )
 # These hand everything they are given to another program, so their flags are not ours to judge.

@@ -28,6 +28,10 @@ class Terminal:
         """It cannot go on, and why."""
         self._line("✗", RED, text)
 
+    def hint(self, text: str) -> None:
+        """What to do about the line before."""
+        print(f"    {text}", file=self._stream, flush=True)
+
     def progress(self, what: str, done: int, of: int) -> None:
         """How far a long step is: one line that is drawn again, and in a file a line per tenth."""
         if self._colour:

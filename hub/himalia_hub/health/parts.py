@@ -1,0 +1,102 @@
+"""Whether the running parts answer each other: the proxy, the hub, what servers are started with."""
+
+from __future__ import annotations
+
+import os
+
+import aiohttp
+
+from himalia_hub import secrets
+from himalia_hub.errors import ConfigError
+from himalia_hub.health.finding import Finding, advice, ok, problem
+from himalia_hub.routes.launch import auth_token
+from himalia_hub.serve import make_spawner
+from himalia_hub.settings import HubSettings
+from himalia_proxy.base import ProxyError
+from himalia_proxy.client import HttpProxy
+from himalia_spawner.errors import SpawnError
+
+PATIENCE_S = 5.0
+
+
+async def proxy(settings: HubSettings) -> Finding:
+    """Whether the proxy's REST API answers to our token and knows the hub."""
+    where = settings.proxy_api_url
+    if not (settings.data_dir / "proxy.token").exists() and not _token_elsewhere(settings):
+        return ok("proxy", "never started here")
+    client = HttpProxy(where, auth_token(settings))
+    try:
+        table = await client.routes()
+    except ProxyError as error:
+        return problem(
+            "proxy",
+            f"{where} does not answer as it should: {error}",
+            "start the hub, or correct proxy.api_url and token",
+        )
+    finally:
+        await client.close()
+    if settings.base_url.rstrip("/") + "/" not in table:
+        return problem(
+            "proxy", f"{where} answers, but has no route to the hub", "start the hub: it sets its route"
+        )
+    return ok("proxy", f"{where} answers and has {len(table)} routes")
+
+
+def _token_elsewhere(settings: HubSettings) -> bool:
+    return settings.proxy.auth_token is not None or settings.proxy.auth_token_file is not None
+
+
+async def hub(settings: HubSettings) -> Finding:
+    """Whether the hub answers through the proxy, as it would to a person."""
+    host = "127.0.0.1" if settings.proxy.ip in ("", "0.0.0.0", "::", "*") else settings.proxy.ip
+    url = f"http://{f'[{host}]' if ':' in host else host}:{settings.proxy.port}{settings.hub_prefix}health"
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as session,
+            session.get(url) as answer,
+        ):
+            if answer.status == 200:
+                return ok("hub", f"{url} answers")
+            return problem("hub", f"{url} answers {answer.status}", "look into the hub's log")
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return advice(
+            "hub", f"{url} does not answer", "himalia up, or systemctl start himalia-hub himalia-proxy"
+        )
+
+
+async def spawner(settings: HubSettings) -> Finding:
+    """Whether what starts servers accepts its settings and answers; how many servers it holds."""
+    about = f"spawner {settings.spawner.kind}"
+    path = settings.hub.secret_file or settings.data_dir / "secret"
+    if not path.exists():
+        return ok(about, "never used here")
+    try:
+        chosen = make_spawner(settings, secrets.load_or_create(path))
+    except ConfigError as error:
+        return problem(about, str(error), "himalia config schema lists its settings")
+    try:
+        held = await chosen.list()
+    except SpawnError as error:
+        return problem(about, str(error), "start what it names, or correct the spawner's settings")
+    finally:
+        await chosen.close()
+    return ok(about, f"holds {len(held)} server{'' if len(held) == 1 else 's'}")
+
+
+def account(settings: HubSettings) -> Finding:
+    """Whose account servers run as."""
+    if settings.spawner.kind != "process":
+        return ok("accounts", f"servers run as {settings.spawner.kind} gives them")
+    if settings.spawner.process.get("system_users"):
+        return ok("accounts", "each server runs as the system user of its person's name")
+    if os.geteuid() == 0:
+        return advice(
+            "accounts",
+            "everyone's server runs as root",
+            "spawner.process.system_users = true, or the Docker spawner, or a hub that is not root",
+        )
+    return advice(
+        "accounts",
+        "everyone's server runs as the hub's own account: people can read each other's files",
+        "spawner.process.system_users = true with a hub that is root, or the Docker spawner",
+    )
