@@ -25,6 +25,8 @@ COMMAND_LABEL = "himalia.singleuser"
 SERVER_DIR, HUB_DIR = "/run/himalia/server", "/run/himalia/hub"
 SOCKET, HUB_SOCKET = "sock", "hub.sock"
 OFFICIAL = ("jupyterhub-singleuser",)
+USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""The engine's own, for images that set none."""
 CPU_PERIOD_US = 100_000
 
 
@@ -47,10 +49,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What is known of an image. `command` is our own server's, empty where it has none."""
+    """What is known of an image. `command` is our own server's, empty where it has none; `path` its PATH."""
 
     id: str
     command: tuple[str, ...]
+    path: str = USUAL_PATH
 
 
 def transport_of(settings: DockerSettings, spec: ServerSpec, image: Image) -> str:
@@ -134,6 +137,13 @@ def _resources(limits: Limits) -> dict[str, Any]:
 def command(spec: ServerSpec, image: Image) -> list[str]:
     """What to run: the spec's own command, else our server's, else JupyterHub's."""
     return [*(spec.command or image.command or OFFICIAL), *spec.args]
+
+
+def places(program: str, path: str) -> list[str]:
+    """Where a program may lie in a container; empty for a path that depends on the working folder."""
+    if program.startswith("/"):
+        return [program]
+    return [] if "/" in program else [f"{folder}/{program}" for folder in path.split(":") if folder]
 
 
 def fingerprint(image: Image, parts: Mapping[str, Any]) -> str:

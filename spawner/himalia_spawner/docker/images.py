@@ -12,7 +12,7 @@ from docker import errors
 from docker.api.client import APIClient
 
 from himalia_spawner.base import Say
-from himalia_spawner.docker.container import COMMAND_LABEL, Image
+from himalia_spawner.docker.container import COMMAND_LABEL, USUAL_PATH, Image
 from himalia_spawner.docker.engine import Engine, words
 from himalia_spawner.docker.settings import DockerSettings
 from himalia_spawner.errors import SpawnRefused
@@ -49,8 +49,10 @@ async def inspect(engine: Engine, name: str) -> Image | None:
         return None
     except errors.APIError as error:
         raise SpawnRefused(f"{name!r} cannot be an image: {words(error)}") from error
-    label = ((found.get("Config") or {}).get("Labels") or {}).get(COMMAND_LABEL, "")
-    return Image(found["Id"], _command(name, label))
+    config = found.get("Config") or {}
+    label = (config.get("Labels") or {}).get(COMMAND_LABEL, "")
+    variables = dict(pair.partition("=")[::2] for pair in config.get("Env") or [])
+    return Image(found["Id"], _command(name, label), variables.get("PATH") or USUAL_PATH)
 
 
 def _command(name: str, label: str) -> tuple[str, ...]:

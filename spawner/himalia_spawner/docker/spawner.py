@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ from himalia_spawner.base import Handle, Presence, Say, ServerRef, ServerSpec, S
 from himalia_spawner.docker import container, images, network, volumes
 from himalia_spawner.docker.container import Image, Place
 from himalia_spawner.docker.engine import Engine, refusal, words
+from himalia_spawner.docker.ownership import Ownership
 from himalia_spawner.docker.settings import DockerSettings
 from himalia_spawner.docker.watching import Watcher
 from himalia_spawner.environ import environment_faults
@@ -66,6 +68,7 @@ class DockerSpawner:
         self._engine = Engine(
             settings.url, timeout_s=settings.request_timeout_s, concurrency=settings.concurrency
         )
+        self._ownership = Ownership(self._engine, settings, self._place)
         self._watcher = Watcher(self._engine, self._place, resync_s=settings.resync_s)
         self._busy: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._seen: set[str] = set()
@@ -82,7 +85,7 @@ class DockerSpawner:
                 if found["State"]["Status"] in RUNNING:
                     return self._adopted(spec, found)
                 if self._is_unstarted(spec, found):
-                    return await self._run(spec.ref.name, found["Id"])
+                    return await self._run(spec, found["Id"], found["Image"])
                 await self._remove(found["Id"])
             return await self._create(spec, say)
 
@@ -165,6 +168,7 @@ class DockerSpawner:
                     raise SpawnFailed(f"server {name!r} still runs; stop it first")
                 await self._remove(found["Id"])
             self._forget(name)
+            await self._ownership.clear(name)
             await volumes.remove(self._engine, self._settings, self._place, name)
             folder = self._place.folder(name)
             (folder / container.SOCKET).unlink(missing_ok=True)
@@ -183,7 +187,7 @@ class DockerSpawner:
         transport = container.transport_of(self._settings, spec, image)
         hub_url = self._hub_url(spec, image, transport)
         await network.ensure(self._engine, self._settings, self._place)
-        await volumes.ensure(self._engine, self._settings, self._place, spec)
+        births = await volumes.ensure(self._engine, self._settings, self._place, spec)
         if transport == "unix":
             self._prepare_folder(spec.ref.name)
         self._fault("before_create")
@@ -197,20 +201,30 @@ class DockerSpawner:
             raise refusal(error) from error
         self._fault("after_create")
         say("The container is made")
-        await self._must_have(made["Id"], options["entrypoint"][0])
-        return await self._run(spec.ref.name, made["Id"])
+        path = options["environment"].get("PATH") or image.path
+        await self._must_have(made["Id"], options["entrypoint"][0], path)
+        return await self._run(spec, made["Id"], image.id, births)
 
-    async def _must_have(self, container_id: str, program: str) -> None:
+    async def _must_have(self, container_id: str, program: str, path: str) -> None:
         """The engine's init starts well without it, and ends a moment later: too late to be a refusal."""
-        if not program.startswith("/"):
-            return
-        if not await self._engine.ask(lambda client: _has_file(client, container_id, program)):
+        places = container.places(program, path)
+        for place in places:
+            if await self._engine.ask(partial(_has_file, container_id=container_id, path=place)):
+                return
+        if places:
             await self._remove(container_id)
             raise SpawnRefused(f"its image holds no {program}; name another image or another command")
 
-    async def _run(self, name: str, container_id: str) -> Handle:
+    async def _run(
+        self, spec: ServerSpec, container_id: str, image_id: str, births: Mapping[str, str] | None = None
+    ) -> Handle:
+        name = spec.ref.name
         try:
+            await self._ownership.settle(spec, container_id, image_id, births)
             await self._start_on_its_network(container_id)
+        except SpawnRefused:
+            await self._remove(container_id)
+            raise
         except errors.APIError as error:
             await self._remove(container_id)
             raise refusal(error) from error
@@ -311,7 +325,7 @@ class DockerSpawner:
 
     async def _remove(self, container_id: str) -> None:
         try:
-            await self._engine.ask(lambda client: client.remove_container(container_id, force=True))
+            await self._engine.ask(lambda client: client.remove_container(container_id, v=True, force=True))
         except errors.NotFound:
             return
         except errors.APIError as error:
@@ -352,7 +366,7 @@ class DockerSpawner:
         self._watcher.out_of_memory.discard(name)
 
 
-def _has_file(client: Any, container_id: str, path: str) -> bool:
+def _has_file(client: Any, *, container_id: str, path: str) -> bool:
     """Whether a container has such a file (Engine API, ContainerArchiveInfo; the SDK can only fetch all of it)."""
     url = f"{client.base_url}/v{client.api_version}/containers/{container_id}/archive"
     answer = client.head(url, params={"path": path}, timeout=client.timeout)

@@ -16,16 +16,22 @@ from himalia_spawner.errors import SpawnFailed, SpawnRefused
 from himalia_spawner.names import backend_name
 
 
-async def ensure(engine: Engine, settings: DockerSettings, place: Place, spec: ServerSpec) -> None:
-    """Make the volumes of a server that are not there. One that others made under the name is used as it is."""
+async def ensure(engine: Engine, settings: DockerSettings, place: Place, spec: ServerSpec) -> dict[str, str]:
+    """Make the volumes of a server that are not there; when each was made.
+
+    One that others made under the name is used as it is.
+    """
+    births: dict[str, str] = {}
     for name, servers_own in container.volume_names(spec, settings).items():
         # A person's volume goes when their default server does, which only happens with the person.
         owner = spec.ref.name if servers_own else backend_name(spec.username)
         marks = {container.HUB: place.hub, container.NAME: owner, container.USER: spec.username}
         try:
-            await engine.ask(partial(APIClient.create_volume, name=name, labels=marks))
+            made = await engine.ask(partial(APIClient.create_volume, name=name, labels=marks))
         except errors.APIError as error:
             raise SpawnRefused(f"the volume {name!r} cannot be made: {words(error)}") from error
+        births[name] = str(made.get("CreatedAt", ""))
+    return births
 
 
 async def remove(engine: Engine, settings: DockerSettings, place: Place, name: str) -> None:
