@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import sqlalchemy as sa
 
@@ -13,6 +14,12 @@ import docker_lab
 import postgres
 
 _numbers = itertools.count(1)
+
+# How long an example takes says how busy the machine is, not whether the law holds.
+hypothesis.settings.register_profile(
+    "himalia", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("himalia")
 
 LAYERS = ("unit", "migration", "component", "conformance", "journey", "fault", "browser")
 
