@@ -142,6 +142,17 @@ class Hub:
             if str(self.homes) in _environ(pid).get("HOME", "")
         ]
 
+    def nest(self) -> int:
+        """Pid of this hub's nest. It writes to the data folder, and no server of its does so under its name."""
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            with contextlib.suppress(OSError):
+                command = (entry / "cmdline").read_bytes()
+                if b"himalia_spawner.nest" in command and str(self.data) in os.readlink(entry / "fd" / "1"):
+                    return int(entry.name)
+        raise AssertionError("no nest runs")
+
     def clean_up(self) -> None:
         """Kill whatever is left: hub, proxy, servers. For the end of a test, whatever happened in it."""
         if self.process is not None and self.process.poll() is None:

@@ -14,6 +14,7 @@ from himalia_hub import clock
 from himalia_hub.audit.record import record_request
 from himalia_hub.auth import setup, xsrf
 from himalia_hub.auth.cookies import is_secure
+from himalia_hub.db.engine import is_full
 from himalia_hub.errors import HimaliaError, NotAuthenticated, TooMany, Unavailable
 from himalia_hub.info import VERSION_HEADERS
 from himalia_hub.keys import IDENTITY, REQUEST_ID, SETTINGS
@@ -130,15 +131,28 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         response = await _answer(
             request, UnknownPathError(error.status) if error.status in (404, 405) else BadHttpError(error)
         )
-    except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.TimeoutError, sqlalchemy.exc.InterfaceError):
+    except (
+        sqlalchemy.exc.OperationalError,
+        sqlalchemy.exc.TimeoutError,
+        sqlalchemy.exc.InterfaceError,
+    ) as error:
         log.exception("request.database_unreachable")
-        response = await _answer(request, Unavailable("The database cannot be reached just now."))
+        response = await _answer(request, _unavailable(error))
     except Exception:  # one of the three places that may: no bug may show a stack to a person
         log.exception("request.failed", code="internal")
         response = await _answer(request, UnexpectedError(request[REQUEST_ID]))
     if response.content_type == "text/html" and not response.prepared:
         xsrf.set_cookies(request, response)
     return response
+
+
+def _unavailable(error: sqlalchemy.exc.SQLAlchemyError) -> Unavailable:
+    if is_full(error):
+        return Unavailable(
+            "The disk of the hub's database is full: nothing new can be begun; what runs goes on.",
+            remedy="an administrator must make room",
+        )
+    return Unavailable("The database cannot be reached just now.")
 
 
 async def _answer(request: web.Request, error: HimaliaError) -> web.Response:

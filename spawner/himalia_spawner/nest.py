@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import errno
 import gc
 import importlib
 import json
@@ -31,6 +32,9 @@ from himalia_spawner.plan import Plan, Report, is_plan, send_report
 
 _BACKLOG = 512
 _FIRST_HUB_MS = 60_000
+_NO_FILES = (errno.EMFILE, errno.ENFILE)
+_REMEDY = "stop servers that are not needed, or raise its limits"
+_WITHOUT_FILES = f"the warm parent of the servers has too many open files; {_REMEDY}"
 _KEEP = 3  # the number a child's own connection gets; nothing above it is inherited
 
 
@@ -95,6 +99,7 @@ class Nest:
         self._peers: dict[int, socket.socket] = {}
         self._children: dict[int, tuple[int, int]] = {}
         self._met = False
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._listener, select.POLLIN)
 
@@ -140,7 +145,7 @@ class Nest:
 
     def _accept(self, listener: socket.socket) -> None:
         with suppress(BlockingIOError, ConnectionError):
-            peer, _ = listener.accept()
+            peer = self._accepted(listener)
             _, uid, _ = _credentials(peer)
             if uid != os.geteuid():
                 send_report(peer, Report(ok=False, error="this is another account's nest", refused=True))
@@ -150,6 +155,23 @@ class Nest:
             self._met = True
             self._peers[peer.fileno()] = peer
             self._poll.register(peer, select.POLLIN)
+
+    def _accepted(self, listener: socket.socket) -> socket.socket:
+        """The next connection. Without a descriptor for it, it is let in by the spare one and told so: one that
+        nobody takes would wake the loop for ever.
+        """
+        try:
+            return listener.accept()[0]
+        except OSError as error:
+            if error.errno not in _NO_FILES:
+                raise
+        os.close(self._spare)
+        try:
+            with listener.accept()[0] as peer:
+                _refuse(peer, _WITHOUT_FILES)
+        finally:
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        raise BlockingIOError
 
     def _hear(self, descriptor: int) -> None:
         peer = self._peers[descriptor]
@@ -183,17 +205,23 @@ class Nest:
         peer = self._peers[descriptor]
         fault("nest.before_fork")
         try:
+            held = os.dup(self._spare)  # the number for the child's pidfd: without one it must not be made
+        except OSError:
+            _refuse(peer, _WITHOUT_FILES)
+            self._drop(descriptor)
+            return
+        try:
             pid = os.fork()
         except OSError as error:
-            words = f"the machine could not make another process ({error.strerror}); "
-            words += "stop servers that are not needed, or raise its limits"
-            send_report(peer, Report(ok=False, error=words))
+            os.close(held)
+            _refuse(peer, f"the machine could not make another process ({error.strerror}); {_REMEDY}")
             self._drop(descriptor)
             return
         if pid == 0:
             self._be_server(peer)
         fault("nest.after_fork")
         self._drop(descriptor)  # it is the child's now
+        os.close(held)
         pidfd = os.pidfd_open(pid)
         found = procfs.stat(pid)
         self._children[pidfd] = (pid, found.ticks if found is not None else 0)
@@ -250,6 +278,16 @@ class Nest:
         os.setsid()
         os.environ.clear()  # before its memory is written over
         self._area.show(plan.argv, {name: plan.env[name] for name in birth.SHOWN if name in plan.env})
+
+
+def _refuse(peer: socket.socket, words: str) -> None:
+    """Say why not. The plan is dropped unread but for its first byte: left in the queue, it would make the answer
+    a reset at the other end.
+    """
+    peer.setblocking(False)
+    with suppress(OSError):
+        peer.recv(1)
+    send_report(peer, Report(ok=False, error=words))
 
 
 def _serve(plan: Plan) -> int:

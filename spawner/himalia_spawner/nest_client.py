@@ -119,12 +119,15 @@ class NestClient:
             try:
                 request.settimeout(_BIRTH_S)
                 request.connect(str(self.path))
-                offer(request, plan, descriptors)
+                with suppress(BrokenPipeError):  # it may have said why and closed: that is still to be read
+                    offer(request, plan, descriptors)
                 sent()
                 report = receive_report(request)
             except TimeoutError:
                 raise SpawnFailed(f"the server could not be set up within {_BIRTH_S:g} seconds") from None
-            except OSError:
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    raise  # that is for want of a descriptor here, and no news of the nest
                 raise NestLost from None
         if report is None:
             raise NestLost

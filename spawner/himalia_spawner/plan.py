@@ -83,11 +83,15 @@ def send_report(to: socket.socket, report: Report) -> None:
 def receive_report(source: socket.socket) -> Report | None:
     """The newborn's last word, after it has closed the socket; None if it said nothing. TimeoutError as set."""
     last: Report | None = None
+    reset = False
     while True:
         try:
             data = source.recv(1 << 16)
         except ConnectionError:
-            return last
+            if reset:
+                return last
+            reset = True  # what it said before it closed comes after the news that it closed
+            continue
         if not data:
             return last
         last = Report(**json.loads(data))

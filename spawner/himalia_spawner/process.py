@@ -14,7 +14,6 @@ import os
 import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -40,6 +39,7 @@ from himalia_spawner.ledger import Ledger, runtime_folder
 from himalia_spawner.nest_client import Brood, NestClient, NestUnusable
 from himalia_spawner.records import Folder, Record
 from himalia_spawner.settings import ProcessSettings
+from himalia_spawner.threads import running_threads
 from himalia_spawner.watching import Watch
 
 FAULT_POINTS = (
@@ -103,7 +103,7 @@ class ProcessSpawner:
         self._fault = fault
         self._busy: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._stopping: set[str] = set()
-        self._threads = ThreadPoolExecutor(_WORKERS, thread_name_prefix="spawner")
+        self._threads = running_threads(_WORKERS, "spawner")
         self._watch = Watch(self._ledger, self._nest, self._threads, self._ended)
 
     # -- the Protocol ---------------------------------------------------------------------------------
@@ -111,7 +111,10 @@ class ProcessSpawner:
     async def start(self, spec: ServerSpec, say: Say = silent) -> Handle:
         """Start it, or return the handle of the one that runs under `spec.ref` already."""
         # Shielded: a cancelled caller must not leave a fork behind that nobody writes down.
-        return await asyncio.shield(asyncio.ensure_future(self._start(spec, say)))
+        try:
+            return await asyncio.shield(asyncio.ensure_future(self._start(spec, say)))
+        except OSError as error:  # no descriptor to read a record or to hold the process by
+            raise SpawnFailed(f"the server could not be started: {error.strerror or error}") from error
 
     async def look(self, name: str) -> Sighting:
         """What runs under `name`; UNKNOWN only while a start is under way that can't be identified yet."""

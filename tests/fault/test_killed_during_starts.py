@@ -98,18 +98,6 @@ async def some_run(hub: Hub) -> None:
     await eventually(lambda: len(hub.processes()) >= 3, within_s=60, what="the first processes")
 
 
-def nest_of(hub: Hub) -> int:
-    """Pid of the nest of this hub. It writes to the hub's data folder, and no server of its does so under its name."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            command = (entry / "cmdline").read_bytes()
-            if b"himalia_spawner.nest" in command and str(hub.data) in os.readlink(entry / "fd" / "1"):
-                return int(entry.name)
-    raise AssertionError("no nest runs")
-
-
 @pytest.mark.parametrize("victim", ["hub", "nest"])
 async def test_killed_during_twenty_starts_every_person_has_one_server(tmp_path: Path, victim: str) -> None:
     async with class_of_twenty(tmp_path) as (hub, admin):
@@ -120,7 +108,7 @@ async def test_killed_during_twenty_starts_every_person_has_one_server(tmp_path:
             asked = await asking
             await hub.start()
         else:
-            os.kill(nest_of(hub), signal.SIGKILL)
+            os.kill(hub.nest(), signal.SIGKILL)
             asked = await asking
 
         ready = await settle(admin, hub, asked)

@@ -36,6 +36,13 @@ def sync_url(url: str) -> URL:
     return parsed.set(drivername="sqlite") if parsed.get_backend_name() == "sqlite" else parsed
 
 
+def is_full(error: sa.exc.SQLAlchemyError) -> bool:
+    """Whether a statement failed because there is no room on the database's disk."""
+    cause = getattr(error, "orig", None)
+    full = getattr(cause, "sqlite_errorname", "") == "SQLITE_FULL"
+    return full or getattr(cause, "sqlstate", "") == "53100"  # PostgreSQL: disk_full
+
+
 class Database:
     """Sessions on one database.
 

@@ -23,7 +23,7 @@ from himalia_hub.servers.view import routespec, server_prefix
 from himalia_hub.servers.world import Observation, World
 from himalia_hub.tokens import store as tokens
 from himalia_proxy.base import Route
-from himalia_spawner.base import Say, ServerRef
+from himalia_spawner.base import Cause, Say, ServerRef
 from himalia_spawner.errors import BackendGone, SpawnError
 
 LOG_TAIL_LINES = 50
@@ -175,7 +175,10 @@ async def record_exit(world: World, lease: Lease, server: Server, seen: Observat
         exit_.log_tail if exit_ and exit_.log_tail else tuple(await world.spawner.logs(server.backend_name))
     )
     message = exit_.reason if exit_ else "the process ended; how is not known"
-    cause = "crashed" if server.phase is Phase.READY else "ended while starting"
+    if exit_ is not None and exit_.cause is Cause.MEMORY:
+        cause = str(exit_.cause)
+    else:
+        cause = "crashed" if server.phase is Phase.READY else "ended while starting"
     await give_up(world, lease, server, cause=cause, message=message, tail=tail)
 
 

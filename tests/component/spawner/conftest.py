@@ -7,9 +7,11 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -17,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 import aiohttp
 import pytest
 
+import machine
 from himalia_spawner import launch, nest_client, procfs, searching
 from himalia_spawner.base import Handle, ServerRef, ServerSpec
 from himalia_spawner.contract import WORDS, Kind
@@ -68,6 +71,11 @@ class ProcessRig:
             "preload": ["server_for_tests"],
         }
         self.made: list[ProcessSpawner] = []
+        self._disks = ExitStack()
+
+    def disk(self, place: str, size: str, *, inodes: int = 0) -> machine.Disk:
+        """A small file system of its own at a folder below the root, until the test ends."""
+        return self._disks.enter_context(machine.small_disk(self.root / place, size, inodes=inodes))
 
     def spawner(self, fault: Callable[[str], None] | None = None, **settings: object) -> ProcessSpawner:
         extra = {"fault": fault} if fault else {}
@@ -144,6 +152,7 @@ class ProcessRig:
         await eventually(
             lambda: not self.nests(), within_s=20, what="every nest ends with its last hub and server"
         )
+        self._disks.close()
         shutil.rmtree(self.root)
         _reap_children()
 
@@ -200,3 +209,11 @@ def own(rig, monkeypatch, request):
 @pytest.fixture
 def as_root():
     assert os.geteuid() == 0, "system accounts can only be tested as root; run these tests as root"
+
+
+@pytest.fixture
+def account(as_root):
+    name = "himaliatest"
+    subprocess.run(["useradd", "--create-home", "--user-group", "--groups", "users", name], check=True)
+    yield name
+    subprocess.run(["userdel", "--remove", "--force", name], check=True, capture_output=True)

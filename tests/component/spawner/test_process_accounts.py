@@ -5,20 +5,11 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import subprocess
 from dataclasses import replace
 
 import pytest
 
 from himalia_spawner.errors import SpawnRefused
-
-
-@pytest.fixture
-def account(as_root):
-    name = "himaliatest"
-    subprocess.run(["useradd", "--create-home", "--user-group", "--groups", "users", name], check=True)
-    yield name
-    subprocess.run(["userdel", "--remove", "--force", name], check=True, capture_output=True)
 
 
 async def test_system_users_run_their_servers_as_themselves(rig, own, account, monkeypatch) -> None:

@@ -1,0 +1,103 @@
+"""Limits hold, end only the server that broke them, and what does not hold is said or refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from himalia_spawner.base import Cause, Limits, Presence, ServerRef
+from himalia_spawner.errors import SpawnFailed, SpawnRefused
+from support import eventually
+
+MEMORY = Limits(memory=96 * 2**20)
+OTHER = ServerRef("bob-server", "8-1")
+NOWHERE = "/no-such-control-group"
+
+
+async def ended(spawner, name: str):
+    """How the server ended, once it has."""
+
+    async def look():
+        sighting = await spawner.look(name)
+        return sighting.exit if sighting.presence is Presence.ABSENT else None
+
+    return await eventually(look, within_s=20)
+
+
+async def test_a_memory_hog_dies_alone_and_says_why(rig, own) -> None:
+    spawner = rig.spawner()
+    hog = await spawner.start(replace(own, args=("hog",), limits=MEMORY))
+    other = await spawner.start(replace(own, ref=OTHER, limits=MEMORY))
+    await rig.about(hog)
+
+    os.kill(hog.state["pid"], signal.SIGUSR1)
+
+    how = await ended(spawner, hog.ref.name)
+    assert how.cause is Cause.MEMORY
+    assert "96 MB of memory" in how.reason
+    assert (await rig.about(other))["pid"] == other.state["pid"]
+
+
+async def test_a_server_out_of_processes_ends_with_its_limit_named(rig, own) -> None:
+    spawner = rig.spawner()
+    await spawner.start(replace(own, args=("forks",), limits=Limits(pids=20)))
+
+    how = await ended(spawner, own.ref.name)
+
+    assert "limit of 20 processes" in how.reason
+    assert any("refused" in line for line in how.log_tail)
+
+
+async def test_a_stopped_server_leaves_no_control_group(rig, own) -> None:
+    spawner = rig.spawner()
+    handle = await spawner.start(replace(own, limits=replace(MEMORY, cpus=0.5, pids=50)))
+    groups = spawner._ledger.folder(own.ref.name).read().cgroups
+    assert groups
+    assert all(Path(group).is_dir() for group in groups)
+
+    await spawner.stop(handle.ref)
+
+    assert not any(Path(group).exists() for group in groups)
+
+
+async def test_a_limit_that_can_not_be_set_is_said_and_the_server_starts(rig, own) -> None:
+    spawner, said = rig.spawner(cgroup_parent=NOWHERE), []
+
+    handle = await spawner.start(replace(own, limits=MEMORY), said.append)
+
+    assert await rig.about(handle)
+    await eventually(lambda: said)
+    assert any("96 MB of memory is not enforced" in sentence and NOWHERE in sentence for sentence in said)
+
+
+async def test_a_limit_that_can_not_be_set_is_refused_where_the_administrator_wants_that(rig, own) -> None:
+    spawner = rig.spawner(cgroup_parent=NOWHERE, unenforced_limits="refuse")
+
+    with pytest.raises(SpawnRefused, match=r"96 MB of memory is not enforced.*unenforced_limits"):
+        await spawner.start(replace(own, limits=MEMORY))
+
+    assert (await spawner.look(own.ref.name)).presence is Presence.ABSENT
+    assert await rig.about(await spawner.start(own)), "without the limit it starts"
+
+
+async def test_a_control_group_that_vanished_ends_the_start_and_not_the_limit(rig, own) -> None:
+    """A cleaner took the group away between its making and the fork: the server must not run without it."""
+    groups: list[str] = []
+
+    def take_away(point: str) -> None:
+        if point == "before_fork" and not groups:
+            groups.extend(spawner._ledger.folder(own.ref.name).read().cgroups)
+            for group in groups:
+                os.rmdir(group)
+
+    spawner = rig.spawner(fault=take_away)
+    limited = replace(own, limits=MEMORY)
+    with pytest.raises(SpawnFailed, match="its limits would not hold"):
+        await spawner.start(limited)
+
+    await eventually(lambda: not rig.processes())
+    assert await rig.about(await spawner.start(limited)), "a second try has its group"
