@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
-from himalia_spawner import environ
 from himalia_spawner.base import Cause, Exit, Handle, Limits, ServerRef, ServerSpec
+from himalia_spawner.containers import asked
+from himalia_spawner.containers.asked import HUB, INCARNATION, NAME, SPEC, TRANSPORT, USER, Image
 from himalia_spawner.docker.settings import DockerSettings
 from himalia_spawner.names import home_name, short_name
 
-HUB, NAME, INCARNATION, SPEC, TRANSPORT, USER = (
-    f"himalia.{word}" for word in ("hub", "name", "incarnation", "spec", "transport", "user")
-)
-"""Labels of everything we make. Nothing without our HUB label is ever touched."""
-COMMAND_LABEL = "himalia.singleuser"
-"""Label of an image: the command of our own server in it, as a JSON list."""
-
 SERVER_DIR, HUB_DIR = "/run/himalia/server", "/run/himalia/hub"
 SOCKET, HUB_SOCKET = "sock", "hub.sock"
-OFFICIAL = ("jupyterhub-singleuser",)
-USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""The engine's own, for images that set none."""
 CPU_PERIOD_US = 100_000
 
 
@@ -47,15 +36,6 @@ class Place:
         return self.runtime / short_name(name)
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
-    """What is known of an image. `command` is our own server's, empty where it has none; `path` its PATH."""
-
-    id: str
-    command: tuple[str, ...]
-    path: str = USUAL_PATH
-
-
 def transport_of(settings: DockerSettings, spec: ServerSpec, image: Image) -> str:
     """A unix socket for our own server only: others listen on a port."""
     ours = bool(image.command) and not spec.command
@@ -67,21 +47,8 @@ def environment(
 ) -> dict[str, str]:
     """The whole environment but for what the image itself sets; the hub's own never enters it."""
     base = socket_url(f"{SERVER_DIR}/{SOCKET}") if transport == "unix" else f"http://0.0.0.0:{settings.port}"
-    backend = {
-        environ.SERVICE_URL: base + spec.prefix, "HOME": settings.home, "USER": "jovyan", "SHELL": "/bin/bash",
-        "HIMALIA_SOCKET_MODE": "666",
-    }  # fmt: skip
-    given = {name: _moved(value, hub_url) if name in _HUB_URLS else value for name, value in spec.env.items()}
-    return given | backend | settings.environment
-
-
-_HUB_URLS = ("JUPYTERHUB_API_URL", "JUPYTERHUB_ACTIVITY_URL")
-
-
-def _moved(url: str, base: str) -> str:
-    """The same path at another address."""
-    there, path = urlsplit(base), urlsplit(url)
-    return urlunsplit((there.scheme, there.netloc, path.path, path.query, ""))
+    more = {"HIMALIA_SOCKET_MODE": "666"}
+    return asked.environment(spec, settings, base=base, hub_url=hub_url, more=more)
 
 
 def socket_url(path: str) -> str:
@@ -134,22 +101,11 @@ def _resources(limits: Limits) -> dict[str, Any]:
     return found
 
 
-def command(spec: ServerSpec, image: Image) -> list[str]:
-    """What to run: the spec's own command, else our server's, else JupyterHub's."""
-    return [*(spec.command or image.command or OFFICIAL), *spec.args]
-
-
 def places(program: str, path: str) -> list[str]:
     """Where a program may lie in a container; empty for a path that depends on the working folder."""
     if program.startswith("/"):
         return [program]
     return [] if "/" in program else [f"{folder}/{program}" for folder in path.split(":") if folder]
-
-
-def fingerprint(image: Image, parts: Mapping[str, Any]) -> str:
-    """Changes with anything that would make another container, secrets included, and shows none of it."""
-    text = json.dumps([image.id, parts], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def labels(spec: ServerSpec, place: Place, transport: str, print_: str) -> dict[str, str]:

@@ -6,9 +6,9 @@ from typing import Any
 
 from docker import APIClient, errors
 
-from himalia_spawner.docker import container
+from himalia_spawner.containers import asked
+from himalia_spawner.containers.engine import Engine, words
 from himalia_spawner.docker.container import Place
-from himalia_spawner.docker.engine import Engine, words
 from himalia_spawner.docker.settings import DockerSettings
 from himalia_spawner.errors import SpawnRefused
 
@@ -29,7 +29,7 @@ async def ensure(engine: Engine, settings: DockerSettings, place: Place) -> None
         await _leave_one(engine, there)
         return
     options: dict[str, Any] = {"driver": "bridge", "options": NO_TRAFFIC_BETWEEN, "check_duplicate": True}
-    marks = {container.HUB: place.hub}
+    marks = {asked.HUB: place.hub}
     try:
         await engine.ask(lambda client: client.create_network(name, labels=marks, **options))
     except errors.APIError as error:

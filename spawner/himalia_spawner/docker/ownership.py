@@ -17,8 +17,8 @@ from typing import Any
 from docker import errors
 
 from himalia_spawner.base import ServerSpec
+from himalia_spawner.containers.engine import Engine, words
 from himalia_spawner.docker.container import Place
-from himalia_spawner.docker.engine import Engine, words
 from himalia_spawner.docker.settings import DockerSettings
 from himalia_spawner.errors import SpawnRefused
 from himalia_spawner.names import home_name

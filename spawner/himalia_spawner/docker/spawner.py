@@ -22,9 +22,11 @@ from typing import Any, ClassVar
 from docker import errors
 
 from himalia_spawner.base import Handle, Presence, Say, ServerRef, ServerSpec, Sighting, Spawner, silent
-from himalia_spawner.docker import container, images, network, volumes
-from himalia_spawner.docker.container import Image, Place
-from himalia_spawner.docker.engine import Engine, refusal, words
+from himalia_spawner.containers import asked, images
+from himalia_spawner.containers.asked import CANNOT_RUN, Image
+from himalia_spawner.containers.engine import Engine, refusal, words
+from himalia_spawner.docker import container, network, volumes
+from himalia_spawner.docker.container import Place
 from himalia_spawner.docker.ownership import Ownership
 from himalia_spawner.docker.settings import DockerSettings
 from himalia_spawner.docker.watching import Watcher
@@ -35,9 +37,7 @@ from himalia_spawner.ledger import runtime_folder
 Found = Mapping[str, Any]
 """What the engine says of one container (Engine API, ContainerInspect)."""
 RUNNING = ("running", "paused", "restarting")
-CANNOT_RUN = (126, 127)
 NETWORK_ATTEMPTS = 5
-"""How a shell, and the engine's init, end when a command cannot be run (POSIX, Shell Command Language 2.8.2)."""
 
 
 def _no_fault(point: str) -> None:
@@ -117,7 +117,7 @@ class DockerSpawner:
             if found is None or not self._is_ours(found):
                 self._forget(ref.name)
                 return
-            if found["Config"]["Labels"][container.INCARNATION] != ref.incarnation:
+            if found["Config"]["Labels"][asked.INCARNATION] != ref.incarnation:
                 return
             self._forget(ref.name)
             if found["State"]["Status"] in RUNNING:
@@ -139,9 +139,9 @@ class DockerSpawner:
 
     async def list(self) -> builtins.list[Handle]:
         """Every container of this hub that runs."""
-        wanted = {"label": f"{container.HUB}={self._place.hub}"}
+        wanted = {"label": f"{asked.HUB}={self._place.hub}"}
         running = await self._engine.ask(lambda client: client.containers(filters=wanted))
-        names = [one["Labels"][container.NAME] for one in running]
+        names = [one["Labels"][asked.NAME] for one in running]
         sightings = await asyncio.gather(*(self.look(name) for name in names))
         return [one.handle for one in sightings if one.handle is not None]
 
@@ -263,9 +263,9 @@ class DockerSpawner:
         if faults := environment_faults(env):
             raise SpawnRefused("; ".join(faults))
         host = container.host_config(spec, self._settings, self._place, transport)
-        command = container.command(spec, image)
+        command = asked.command(spec, image)
         parts = {"env": env, "host": host, "command": command, "user": self._settings.user}
-        print_ = container.fingerprint(image, parts)
+        print_ = asked.fingerprint(image, parts)
         return {
             "image": image.id, "entrypoint": command[:1], "command": command[1:], "environment": env,
             "user": self._settings.user, "working_dir": self._settings.home, "hostname": spec.ref.name[:63],
@@ -295,7 +295,7 @@ class DockerSpawner:
         (folder / container.SOCKET).unlink(missing_ok=True)
 
     def _adopted(self, spec: ServerSpec, found: Found) -> Handle:
-        if found["Config"]["Labels"][container.INCARNATION] != spec.ref.incarnation:
+        if found["Config"]["Labels"][asked.INCARNATION] != spec.ref.incarnation:
             raise SpawnFailed(f"an earlier incarnation of server {spec.ref.name!r} still runs; stop it first")
         handle = container.handle_of(found, self._settings, self._place)
         if handle is None:
@@ -306,7 +306,7 @@ class DockerSpawner:
         """A hub was killed between making and starting it; its incarnation stands for its specification."""
         marks = found["Config"]["Labels"]
         return bool(
-            found["State"]["Status"] == "created" and marks[container.INCARNATION] == spec.ref.incarnation
+            found["State"]["Status"] == "created" and marks[asked.INCARNATION] == spec.ref.incarnation
         )
 
     # -- stop -----------------------------------------------------------------------------------------
@@ -345,7 +345,7 @@ class DockerSpawner:
 
     def _is_ours(self, found: Found) -> bool:
         labels: Mapping[str, str] = found["Config"].get("Labels") or {}
-        return labels.get(container.HUB, "") == self._place.hub
+        return labels.get(asked.HUB, "") == self._place.hub
 
     def _must_be_ours(self, name: str, found: Found) -> None:
         if not self._is_ours(found):

@@ -8,9 +8,10 @@ from docker import errors
 from docker.api.client import APIClient
 
 from himalia_spawner.base import ServerSpec
+from himalia_spawner.containers import asked
+from himalia_spawner.containers.engine import Engine, words
 from himalia_spawner.docker import container
 from himalia_spawner.docker.container import Place
-from himalia_spawner.docker.engine import Engine, words
 from himalia_spawner.docker.settings import DockerSettings
 from himalia_spawner.errors import SpawnFailed, SpawnRefused
 from himalia_spawner.names import backend_name
@@ -25,7 +26,7 @@ async def ensure(engine: Engine, settings: DockerSettings, place: Place, spec: S
     for name, servers_own in container.volume_names(spec, settings).items():
         # A person's volume goes when their default server does, which only happens with the person.
         owner = spec.ref.name if servers_own else backend_name(spec.username)
-        marks = {container.HUB: place.hub, container.NAME: owner, container.USER: spec.username}
+        marks = {asked.HUB: place.hub, asked.NAME: owner, asked.USER: spec.username}
         try:
             made = await engine.ask(partial(APIClient.create_volume, name=name, labels=marks))
         except errors.APIError as error:
@@ -38,7 +39,7 @@ async def remove(engine: Engine, settings: DockerSettings, place: Place, name: s
     """Follow the policy for the volumes of this server. Volumes without our label are nobody's to remove."""
     if settings.removed_volumes != "delete":
         return
-    wanted = {"label": [f"{container.HUB}={place.hub}", f"{container.NAME}={name}"]}
+    wanted = {"label": [f"{asked.HUB}={place.hub}", f"{asked.NAME}={name}"]}
     found = await engine.ask(lambda client: client.volumes(filters=wanted))
     for volume in found.get("Volumes") or []:
         try:

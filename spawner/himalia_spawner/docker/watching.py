@@ -14,9 +14,9 @@ from typing import Any
 
 import structlog
 
-from himalia_spawner.docker import container
+from himalia_spawner.containers import asked
+from himalia_spawner.containers.engine import Engine
 from himalia_spawner.docker.container import Place
-from himalia_spawner.docker.engine import Engine
 from himalia_spawner.errors import BackendGone
 
 log = structlog.get_logger()
@@ -55,9 +55,9 @@ class Watcher:
 
     async def compare(self) -> None:
         """One full list; names whose state is another than at the last list are told."""
-        wanted = {"label": f"{container.HUB}={self._place.hub}"}
+        wanted = {"label": f"{asked.HUB}={self._place.hub}"}
         found = await self._engine.ask(lambda client: client.containers(all=True, filters=wanted))
-        states = {one["Labels"][container.NAME]: f"{one['Id']} {one['State']}" for one in found}
+        states = {one["Labels"][asked.NAME]: f"{one['Id']} {one['State']}" for one in found}
         for name in {*states, *self._known}:
             if states.get(name) != self._known.get(name):
                 self.changed.put_nowait(name)
@@ -81,7 +81,7 @@ class Watcher:
                 self._closed.wait(RETRY_S)
                 continue
             try:
-                wanted = {"type": "container", "label": f"{container.HUB}={self._place.hub}"}
+                wanted = {"type": "container", "label": f"{asked.HUB}={self._place.hub}"}
                 self._stream = client.events(decode=True, filters=wanted)
                 for event in self._stream:
                     self._tell(loop, event)
@@ -94,7 +94,7 @@ class Watcher:
 
     def _tell(self, loop: asyncio.AbstractEventLoop, event: dict[str, Any]) -> None:
         action = str(event.get("Action", ""))
-        name = ((event.get("Actor") or {}).get("Attributes") or {}).get(container.NAME)
+        name = ((event.get("Actor") or {}).get("Attributes") or {}).get(asked.NAME)
         if action not in TELLING or not name:
             return
         note: Callable[[str], None] = self.out_of_memory.add if action == "oom" else lambda _name: None

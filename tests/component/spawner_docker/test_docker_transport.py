@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from himalia_spawner.docker.engine import connect
+from himalia_spawner.containers.engine import connect
 from himalia_spawner.errors import BackendGone
 
 

@@ -17,7 +17,7 @@ import requests
 from docker import errors
 from docker.api.client import APIClient
 
-from himalia_spawner.docker.transport import close_failed_connects
+from himalia_spawner.containers.transport import close_failed_connects
 from himalia_spawner.errors import BackendGone, SpawnFailed, SpawnRefused
 
 OLDEST_API = "1.41"

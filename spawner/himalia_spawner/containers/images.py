@@ -12,9 +12,9 @@ from docker import errors
 from docker.api.client import APIClient
 
 from himalia_spawner.base import Say
-from himalia_spawner.docker.container import COMMAND_LABEL, USUAL_PATH, Image
-from himalia_spawner.docker.engine import Engine, words
-from himalia_spawner.docker.settings import DockerSettings
+from himalia_spawner.containers.asked import COMMAND_LABEL, USUAL_PATH, Image
+from himalia_spawner.containers.engine import Engine, words
+from himalia_spawner.containers.settings import ContainerSettings
 from himalia_spawner.errors import SpawnRefused
 
 PULL_S = 3600.0
@@ -22,12 +22,12 @@ TOLD_EVERY = 10
 """Percent between two sentences about a pull."""
 
 
-async def ensure(engine: Engine, settings: DockerSettings, name: str, say: Say) -> Image:
+async def ensure(engine: Engine, settings: ContainerSettings, name: str, say: Say) -> Image:
     """The image of this name, pulled where the policy says so. SpawnRefused when it cannot be had."""
     name = name or settings.image
     if settings.allowed_images and not any(fnmatch.fnmatchcase(name, p) for p in settings.allowed_images):
         raise SpawnRefused(
-            f"the image {name!r} is not allowed here; spawner.docker.allowed_images lists what is"
+            f"the image {name!r} is not allowed here; {settings.table}.allowed_images lists what is"
         )
     found = await inspect(engine, name)
     if settings.pull == "always" or (settings.pull == "missing" and found is None):
@@ -35,7 +35,7 @@ async def ensure(engine: Engine, settings: DockerSettings, name: str, say: Say) 
         found = await inspect(engine, name)
     if found is None:
         raise SpawnRefused(
-            f"the image {name!r} is not on this machine and spawner.docker.pull is {settings.pull!r}; "
+            f"the image {name!r} is not on this machine and {settings.table}.pull is {settings.pull!r}; "
             f"docker pull {name}, or build it"
         )
     return found
@@ -52,7 +52,8 @@ async def inspect(engine: Engine, name: str) -> Image | None:
     config = found.get("Config") or {}
     label = (config.get("Labels") or {}).get(COMMAND_LABEL, "")
     variables = dict(pair.partition("=")[::2] for pair in config.get("Env") or [])
-    return Image(found["Id"], _command(name, label), variables.get("PATH") or USUAL_PATH)
+    digest = next(iter(found.get("RepoDigests") or ()), "")
+    return Image(found["Id"], _command(name, label), variables.get("PATH") or USUAL_PATH, digest)
 
 
 def _command(name: str, label: str) -> tuple[str, ...]:

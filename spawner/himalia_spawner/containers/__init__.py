@@ -1,0 +1,1 @@
+"""What spawners of containers share: the engine, images, labels, and what goes into a container."""
