@@ -18,7 +18,7 @@ from himalia_singleuser.hub import HubClient
 from himalia_singleuser.kernels import handlers as kernels
 from himalia_singleuser.keys import ACTIVITY, SETTINGS, SHUTDOWN, SOCKETS, Activity
 from himalia_singleuser.prefix import OddPrefix
-from himalia_singleuser.recorder import recorder
+from himalia_singleuser.recorder import recorder, takeover
 from himalia_singleuser.sessions import handlers as sessions
 from himalia_singleuser.settings import Settings
 from himalia_singleuser.terminals import handlers as terminals
@@ -29,8 +29,8 @@ LARGEST_BODY = 1024 * 2**20
 Lifetime = Callable[[web.Application], AsyncIterator[None]]
 
 FEATURES = (
-    *(auth, status, metrics, events, contents, files, recorder, kernels, sessions, terminals),
-    *(convert, frontend),
+    *(auth, status, metrics, events, contents, files, recorder, kernels, sessions, takeover),
+    *(terminals, convert, frontend),
 )
 
 

@@ -103,6 +103,8 @@ def _fixed(lab: Lab) -> dict[str, Any]:
         "news": {"disabled": True},
         "mathjaxConfig": "TeX-AMS_HTML-full,Safe",
         "fullMathjaxUrl": "",
+        # Read by our own extension (labextensions/himalia-outputs), which does nothing where it is missing.
+        "himaliaOutputs": True,
         "untracked_message_types": list(UNTRACKED_TYPES),
         "extraLabextensionsPath": [],
         "labextensionsPath": [str(folder) for folder in lab.extension_folders],

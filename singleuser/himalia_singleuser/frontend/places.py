@@ -50,7 +50,8 @@ class Lab:
     @property
     def extension_folders(self) -> list[Path]:
         """Where prebuilt extensions are looked for, first hit wins."""
-        return [folder / "labextensions" for folder in self.settings.data_path]
+        own = Path(__file__).parents[1]
+        return [folder / "labextensions" for folder in (*self.settings.data_path, own)]
 
     @cached_property
     def version(self) -> str:

@@ -49,6 +49,11 @@ class Client:
         self._backlog = chain(self._backlog, messages)
         self._filled.set()
 
+    def deliver_all(self, messages: Iterable[Message]) -> None:
+        """Queue messages of the server's own making, whatever their size. The rate limit is not for this."""
+        self._backlog = chain(self._backlog, self._outbox.take_all(), messages)
+        self._filled.set()
+
     def dismiss(self, code: int, reason: str = "") -> None:
         """Ask for the socket to be closed; the first reason counts."""
         if not self.dismissed.done():

@@ -28,7 +28,7 @@ from himalia_singleuser.kernels.framing import read_header
 from himalia_singleuser.kernels.messages import Message, Signer, dump, make, parse_object
 from himalia_singleuser.kernels.options import KernelOptions
 from himalia_singleuser.kernels.replay import Replay
-from himalia_singleuser.kernels.requests import Requests, Tap
+from himalia_singleuser.kernels.requests import Request, Requests, Tap
 from himalia_singleuser.kernels.spill import SPILL_FOLDER, Spill
 
 log = structlog.get_logger(__name__)
@@ -172,6 +172,24 @@ class Relay:
         if running.question is not None and not self.is_here(running.holder):
             running.holder = client.session_id
             client.catch_up([running.question])
+
+    def hand_over(
+        self, request: Request, session_id: str, outputs: Iterable[tuple[str, dict[str, Any]]]
+    ) -> str:
+        """Make an open request a session's: it gets what the request put out, then all that is to come.
+
+        `outputs`: types and contents of iopub messages. The id of the message after which its outputs begin.
+        """
+        session = self._sessions[session_id]
+        request.holder = session_id
+        start = make("iopub", "clear_output", {"wait": False}, parent=request.header_part)
+        made = [make("iopub", kind, content, parent=request.header_part) for kind, content in outputs]
+        made += [one for one in (request.question, request.reply) if one is not None]
+        if request.idle:
+            made.append(make("iopub", "status", {"execution_state": "idle"}, parent=request.header_part))
+        if session.client is not None:
+            session.client.deliver_all([start, *made])
+        return str(start.header["msg_id"])
 
     def certify_death(self, how: str) -> None:
         """The kernel died: the cell that ran says so, in the page that shows it or in what is recorded."""

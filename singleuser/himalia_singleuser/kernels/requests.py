@@ -92,6 +92,10 @@ class Requests:
         """Whether more is to come."""
         return request.id in self._open
 
+    def find(self, request_id: str) -> Request | None:
+        """The open request of that `msg_id`, or None."""
+        return self._open.get(request_id)
+
     def owned_by(self, session_id: str) -> bool:
         """Whether the kernel may still answer to this session."""
         return any(request.asker == session_id for request in self._open.values())

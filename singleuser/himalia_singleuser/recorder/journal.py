@@ -24,7 +24,9 @@ class Run:
     """One run of a notebook's cell: who asked, what it put out."""
 
     kernel_id: str
+    request_id: str
     asker: str
+    """The session whose browser holds the outputs: the one that asked, or has taken over."""
     path: str
     cell_id: str
     code: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +57,10 @@ class Stream:
         self.done.append(text)
         self.size += len(text)
         self.line, self.at = "", 0
+
+    def back_to_place(self) -> str:
+        """What must be written after the whole text so that the next letter overwrites the right one."""
+        return "\r" + self.line[: self.at] if self.at < len(self.line) else ""
 
     def output(self) -> Output:
         """As nbformat holds it."""
@@ -121,6 +125,18 @@ class Outputs:
             )
             outputs.append({"output_type": "stream", "name": "stderr", "text": text})
         return outputs
+
+    def messages(self) -> Sequence[tuple[str, dict[str, Any]]]:
+        """What a kernel would have to publish to make them: types and contents, with the ids of displays."""
+        made = [(str(output.pop("output_type")), output) for output in self.list()]
+        for (_, content), item in zip(made, self._items, strict=False):
+            if isinstance(item, Stream):
+                content["text"] += item.back_to_place()
+            elif item.display_id:
+                content["transient"] = {"display_id": item.display_id}
+        if self._clear_next:
+            made.append(("clear_output", {"wait": True}))
+        return made
 
     def _clear(self) -> None:
         self._items, self._closed_size, self.left_out = [], 0, 0

@@ -58,7 +58,7 @@ class Recorder:
         if not isinstance(cell_id, str) or not cell_id or not isinstance(code, str) or path is None:
             return
         timed = request.metadata.get("recordTiming") is True
-        run = Run(kernel_id, request.asker, path.strip("/"), cell_id, code, timed)
+        run = Run(kernel_id, request.id, request.asker, path.strip("/"), cell_id, code, timed)
         self._runs[request.id] = run
         self._journal.add(run)
 
@@ -98,6 +98,10 @@ class Recorder:
         """The runs of a notebook whose browser is gone."""
         return [run for run in self._journal.of(path) if not self._is_here(run)]
 
+    def left_alone_by(self, kernel_id: str) -> list[Run]:
+        """The runs of a kernel whose browser is gone, the oldest first."""
+        return [run for run in self._journal.of_kernel(kernel_id) if not self._is_here(run)]
+
     def covers(self, path: str) -> bool:
         """Whether a notebook has runs whose browser is gone, or was written here last."""
         return path in self._written or bool(self._left_alone(path))
@@ -132,10 +136,14 @@ class Recorder:
 
     async def saving(self, path: str, model: dict[str, Any]) -> set[str]:
         """Merge the runs into what a client saves, where it cannot know them; the cells it decides on."""
-        content, runs = model.get("content"), self._left_alone(path)
-        if model.get("type") not in (None, "notebook") or content is None or not runs:
+        content, every = model.get("content"), self._journal.of(path)
+        if model.get("type") not in (None, "notebook") or content is None or not every:
             return set()
-        notebook = notebooks.require_shape(content)
+        notebook, runs = notebooks.require_shape(content), self._left_alone(path)
+        for run in every:
+            # One that was taken over: its page saves it half done, and may leave again before it is over.
+            if run.given and self._is_here(run):
+                run.given.add(state_of(find(notebook, run.cell_id)))
         on_disk: dict[str, str] = {}
         ids = [run.cell_id for run in runs if not run.given]
         if ids:

@@ -34,6 +34,16 @@ async def test_the_page_names_its_places(start: Any) -> None:
     assert "jupyterlab_pygments" in names
 
 
+@pytest.mark.parametrize("path", ["lab", "tree"])
+async def test_our_own_extension_is_loaded_by_every_front_end(server: Any, path: str) -> None:
+    config = await page_config(server, path)
+    (ours,) = [one for one in config["federated_extensions"] if one["name"] == "himalia-outputs"]
+    assert config["himaliaOutputs"] is True
+    for file in (ours["load"], "static/extension.js", "static/run.js"):
+        status, _, headers = await server.bare("GET", f"lab/extensions/{ours['name']}/{file}")
+        assert (status, headers["Content-Type"]) == (200, "text/javascript; charset=utf-8"), file
+
+
 async def test_paths_below_lab_choose_workspace_mode_and_file(server: Any) -> None:
     config = await page_config(server, "lab/workspaces/w1/tree/a/b.txt")
     assert (config["workspace"], config["treePath"], config["mode"]) == ("w1", "a/b.txt", "multiple-document")

@@ -99,6 +99,19 @@ def test_more_than_the_bound_is_left_out_and_the_last_line_says_so(texts, most):
     assert bool(outputs.left_out) == ("more outputs came" in json.dumps(outputs.list()))
 
 
+@given(pieces=streams, shown=st.booleans(), wait=st.booleans(), at=st.integers(0, 9))
+def test_who_gets_the_outputs_again_as_messages_and_then_the_rest_has_all_of_them(pieces, shown, wait, at):
+    messages = [stream(text, name) for name, text in pieces]
+    messages.insert(at // 2, display("0", "a"))
+    messages += [display("1", "a", "update_display_data")] if shown else []
+    messages.insert(at, ("clear_output", {"wait": wait}))
+    first = Outputs(MOST)
+    for message in messages[: at + 1]:
+        first.take(*message)
+
+    assert outputs_after(*first.messages(), *messages[at + 1 :]) == outputs_after(*messages)
+
+
 def test_a_progress_bar_never_reaches_the_bound():
     shown = outputs_after(*(stream(f"\r{percent:3}%") for percent in range(101)), most=50)
 
@@ -198,7 +211,7 @@ def test_notebooks_without_cell_ids_are_left_as_they_are():
 
 
 def run_of(cell_id: str, **more) -> Run:
-    return Run("kernel", "asker", "a.ipynb", cell_id, "code", timed=False, **more)
+    return Run("kernel", "request", "asker", "a.ipynb", cell_id, "code", timed=False, **more)
 
 
 def test_all_runs_together_stay_within_the_bound():
@@ -231,7 +244,7 @@ def test_runs_go_with_a_renamed_folder():
 
 
 def test_times_are_kept_only_when_the_front_end_asks_for_them():
-    timed, untimed = Run("k", "s", "a.ipynb", "a", "", timed=True), run_of("b")
+    timed, untimed = Run("k", "r", "s", "a.ipynb", "a", "", timed=True), run_of("b")
     status = make("iopub", "status", {"execution_state": "busy"})
     for run in (timed, untimed):
         run.take(status)
