@@ -21,6 +21,7 @@ from himalia_hub.auth import login, setup
 from himalia_hub.db import lease
 from himalia_hub.groups import handlers as groups
 from himalia_hub.keys import DB, DOORBELL, PROXY, SECRETS, SETTINGS, SPAWNER, WORLD
+from himalia_hub.metrics import handlers as metrics
 from himalia_hub.oauth import handlers as oauth
 from himalia_hub.oauth.models import OAuthCode
 from himalia_hub.pages import routes as page_routes
@@ -61,7 +62,7 @@ def make_app(
 
 def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     """Every handler path of the hub; the order decides where patterns overlap, so pages with wildcards come last."""
-    features = (info, audit, users, groups, servers, tokens, oauth, proxy_api, login, setup)
+    features = (info, audit, users, groups, servers, tokens, oauth, proxy_api, metrics, login, setup)
     table: list[web.RouteDef] = []
     for feature in features:
         table += feature.routes(prefix)
@@ -91,6 +92,7 @@ async def _run_loops(app: web.Application, owner: Owner) -> None:
         "listen": listen.run(world.db, world.doorbell),
         "orphans": orphans.run(world),
         "cull": cull.run(world, owner.name),
+        "tick": metrics.tick(world.figures),
         "purge": _purge(world, owner.name),
     }
     async with asyncio.TaskGroup() as group:

@@ -18,6 +18,7 @@ from himalia_hub.db.engine import is_full
 from himalia_hub.errors import HimaliaError, NotAuthenticated, TooMany, Unavailable
 from himalia_hub.info import VERSION_HEADERS
 from himalia_hub.keys import IDENTITY, REQUEST_ID, SETTINGS
+from himalia_hub.metrics.requests import count
 from himalia_hub.pages.errors import error_page
 from himalia_hub.rbac.guard import Access, access_of, is_api
 from himalia_hub.rbac.identity import resolve
@@ -105,6 +106,7 @@ async def log_request(request: web.Request, handler: Handler) -> web.StreamRespo
     structlog.contextvars.bind_contextvars(request_id=request[REQUEST_ID])
     began = time.monotonic()
     response = await handler(request)
+    count(request, response.status, time.monotonic() - began)
     level = "warning" if response.status >= 500 else "info" if request.method not in xsrf.SAFE else "debug"
     getattr(log, level)(
         "request.done",

@@ -24,6 +24,8 @@ from himalia_hub.db.engine import Database
 from himalia_hub.errors import ConfigError
 from himalia_hub.faults import fault
 from himalia_hub.folder import only_one, prepare_data_dir
+from himalia_hub.metrics.figures import Figures
+from himalia_hub.metrics.measured import MeasuredProxy
 from himalia_hub.routes.launch import ProxyProcess, auth_token
 from himalia_hub.routes.sync import hub_route
 from himalia_hub.servers import store
@@ -67,7 +69,7 @@ class Plan:
 
 async def serve(settings: HubSettings, plan: Plan) -> None:
     """Run until SIGINT or SIGTERM. ConfigError and SpawnError say why it cannot run."""
-    report = plan.reporter
+    report, began = plan.reporter, clock.now().timestamp()
     prepare_data_dir(settings.data_dir)
     with only_one(settings.data_dir):
         await _prepare_database(settings, plan)
@@ -82,6 +84,7 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
             await runner.setup()
             for sock in [*sockets, *_spawners_sockets(world.spawner)]:
                 await web.SockSite(runner, sock).start()
+            world.figures.started.set(clock.now().timestamp() - began)
             report.done(f"Hub listening on {hub_url}")
             await _open_the_door(world, report)
             report.done(f"Spawner {settings.spawner.kind!r} ready")
@@ -160,9 +163,18 @@ async def _world(settings: HubSettings, hub_url: str) -> AsyncIterator[World]:
     secret = secrets.load_or_create(settings.hub.secret_file or settings.data_dir / "secret")
     database = Database(settings.db_url)
     spawner: Spawner = make_spawner(settings, secret)
-    proxy = HttpProxy(settings.proxy_api_url, auth_token(settings))
+    proxy, figures = HttpProxy(settings.proxy_api_url, auth_token(settings)), Figures()
     try:
-        yield World(settings, database, spawner, proxy, secret, Doorbell(), hub_url)
+        yield World(
+            settings,
+            database,
+            spawner,
+            MeasuredProxy(proxy, figures),
+            secret,
+            Doorbell(),
+            hub_url,
+            figures=figures,
+        )
     finally:
         await proxy.close()
         await spawner.close()

@@ -40,6 +40,20 @@ async def test_a_killed_server_is_seen_at_once_and_says_why(launch: Launch) -> N
     assert "SIGKILL" in stream or "signal 9" in stream
 
 
+async def test_starts_and_stops_are_timed_for_monitoring(launch: Launch) -> None:
+    _, admin = await launch()
+    await admin.call("POST", "/users/root/server")
+    await admin.call("DELETE", "/users/root/server")
+    status, text = await admin.call("GET", "/metrics")
+    assert status == 200
+    for figure in (
+        'server_spawn_duration_seconds_count{reason="",status="success"}',
+        'server_stop_seconds_count{status="success"}',
+    ):
+        assert f"jupyterhub_{figure} 1.0" in text
+    assert float(text.partition("jupyterhub_hub_startup_duration_seconds ")[2].partition("\n")[0]) > 0
+
+
 async def test_a_route_removed_by_hand_comes_back(launch: Launch) -> None:
     hub, admin, _ = await running(launch)
     token = (hub.data / "proxy.token").read_text().strip()

@@ -36,7 +36,8 @@ async def run(world: World, wake_up: asyncio.Event, owner: str) -> None:
         try:
             if await _my_turn(world, owner) or wake_up.is_set():
                 wake_up.clear()
-                await check(world)
+                with world.figures.route_checks.time():
+                    await check(world)
             if not reachable:
                 log.info("proxy.reachable")
             reachable = True

@@ -198,6 +198,8 @@ async def give_up(
         }  # fmt: skip
         if await store.decide(db, lease, server.generation, values):
             store.add_event(db, server, "failed", 100, f"The server {cause}: {message}", now=clock.now())
+    if server.phase is Phase.STARTING:
+        world.figures.start_ended(server.phase_since, clock.now(), failed_by=cause)
     world.doorbell.settle(server.id)
 
 
@@ -218,6 +220,8 @@ async def rest_running(world: World, lease: Lease, server: Server, seen: Observa
         if settled and announce:
             store.add_event(db, server, "ready", 100, "Server ready", now=clock.now())
     await async_fault("ready.after_commit")
+    if settled and server.phase is Phase.STARTING:
+        world.figures.start_ended(server.phase_since, clock.now())
     world.doorbell.settle(server.id)
     return settled
 
@@ -241,6 +245,8 @@ async def rest_stopped(world: World, lease: Lease, server: Server, username: str
             if server.doomed:
                 await db.execute(sa.delete(Server).where(Server.id == server.id))
     await async_fault("stopped.after_commit")
+    if settled and server.phase is Phase.STOPPING:
+        world.figures.stop_ended(server.phase_since, clock.now())
     if settled and server.doomed:
         await world.spawner.purge(server.backend_name)
     world.doorbell.settle(server.id)

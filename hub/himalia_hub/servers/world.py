@@ -10,6 +10,8 @@ import aiohttp
 
 from himalia_hub.db.engine import Database
 from himalia_hub.faults import async_fault
+from himalia_hub.metrics.figures import Figures
+from himalia_hub.metrics.measured import timed
 from himalia_hub.secrets import Secrets
 from himalia_hub.servers.doorbell import Doorbell
 from himalia_hub.servers.models import Server
@@ -70,6 +72,7 @@ class World:
     doorbell: Doorbell
     hub_url: str
     probe: Probe = field(default_factory=Probe)
+    figures: Figures = field(default_factory=Figures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,8 @@ class Observation:
 async def observe(world: World, server: Server, username: str) -> Observation:
     """What is there now for this server. Never guesses: what cannot be asked makes it UNKNOWN."""
     try:
-        sighting = await world.spawner.look(server.backend_name)
+        with timed(world.figures.looks):
+            sighting = await world.spawner.look(server.backend_name)
     except BackendGone as error:
         return Observation(Seen.UNKNOWN, routed=False, why=str(error))
     if sighting.presence is Presence.UNKNOWN:

@@ -1,0 +1,1 @@
+"""What the hub counts and times, as Prometheus reads it."""
