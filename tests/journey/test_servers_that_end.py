@@ -51,7 +51,10 @@ async def test_starts_and_stops_are_timed_for_monitoring(launch: Launch) -> None
         'server_stop_seconds_count{status="success"}',
     ):
         assert f"jupyterhub_{figure} 1.0" in text
-    assert float(text.partition("jupyterhub_hub_startup_duration_seconds ")[2].partition("\n")[0]) > 0
+    (began,) = (
+        line for line in text.splitlines() if line.startswith("jupyterhub_hub_startup_duration_seconds ")
+    )
+    assert float(began.split()[1]) > 0
 
 
 async def test_a_route_removed_by_hand_comes_back(launch: Launch) -> None:
