@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
@@ -129,6 +129,17 @@ class HeardBySocket(Protocol):
     """
 
     hub_socket: str | None
+
+
+@runtime_checkable
+class LeavesTraces(Protocol):
+    """A spawner that keeps something of a server that has ended, such as its log: it may be orphaned too."""
+
+    async def traces(self, known: Collection[str]) -> builtins.list[str]:
+        """What is left of servers that do not run and whose names are not `known`: one mark for each."""
+
+    async def remove_trace(self, mark: str) -> None:
+        """Remove it, unless its server runs by now; never a person's files."""
 
 
 class Spawner(Protocol):

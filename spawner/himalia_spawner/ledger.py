@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,8 @@ from himalia_spawner.errors import SpawnRefused
 from himalia_spawner.names import short_name
 from himalia_spawner.records import Folder, Record
 
+_SHORT = re.compile(r"[0-9a-f]{16}")
+_SERVERS_LOG = re.compile(r"[a-z][a-z0-9-]*-[a-z2-7]{24}\.log(\.1)?")
 SOCKET_PATH_MAX = 107  # sockaddr_un.sun_path holds 108 bytes, the last of them NUL
 
 
@@ -56,9 +60,10 @@ def _default_runtime(data_dir: Path) -> Path:
 class Ledger:
     """The records below one runtime folder. Blocking; all but `folder` read /proc: call in a thread."""
 
-    def __init__(self, runtime: Path, hub: str) -> None:
+    def __init__(self, runtime: Path, hub: str, logs: Path) -> None:
         self._runtime = runtime
         self._hub = hub
+        self._logs = logs
 
     def folder(self, name: str) -> Folder:
         """Where the server of that name has its lock, record and socket."""
@@ -83,6 +88,35 @@ class Ledger:
             if name and name not in known and (adopted := self.identify(name)) is not None:
                 running[name] = adopted
         return list(running.values()), dead
+
+    def traces(self, known: Collection[str]) -> list[str]:
+        """Short names of servers that are not `known` and do not run, of which a folder or a log is left."""
+        there = {path.name for path in self._runtime.iterdir() if _SHORT.fullmatch(path.name)}
+        there |= set(self._logs_by_mark())
+        candidates = there - {short_name(name) for name in known}
+        return sorted(mark for mark in candidates if not Folder(self._runtime / mark).locked())
+
+    def remove_trace(self, mark: str) -> None:
+        """Remove that folder and log, unless the server runs again."""
+        folder = Folder(self._runtime / mark)
+        lock = folder.lock()
+        if lock is None:
+            return
+        try:
+            record = folder.read()
+            if record is None or not record.running():
+                folder.remove()
+                for log in self._logs_by_mark().get(mark, ()):
+                    log.unlink(missing_ok=True)
+        finally:
+            os.close(lock)
+
+    def _logs_by_mark(self) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
+        for path in self._logs.glob("*.log*"):
+            if _SERVERS_LOG.fullmatch(path.name):  # the hub's own programs write into this folder too
+                found.setdefault(short_name(path.name.partition(".")[0]), []).append(path)
+        return found
 
     def identify(self, name: str) -> Record | None:
         """The record of a running server whose spawner died before writing it; written now."""

@@ -23,6 +23,7 @@ from himalia_spawner import ending, serverlog
 from himalia_spawner.base import Exit
 from himalia_spawner.errors import SpawnFailed, SpawnRefused
 from himalia_spawner.plan import Plan, Report, receive_report, send_plan
+from himalia_spawner.settings import ProcessSettings
 
 EXTRA_PATH: tuple[str, ...] = ()
 """Further folders of modules for the nest; tests put their small servers there."""
@@ -32,6 +33,7 @@ _BIRTH_S = 60.0
 _ANSWER_S = 5.0
 _ROOM = 4096  # bytes in which a server's own line in `ps` and its mark in /proc find place
 _AGAIN_S = 30.0
+_MAX_UID = 2**32 - 2
 
 
 class NestUnusable(Exception):
@@ -269,6 +271,14 @@ class NestClient:
             self._process.kill()
             self._forget()
             raise NestUnusable(said or f"it ended at its start: {last or 'it wrote nothing'}")
+
+
+def nest_for(settings: ProcessSettings, runtime: Path, log: Path) -> NestClient | None:
+    """The nest of a spawner with these settings, not started yet; None where servers are fresh interpreters."""
+    if settings.isolation == "exec":
+        return None
+    uids = f"{settings.min_uid}-{_MAX_UID}" if settings.system_users else str(os.geteuid())
+    return NestClient(runtime / "nest", Brood(settings.preload, uids), log)
 
 
 def offer(to: socket.socket, plan: Plan, descriptors: list[int]) -> None:

@@ -13,7 +13,7 @@ import hashlib
 import os
 import socket
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -36,7 +36,7 @@ from himalia_spawner.base import (
 from himalia_spawner.errors import BackendGone, SpawnFailed, SpawnRefused
 from himalia_spawner.launch import Launch, port_of
 from himalia_spawner.ledger import Ledger, runtime_folder
-from himalia_spawner.nest_client import Brood, NestClient, NestUnusable
+from himalia_spawner.nest_client import NestUnusable, nest_for
 from himalia_spawner.records import Folder, Record
 from himalia_spawner.settings import ProcessSettings
 from himalia_spawner.threads import running_threads
@@ -59,7 +59,6 @@ FAULT_POINTS = (
 
 _HOUSEKEEPING_S = 30.0
 _WORKERS = 4
-_MAX_UID = 2**32 - 2
 
 T = TypeVar("T")
 
@@ -94,9 +93,9 @@ class ProcessSpawner:
         runtime = runtime_folder(settings.runtime_dir, data_dir)
         # Two hubs of one account, both called "hub", must not take each other's processes for their own.
         self._hub = hashlib.sha256(f"{hub_id}\0{runtime}".encode()).hexdigest()[:16]
-        self._ledger = Ledger(runtime, self._hub)
         self._logs = data_dir / "logs"
-        self._nest = _nest_for(settings, runtime, self._logs / "nest.log")
+        self._ledger = Ledger(runtime, self._hub, self._logs)
+        self._nest = nest_for(settings, runtime, self._logs / "nest.log")
         homes = settings.homes_dir or data_dir / "homes"
         groups = cgroups.Cgroups(self._hub, settings.cgroup_parent)
         self._launch = Launch(settings, self._hub, homes, fault, groups, self._nest)
@@ -177,6 +176,14 @@ class ProcessSpawner:
                 serverlog.remove(self._log(name))
             finally:
                 os.close(lock)
+
+    async def traces(self, known: Collection[str]) -> builtins.list[str]:
+        """Folders and logs of servers that are not `known` and do not run."""
+        return await self._in_thread(self._ledger.traces, known)
+
+    async def remove_trace(self, mark: str) -> None:
+        """Remove such a folder with its log."""
+        await self._in_thread(self._ledger.remove_trace, mark)
 
     async def close(self) -> None:
         """Stop watching; the servers go on, and so does the nest while it has any."""
@@ -381,13 +388,6 @@ class ProcessSpawner:
 
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
-
-
-def _nest_for(settings: ProcessSettings, runtime: Path, log: Path) -> NestClient | None:
-    if settings.isolation == "exec":
-        return None
-    uids = f"{settings.min_uid}-{_MAX_UID}" if settings.system_users else str(os.geteuid())
-    return NestClient(runtime / "nest", Brood(settings.preload, uids), log)
 
 
 _fits: type[Spawner] = ProcessSpawner

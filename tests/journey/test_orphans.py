@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 
 import pytest
@@ -52,12 +53,58 @@ async def test_a_server_that_a_row_knows_outlives_the_grace(launch: Launch) -> N
     assert (await admin.server("root"))["ready"]
 
 
+async def test_what_a_forgotten_server_left_is_reported_and_gone_after_the_grace(launch: Launch) -> None:
+    """Folder, log, token and route of a server whose row is gone; those of another one stay."""
+    hub, admin = await launch(SOON)
+    await admin.call("POST", "/users", json={"usernames": ["ada"]})
+    for user in ("root", "ada"):
+        assert (await admin.call("POST", f"/users/{user}/server"))[0] == 201
+    assert (await admin.call("DELETE", "/users/ada/server"))[0] == 204
+    await _plant_route(hub, admin, "/user/nobody/")
+    _run(
+        hub,
+        "INSERT INTO api_tokens (user_id, server_id, client_id, hashed, scopes, note, created) SELECT user_id, "
+        "987654, 'jupyterhub', 'of a server that is gone', scopes, '', created FROM api_tokens LIMIT 1",
+        "DELETE FROM servers WHERE backend_name LIKE 'ada-%'",
+    )
+    logs = hub.data / "logs"
+    assert list(logs.glob("ada-*.log"))
+
+    await eventually(lambda: not list(logs.glob("ada-*.log*")), within_s=15, what="the log is gone")
+    await eventually(
+        lambda: _run(hub, "SELECT count(*) FROM api_tokens WHERE server_id = 987654") == [(0,)], within_s=15
+    )
+    await eventually(lambda: _unrouted(admin, "/user/nobody/"), within_s=15)
+
+    said = hub.said()
+    for kind in ("folder", "token"):
+        assert f'"kind": "{kind}"' in said
+    assert "route.removed" in said
+    assert list(logs.glob("root-*.log")), "who has a row keeps everything"
+    assert (await admin.server("root"))["ready"]
+    assert _run(hub, "SELECT count(*) FROM api_tokens WHERE server_id IS NOT NULL") == [(1,)]
+
+
 async def _rests(admin: Client) -> bool:
     _, person = await admin.call("GET", "/users/root")
     return person["pending"] is None
 
 
-def _run(hub: Hub, statement: str) -> list[tuple[object, ...]]:
-    with sqlite3.connect(hub.data / "himalia.sqlite", timeout=10) as database:
-        database.execute("PRAGMA foreign_keys = ON")
-        return database.execute(statement).fetchall()
+async def _plant_route(hub: Hub, admin: Client, spec: str) -> None:
+    """A route with a hub's mark, as one that was interrupted leaves it."""
+    headers = {"Authorization": f"token {(hub.data / 'proxy.token').read_text().strip()}"}
+    url = f"http://127.0.0.1:{hub.port + 1}/api/routes{spec}"
+    route = {"target": "http://127.0.0.1:9", "jupyterhub": True, "user": "nobody"}
+    async with admin.session.post(url, headers=headers, json=route) as answer:
+        assert answer.status == 201
+
+
+async def _unrouted(admin: Client, spec: str) -> bool:
+    _, table = await admin.call("GET", "/proxy")
+    return spec not in table
+
+
+def _run(hub: Hub, *statements: str) -> list[tuple[object, ...]]:
+    """What the last one selects. Foreign keys are not enforced: the tool that spoilt the rows did not ask."""
+    with contextlib.closing(sqlite3.connect(hub.data / "himalia.sqlite", timeout=10)) as database, database:
+        return [database.execute(statement).fetchall() for statement in statements][-1]

@@ -1,9 +1,13 @@
-"""Servers that the backend holds and no row knows: a restored database, a person deleted by hand. They are ended."""
+"""What no row knows: after a restored backup, a person deleted by hand. Reported when found, ended after a grace.
+
+Servers that run, folders and logs that ended ones left, and tokens; routes are compared by `routes.sync`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 import structlog
@@ -13,16 +17,29 @@ from himalia_hub import clock
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.servers.world import World
-from himalia_spawner.base import ServerRef
+from himalia_hub.tokens import store as tokens
+from himalia_spawner.base import LeavesTraces, ServerRef
 from himalia_spawner.errors import SpawnError
 
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """One thing without a row: a server that runs, the trace of one that has ended, or a token's id."""
+
+    what: ServerRef | str | int
+
+    @property
+    def kind(self) -> str:
+        """The word for the log."""
+        return {ServerRef: "server", str: "folder", int: "token"}[type(self.what)]
+
+
 async def run(world: World) -> None:
-    """Look until cancelled. Needs no lease: every replica sees its own backend, and stopping twice is fine."""
+    """Look until cancelled. Needs no lease: every replica sees its own backend, and ending twice is fine."""
     grace_s = world.settings.servers.orphan_grace_s
-    found: dict[ServerRef, float] = {}
+    found: dict[Orphan, float] = {}
     while True:
         try:
             found = await reap(world, found, now_s=asyncio.get_running_loop().time())
@@ -31,24 +48,45 @@ async def run(world: World) -> None:
         await asyncio.sleep(max(grace_s / 2, 0.1))
 
 
-async def reap(world: World, found: Mapping[ServerRef, float], *, now_s: float) -> dict[ServerRef, float]:
+async def reap(world: World, found: Mapping[Orphan, float], *, now_s: float) -> dict[Orphan, float]:
     """One look. `found` says since when each orphan is known (monotonic seconds); the new `found`."""
     # The backend first: a row is written before its server starts, so what is listed here has its row by now.
     there = {handle.ref for handle in await world.spawner.list()}
     known, at_rest = await _rows(world)
     await _wake(world, [ref.name for ref in there if ref.name in at_rest])
-    orphans = {ref: found.get(ref, now_s) for ref in there if ref.name not in known}
-    for ref in overdue(orphans, now_s=now_s, grace_s=world.settings.servers.orphan_grace_s):
-        log.warning("orphans.ended", server=ref.name, incarnation=ref.incarnation)
-        await world.spawner.stop(ref)
-        await world.spawner.purge(ref.name)
-        del orphans[ref]
-    return orphans
+    now = {Orphan(ref) for ref in there if ref.name not in known}
+    if isinstance(world.spawner, LeavesTraces):
+        # A server started since the list was made has its row, and its trace runs: it is none.
+        now |= {Orphan(mark) for mark in await world.spawner.traces(known)}
+    async with world.db.read() as db:
+        now |= {Orphan(number) for number in await tokens.without_server(db)}
+    for orphan in now - found.keys():
+        log.warning("orphans.found", kind=orphan.kind, what=str(orphan.what))
+    since = {orphan: found.get(orphan, now_s) for orphan in now}
+    for orphan in overdue(since, now_s=now_s, grace_s=world.settings.servers.orphan_grace_s):
+        await _end(world, orphan)
+        log.warning("orphans.ended", kind=orphan.kind, what=str(orphan.what))
+        del since[orphan]
+    return since
 
 
-def overdue(orphans: Mapping[ServerRef, float], *, now_s: float, grace_s: float) -> list[ServerRef]:
+def overdue(orphans: Mapping[Orphan, float], *, now_s: float, grace_s: float) -> list[Orphan]:
     """Those that have been orphans for the whole time of grace."""
-    return [ref for ref, since_s in orphans.items() if now_s - since_s >= grace_s]
+    return [orphan for orphan, since_s in orphans.items() if now_s - since_s >= grace_s]
+
+
+async def _end(world: World, orphan: Orphan) -> None:
+    match orphan.what:
+        case ServerRef() as ref:
+            await world.spawner.stop(ref)
+            await world.spawner.purge(ref.name)
+        case str() as mark:
+            known, _ = await _rows(world)  # somebody of that name may have come since
+            if isinstance(world.spawner, LeavesTraces) and mark in await world.spawner.traces(known):
+                await world.spawner.remove_trace(mark)
+        case int() as number:
+            async with world.db.begin() as db:
+                await tokens.revoke_orphan(db, number)
 
 
 async def _rows(world: World) -> tuple[Collection[str], Collection[str]]:

@@ -8,6 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub.secrets import hash_token, mint
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.tokens.models import ApiToken
 from himalia_hub.users.models import User
 
@@ -85,6 +87,23 @@ async def revoke_server_tokens(db: AsyncSession, *, server_id: int, client_id: s
     await db.execute(
         sa.delete(ApiToken).where(sa.or_(ApiToken.server_id == server_id, ApiToken.client_id == client_id))
     )
+
+
+def _orphaned() -> sa.ColumnElement[bool]:
+    running = sa.select(Server.id).where(
+        sa.or_(Server.desired != Desired.STOPPED, Server.phase != Phase.STOPPED, Server.due_at.is_not(None))
+    )
+    return sa.and_(ApiToken.server_id.is_not(None), ApiToken.server_id.not_in(running))
+
+
+async def without_server(db: AsyncSession) -> list[int]:
+    """Ids of servers' own tokens whose server is stopped for good or has no row."""
+    return list(await db.scalars(sa.select(ApiToken.id).where(_orphaned())))
+
+
+async def revoke_orphan(db: AsyncSession, token_id: int) -> None:
+    """End this token if its server still is not there."""
+    await db.execute(sa.delete(ApiToken).where(ApiToken.id == token_id, _orphaned()))
 
 
 async def list_for_user(db: AsyncSession, user_id: int) -> list[ApiToken]:
