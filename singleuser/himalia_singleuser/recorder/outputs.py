@@ -131,7 +131,8 @@ class Outputs:
         made = [(str(output.pop("output_type")), output) for output in self.list()]
         for (_, content), item in zip(made, self._items, strict=False):
             if isinstance(item, Stream):
-                content["text"] += item.back_to_place()
+                # Empty text makes no output; what was printed may have been controls alone.
+                content["text"] = (content["text"] + item.back_to_place()) or "\r"
             elif item.display_id:
                 content["transient"] = {"display_id": item.display_id}
         if self._clear_next:
