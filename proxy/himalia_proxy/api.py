@@ -6,6 +6,7 @@ import hmac
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import parse_qs
@@ -21,12 +22,17 @@ from himalia_proxy.table import Entry, clean
 MAX_BODY: Final = 16 * 1024 * 1024
 _TOKEN: Final = re.compile(rb"token\s+(\S+)")
 _METHODS: Final = (b"GET", b"POST", b"DELETE")
+_BULK: Final = (b"PUT", b"PATCH")
+
+
+Change = dict[str, dict[str, Any]]
+"""What happened to the table: `{"put": {path: data or None}}`, or `{"whole": …}` for all there is."""
 
 
 class RoutesApi:
-    """What the calls do, apart from how they arrive. `changed` is called after every change of the table."""
+    """What the calls do, apart from how they arrive. `changed` is told every change of the table."""
 
-    def __init__(self, core: Core, token: str | None, changed: Callable[[], None]) -> None:
+    def __init__(self, core: Core, token: str | None, changed: Callable[[Change], None]) -> None:
         self._core = core
         self._token = token.encode() if token else None
         self._changed = changed
@@ -34,9 +40,12 @@ class RoutesApi:
     def answer(self, request: RequestHead, body: bytes) -> tuple[int, bytes]:
         """Status and JSON of a call; Refusal otherwise."""
         path = request.target
+        if path.startswith(b"/api/tunnels"):
+            return self._tunnels(request)
         if path != b"/api/routes" and not path.startswith(b"/api/routes/"):
             raise Refusal(404, "Not Found")
-        if request.method not in _METHODS:
+        whole = path in (b"/api/routes", b"/api/routes/")
+        if request.method not in _METHODS and not (whole and request.method in _BULK):
             raise Refusal(405, "Method not supported")
         self._authorize(request)
         try:
@@ -48,8 +57,10 @@ class RoutesApi:
             return self._post(routespec, body)
         if request.method == b"DELETE":
             return self._delete(routespec)
+        if request.method in _BULK:
+            return self._bulk(body, whole=request.method == b"PUT")
         self._core.counts.route_get += 1
-        if routespec in ("", "/"):
+        if whole:
             return 200, self._all(request.query or b"")
         entry = self._core.table.get(routespec)
         if entry is None:
@@ -79,10 +90,7 @@ class RoutesApi:
         return _json({entry.path: shown(entry) for entry in entries})
 
     def _post(self, routespec: str, body: bytes) -> tuple[int, bytes]:
-        try:
-            data = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise Refusal(400, f"Body not valid JSON: {error}") from None
+        data = _read(body)
         if not isinstance(data, dict) or not isinstance(data.get("target"), str):
             raise Refusal(400, "Must specify 'target' as string")
         try:
@@ -91,7 +99,7 @@ class RoutesApi:
             raise Refusal(400, str(error)) from None
         log.info("route.added path=%s target=%s", _plain(entry.path), entry.target.origin)
         self._core.counts.route_add += 1
-        self._changed()
+        self._changed({"put": {entry.path: data}})
         return 201, b""
 
     def _delete(self, routespec: str) -> tuple[int, bytes]:
@@ -99,8 +107,55 @@ class RoutesApi:
             raise Refusal(404)
         log.info("route.removed path=%s", _plain(clean(routespec)))
         self._core.counts.route_delete += 1
-        self._changed()
+        self._changed({"put": {clean(routespec): None}})
         return 204, b""
+
+    def _bulk(self, body: bytes, *, whole: bool) -> tuple[int, bytes]:
+        """PUT: the table is this. PATCH: these routes change, null removes one. All of it, or 400 and nothing."""
+        routes = _read(body)
+        if not isinstance(routes, dict):
+            raise Refusal(400, "Must be an object of routes by path")
+        for path, data in routes.items():
+            if data is None and not whole:
+                continue
+            if not isinstance(data, dict) or not isinstance(data.get("target"), str):
+                raise Refusal(400, f"route {path!r}: must specify 'target' as string")
+        try:
+            self._core.table.update(routes, time.time(), whole=whole)
+        except BadTarget as error:
+            raise Refusal(400, str(error)) from None
+        log.info(
+            "routes.%s named=%d routes=%d",
+            "replaced" if whole else "changed",
+            len(routes),
+            len(self._core.table),
+        )
+        self._core.counts.route_add += len(routes)
+        self._changed({"whole" if whole else "put": routes})
+        return 204, b""
+
+    def _tunnels(self, request: RequestHead) -> tuple[int, bytes]:
+        """GET: how many are open. DELETE: cut those of a `user`, a `login`, a `route`; how many there were."""
+        if request.target != b"/api/tunnels":
+            raise Refusal(404, "Not Found")
+        if request.method not in (b"GET", b"DELETE"):
+            raise Refusal(405, "Method not supported")
+        self._authorize(request)
+        tunnels = self._core.tunnels
+        if request.method == b"GET":
+            by_route = Counter(tunnel.entry.path for tunnel in tunnels)
+            return 200, _json({"open": len(tunnels), "by_route": by_route})
+        asked = {
+            name: values[-1] for name, values in parse_qs((request.query or b"").decode("latin-1")).items()
+        }
+        unknown = asked.keys() - {"user", "login", "route"}
+        if unknown or not asked:
+            raise Refusal(400, "Name whose tunnels to cut: user, login or route.")
+        if "route" in asked:
+            asked["route"] = clean(asked["route"])
+        cut = tunnels.cut(**asked)
+        log.info("tunnels.cut count=%d by=%s", cut, ",".join(sorted(asked)))
+        return 200, _json({"cut": cut})
 
 
 class ApiConnection(ServerConnection):
@@ -153,6 +208,13 @@ class ApiConnection(ServerConnection):
         self._body_parts = []
         self._core.counts.api[status] += 1
         self.respond(status, [(b"Content-Type", kind)] if body else [], body)
+
+
+def _read(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, f"Body not valid JSON: {error}") from None
 
 
 def shown(entry: Entry) -> dict[str, Any]:

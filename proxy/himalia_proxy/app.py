@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from himalia_proxy.access import AccessLog
 from himalia_proxy.api import ApiConnection, RoutesApi
-from himalia_proxy.core import Core, log
+from himalia_proxy.core import Core, Limits, log
 from himalia_proxy.counts import exposition
 from himalia_proxy.downstream import Downstream
 from himalia_proxy.errors import StartError
 from himalia_proxy.headers import ForwardRules
-from himalia_proxy.listeners import Listener, Place, bind_all, name_of, remove
+from himalia_proxy.listeners import Listener, Place, bind_all, find_half_open, name_of, remove
 from himalia_proxy.pages import ErrorPages
 from himalia_proxy.plain import MetricsConnection, RedirectConnection
 from himalia_proxy.settings import ProxySettings
@@ -29,7 +30,6 @@ from himalia_proxy.table import RouteTable
 from himalia_proxy.tls import TlsFiles, Watched, client_context, server_context
 from himalia_proxy.upstream import Pool
 
-DRAIN_S: Final = 5.0
 LOOK_AT_FILES_EVERY_S: Final = 2.0
 
 
@@ -64,13 +64,13 @@ async def serve(settings: ProxySettings) -> None:
         log.info("snapshot.loaded routes=%d", snapshot.load())
     if settings.default_target is not None:
         core.table.put("/", {"target": settings.default_target}, time.time())
-    api = RoutesApi(core, settings.auth_token, snapshot.changed if snapshot else lambda: None)
+    api = RoutesApi(core, settings.auth_token, lambda _: snapshot.changed() if snapshot else None)
     async with contextlib.AsyncExitStack() as stack:
         listeners = await _listen(stack, settings, core, api)
         if settings.pid_file:
             _write_pid(settings.pid_file)
             stack.callback(remove, settings.pid_file)
-        tasks = [loop.create_task(renew_certificates(settings, listeners, core.pool, told.reload))]
+        tasks = [loop.create_task(keep_files_fresh(settings, listeners, core, told.reload))]
         if snapshot is not None:
             tasks.append(loop.create_task(snapshot.keep()))
         # What exists now exists for good: the collector need not walk it again.
@@ -79,7 +79,7 @@ async def serve(settings: ProxySettings) -> None:
         await told.stop.wait()
         log.info("proxy.stopping connections=%d tunnels=%d", len(core.clients.open), len(core.tunnels))
         await stack.aclose()
-        await core.stop(drain_s=DRAIN_S, hurry=told.hurry)
+        await core.stop(drain_s=settings.drain_timeout_s, tunnels_s=settings.tunnel_grace_s, hurry=told.hurry)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -106,15 +106,18 @@ def make_core(loop: asyncio.AbstractEventLoop, settings: ProxySettings) -> Core:
         protocol_rewrite=settings.protocol_rewrite.encode() if settings.protocol_rewrite else None,
         custom=settings.custom_headers,
     )
-    return Core(
-        loop,
-        table,
-        pool,
-        rules,
+    limits = Limits(
         keep_alive_s=settings.keep_alive_timeout_s,
-        client_timeout_s=settings.timeout_s,
-        target_timeout_s=settings.proxy_timeout_s,
+        client_silent_s=settings.timeout_s,
+        target_silent_s=settings.proxy_timeout_s,
+        half_open_s=settings.half_open_timeout_s,
+        most_head=settings.max_header_size,
+        most_body=settings.max_body_size,
+        per_address=settings.max_connections_per_address,
     )
+    access = AccessLog(settings.access_log) if settings.access_log else None
+    cookie = settings.login_cookie.encode("latin-1", "replace")
+    return Core(loop, table, pool, rules, limits, access=access, login_cookie=cookie)
 
 
 def places(settings: ProxySettings) -> dict[str, Place]:
@@ -135,12 +138,16 @@ async def _listen(
     stack: contextlib.AsyncExitStack, settings: ProxySettings, core: Core, api: RoutesApi
 ) -> list[Listener]:
     """Open all listeners, or none."""
+    for files in (settings.tls, settings.api_tls):
+        if files is not None:
+            server_context(files, settings.tuning)  # whoever connects finds a proxy that can answer
     sockets = bind_all(places(settings))
     for place in places(settings).values():
         if place.path is not None:
             stack.callback(remove, place.path)
     listeners = {name: _listener(name, sock, settings, core, api) for name, sock in sockets.items()}
     for listener in listeners.values():
+        find_half_open(listener.sock, settings.half_open_timeout_s)
         stack.callback(listener.close)
     for listener in listeners.values():
         await listener.open()
@@ -170,10 +177,10 @@ def _listener(
     return Listener(core.loop, sock, make, lambda: server_context(files, settings.tuning))
 
 
-async def renew_certificates(
-    settings: ProxySettings, listeners: Iterable[Listener], pool: Pool, asked: asyncio.Event
+async def keep_files_fresh(
+    settings: ProxySettings, listeners: Iterable[Listener], core: Core, asked: asyncio.Event
 ) -> None:
-    """Read certificates again when their files change or `asked` is set, until cancelled.
+    """Read certificates again when their files change or `asked` is set, until cancelled; then also reopen the log.
 
     Files that cannot be used, such as one of a pair that is still being replaced, leave the old ones in force.
     """
@@ -184,15 +191,17 @@ async def renew_certificates(
             await asyncio.wait_for(asked.wait(), LOOK_AT_FILES_EVERY_S if files else None)
         if not watched.changed() and not asked.is_set():
             continue
-        asked.clear()
         try:
+            if asked.is_set() and core.access is not None:
+                core.access.reopen()
             for listener in listeners:
                 if listener.secure:
                     await listener.open()
-            pool.renew_tls()
-            log.info("tls.reloaded files=%d", sum(len(one.paths) for one in files))
+            core.pool.renew_tls()
+            log.info("files.reloaded")
         except StartError as error:
-            log.error("tls.not_reloaded reason=%r", str(error))
+            log.error("files.not_reloaded reason=%r", str(error))
+        asked.clear()
 
 
 def _write_pid(path: str) -> None:

@@ -5,17 +5,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from dataclasses import dataclass
+from typing import Final
 
+from himalia_proxy.access import AccessLog
 from himalia_proxy.counts import Counts
+from himalia_proxy.framing import MAX_HEAD
 from himalia_proxy.headers import ForwardRules
 from himalia_proxy.serving import Connections
 from himalia_proxy.table import RouteTable
-from himalia_proxy.tunnel import End
+from himalia_proxy.tunnel import Tunnels
 from himalia_proxy.upstream import Pool
 
-TICK_S = 0.5
+TICK_S: Final = 0.5
+CLOSE_S: Final = 2.0
 
 log = logging.getLogger("himalia.proxy")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Times in seconds and sizes in bytes; 0 for no limit."""
+
+    keep_alive_s: float = 5.0
+    client_silent_s: float = 0.0
+    target_silent_s: float = 0.0
+    half_open_s: float = 60.0
+    most_head: int = MAX_HEAD
+    most_body: int = 0
+    per_address: int = 0
 
 
 class Core:
@@ -27,21 +45,24 @@ class Core:
         table: RouteTable,
         pool: Pool,
         rules: ForwardRules,
+        limits: Limits,
         *,
-        keep_alive_s: float = 5.0,
-        client_timeout_s: float = 0.0,
-        target_timeout_s: float = 0.0,
+        access: AccessLog | None = None,
+        login_cookie: bytes = b"jupyterhub-session-id",
     ) -> None:
         self.loop = loop
         self.table = table
         self.pool = pool
         self.rules = rules
-        self.clients = Connections(keep_alive_s=keep_alive_s)
+        self.limits = limits
+        self.access = access
+        self.login_cookie = login_cookie
+        self.clients = Connections(
+            keep_alive_s=limits.keep_alive_s, most_head=limits.most_head, per_address=limits.per_address
+        )
         self.api_clients = Connections(keep_alive_s=75.0)
-        self.tunnels: set[End] = set()
+        self.tunnels = Tunnels(half_open_s=limits.half_open_s)
         self.counts = Counts()
-        self.client_timeout_s = client_timeout_s
-        self._target_timeout_s = target_timeout_s
         self._timer = loop.call_later(TICK_S, self._tick)
 
     def gauges(self) -> dict[str, float]:
@@ -57,27 +78,38 @@ class Core:
         now = self.loop.time()
         self.clients.tick(now)
         self.api_clients.tick(now)
-        self.pool.tick(now, answer_within_s=self._target_timeout_s)
+        self.pool.tick(now, answer_within_s=self.limits.target_silent_s)
+        if self.access is not None:
+            self.access.flush()
         self._timer = self.loop.call_later(TICK_S, self._tick)
 
-    async def stop(self, *, drain_s: float, hurry: asyncio.Event) -> None:
-        """Let requests end for at most `drain_s` seconds or until `hurry` is set, then close everything."""
+    async def stop(self, *, drain_s: float, tunnels_s: float, hurry: asyncio.Event) -> None:
+        """Close everything: requests get `drain_s` seconds to end, tunnels `tunnels_s`; none, once `hurry` is set."""
         self.clients.drain()
         self.api_clients.drain()
-        deadline = self.loop.time() + drain_s
-        while (
-            (self.clients.open or self.api_clients.open)
-            and self.loop.time() < deadline
-            and not hurry.is_set()
+        now = self.loop.time
+        requests_until, tunnels_until = now() + drain_s, now() + tunnels_s
+        while not hurry.is_set() and (
+            ((self.clients.open or self.api_clients.open) and now() < requests_until)
+            or (len(self.tunnels) and now() < tunnels_until)
         ):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(hurry.wait(), 0.05)
+        await self._close_all(hurry)
         self._timer.cancel()
-        for tunnel in list(self.tunnels):
-            tunnel.close()
+        if self.access is not None:
+            self.access.flush()
+
+    async def _close_all(self, hurry: asyncio.Event) -> None:
         for connection in [*self.clients.open, *self.api_clients.open]:
             connection.transport.abort()
-        self.pool.close()
-        await asyncio.sleep(0.05 if self.tunnels else 0)
-        for tunnel in list(self.tunnels):
+        # What a tunnel holds still leaves, and then its end is said: a reset would take the last words along.
+        for tunnel in self.tunnels:
+            tunnel.close()
+        until = self.loop.time() + CLOSE_S
+        while len(self.tunnels) and self.loop.time() < until and not hurry.is_set():
+            await asyncio.sleep(0.01)
+        for tunnel in self.tunnels:
             tunnel.abort()
+        self.pool.close()
+        await asyncio.sleep(0)

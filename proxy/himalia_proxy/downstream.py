@@ -11,9 +11,9 @@ from himalia_proxy.errors import BadRequest, Unreachable
 from himalia_proxy.framing import UNTIL_CLOSE, Headers, RequestHead, ResponseHead
 from himalia_proxy.headers import REDIRECTS, forward_head, moved, own_head, relay_head
 from himalia_proxy.pages import ErrorPages
-from himalia_proxy.serving import ANSWERING, READ_BODY, ServerConnection
+from himalia_proxy.serving import ANSWERING, READ_BODY, READ_HEAD, ServerConnection
 from himalia_proxy.table import Way
-from himalia_proxy.tunnel import join
+from himalia_proxy.tunnel import login_of
 from himalia_proxy.upstream import Upstream
 
 SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
@@ -23,14 +23,18 @@ class Downstream(ServerConnection):
     """One client. While a request is under way it is the sink of one upstream connection."""
 
     __slots__ = (
+        "_address",
         "_answered",
+        "_began",
         "_client",
         "_close",
         "_core",
         "_head",
         "_pages",
+        "_received",
         "_rechunk",
         "_retry",
+        "_sent",
         "_status",
         "_task",
         "_up",
@@ -41,7 +45,10 @@ class Downstream(ServerConnection):
         super().__init__(core.clients, core.loop, tls=tls)
         self._core = core
         self._pages = pages
-        self._client: bytes | None = None
+        self._address: str | None = None
+        self._client = b""
+        self._began = 0.0
+        self._received = self._sent = 0
         self._up: Upstream | None = None
         self._task: asyncio.Task[None] | None = None
         self._way: Way | None = None
@@ -52,14 +59,39 @@ class Downstream(ServerConnection):
         self._close = False
         self._status = 0
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        address = str(peer[0]) if isinstance(peer, tuple) else None
+        self._client = address.encode() if address else b""
+        if self.connections.enter(address):
+            self._address = address
+        else:
+            self.refuse(BadRequest("Too many connections from this address.", 429))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self._leave()
+
+    def _leave(self) -> None:
+        self.connections.leave(self._address)
+        self._address = None
+
     # -- the request
 
     def request_begun(self, request: RequestHead) -> None:
         self._answered = False
+        self._way = None
+        self._status = self._received = self._sent = 0
         if request.target == b"/_chp_healthz":
             self.respond(200, [(b"Content-Type", b"application/json")], b'{"status":"OK"}')
             return
         core = self._core
+        if core.access is not None:
+            self._began = time.time()
+        if core.limits.most_body and request.body > core.limits.most_body:
+            self.refuse(_too_large(core.limits.most_body))
+            return
         counts = core.counts
         if request.upgrade is None:
             counts.web += 1
@@ -78,8 +110,6 @@ class Downstream(ServerConnection):
             return
         self._way = way
         target = way.entry.target
-        if self._client is None:
-            self._client = _address(self.transport)
         self._head = forward_head(request, way.path, target, core.rules, client=self._client, tls=self.tls)
         self._retry = not request.body and request.method in SAFE
         up = core.pool.take(target.origin, fresh=not self._retry)
@@ -121,11 +151,19 @@ class Downstream(ServerConnection):
             return
         assert self._way is not None
         self._way.entry.last_activity = time.time()
+        most = self._core.limits.most_body
+        if most:
+            self._received += len(data)
+            if self._received > most:
+                self.body_refused(_too_large(most))
+                return
         up.transport.write(data)
         if last:
             up.whole = True
 
     def request_broken(self) -> None:
+        if self._way is not None:
+            self._log()
         task, up = self._task, self._up
         self._task = self._up = None
         if task is not None:
@@ -139,7 +177,7 @@ class Downstream(ServerConnection):
 
     def _alive(self) -> None:
         """`--timeout`: how long a client's connection may be silent while a request is under way."""
-        limit = self._core.client_timeout_s
+        limit = self._core.limits.client_silent_s
         if limit and self.phase in (READ_BODY, ANSWERING):
             self.deadline = self.loop.time() + limit
 
@@ -170,8 +208,11 @@ class Downstream(ServerConnection):
         self._core.clients.open.discard(self)
         self.resume_reading()
         client = self.transport
-        join(
-            client, connection.transport, entry, self._core.tunnels, tls=self.tls, target_tls=entry.target.tls
+        self._status = 101
+        self._log()
+        login = login_of(self.request.headers, self._core.login_cookie)
+        self._core.tunnels.join(
+            client, connection.transport, entry, tls=self.tls, login=login, gone=self._leave
         )
         client.write(relay_head(head, version=1, close=False) + early)
         # What the client sent along with its handshake belongs to the new protocol.
@@ -198,6 +239,7 @@ class Downstream(ServerConnection):
         # An answer that overtakes its request ends the connection: the rest of the body may never come.
         self._close = self.must_close or request.upgrade is not None
         out = relay_head(head, version=request.version, close=self._close)
+        self._sent += len(data)
         if data:
             out += b"%x\r\n%s\r\n" % (len(data), data) if self._rechunk else data
         self.transport.write(out)
@@ -207,6 +249,7 @@ class Downstream(ServerConnection):
             self._up.pause()
 
     def answer_data(self, data: bytes) -> None:
+        self._sent += len(data)
         if self._rechunk:
             data = b"%x\r\n%s\r\n" % (len(data), data)
         self.transport.write(data)
@@ -220,13 +263,14 @@ class Downstream(ServerConnection):
         if self._status < 300 and self._way is not None:
             self._core.counts.touched += 1
             self._way.entry.last_activity = time.time()
-        self._way = None
+        self._log()
         self.answer_done(close=self._close)
 
     def answer_lost(self, why: str, *, untouched: bool) -> None:
         self._up = None
         if self._answered:
             log.warning("answer.cut path=%s reason=%r", _shown(self.request), why)
+            self._log()
             # The client must be able to tell a cut answer from a complete one: framed, a plain close is
             # enough, and lets through what was written; unframed, only a reset says it.
             if self.request.version == 1:
@@ -255,11 +299,39 @@ class Downstream(ServerConnection):
         if self._up is not None:
             self._up.resume()
 
+    def _log(self) -> None:
+        """One line of access log, when it is known how the request ended."""
+        way, self._way = self._way, None
+        access = self._core.access
+        if access is None:
+            return
+        request = self.request
+        access.write(
+            began=self._began,
+            client=self._client,
+            method=request.method,
+            host=request.host,
+            path=request.target,
+            status=self._status,
+            size=self._sent,
+            route=way.entry.path if way is not None else None,
+        )
+
     # -- failures
 
     def refuse(self, error: BadRequest) -> None:
         self._core.counts.refused += 1
+        if self.phase == READ_HEAD:
+            self._began, self._status = time.time(), 0
+        if self._status != error.status:  # otherwise `body_refused` has told it
+            self._status = error.status
+            self._log()
         super().refuse(error)
+
+    def body_refused(self, error: BadRequest) -> None:
+        if not self._answered:
+            self._status = error.status
+        super().body_refused(error)
 
     def _fail(self, status: int, why: str) -> None:
         request = self.request
@@ -272,7 +344,9 @@ class Downstream(ServerConnection):
             why,
         )
         self._answered = True
+        self._status = status
         self._core.counts.proxied[status] += 1
+        self._log()
         if request.upgrade is not None:
             self.transport.write(own_head(status, [], 0, close=True))
             self.answer_done(close=True)
@@ -287,9 +361,8 @@ class Downstream(ServerConnection):
         self._task = self._pages.render(status, request, done)
 
 
-def _address(transport: asyncio.Transport) -> bytes:
-    peer = transport.get_extra_info("peername")
-    return str(peer[0]).encode() if isinstance(peer, tuple) else b""
+def _too_large(most: int) -> BadRequest:
+    return BadRequest(f"The request body is larger than {most} bytes.", 413)
 
 
 def _ascii(text: bytes) -> str:

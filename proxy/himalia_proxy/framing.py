@@ -97,17 +97,17 @@ _NONE: Final[frozenset[bytes]] = frozenset()
 _collector = _Collector()
 
 
-def find_head(data: bytes) -> int:
+def find_head(data: bytes, most: int = MAX_HEAD) -> int:
     """Where the body begins, or 0 if the head is not complete. A bare line feed is refused at once."""
     end = data.find(b"\r\n\r\n")
     if end < 0:
-        if len(data) > MAX_HEAD:
-            raise BadRequest(f"The request head is larger than {MAX_HEAD} bytes.", 431)
+        if len(data) > most:
+            raise BadRequest(f"The request head is larger than {most} bytes.", 431)
         if data.count(b"\n") != data.count(b"\r\n"):
             raise BadRequest("Lines of a request must end with CR LF.")
         return 0
-    if end > MAX_HEAD:
-        raise BadRequest(f"The request head is larger than {MAX_HEAD} bytes.", 431)
+    if end > most:
+        raise BadRequest(f"The request head is larger than {most} bytes.", 431)
     return end + 4
 
 

@@ -150,6 +150,26 @@ def _clear_dead(path: str) -> None:
             os.unlink(path)
 
 
+def find_half_open(sock: socket.socket | None, within_s: float) -> None:
+    """Have the kernel drop a TCP connection whose peer has vanished, idle or not, within about `within_s` seconds.
+
+    Three probes after half the time (tcp(7)); data that nobody acknowledges may wait the whole time. A listener's
+    connections inherit it.
+    """
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6) or not within_s:
+        return
+    idle, interval = max(int(within_s / 2), 1), max(int(within_s / 6), 1)
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (
+            (socket.TCP_KEEPIDLE, idle),
+            (socket.TCP_KEEPINTVL, interval),
+            (socket.TCP_KEEPCNT, 3),
+            (socket.TCP_USER_TIMEOUT, int(within_s * 1000)),
+        ):
+            sock.setsockopt(socket.IPPROTO_TCP, name, value)
+
+
 def name_of(sock: socket.socket) -> str:
     """Its address, for the log."""
     name = sock.getsockname()

@@ -108,11 +108,24 @@ def _limits(group: Any) -> None:
     add("--proxy-timeout", type=_milliseconds, default=0, metavar="MS", help=late)
     idle = "idle client connections (5000)"
     add("--keep-alive-timeout", type=_milliseconds, default=5000, metavar="MS", help=idle)
+    vanished = "connections whose peer has vanished are dropped within about this time (60000; 0: never)"
+    add("--half-open-timeout", type=_milliseconds, default=60000, metavar="MS", help=vanished)
+    add("--max-header-size", type=_bytes, default=65536, metavar="BYTES", help="largest request head (65536)")
+    add("--max-body-size", type=_bytes, default=0, metavar="BYTES", help="largest request body (0: no limit)")
+    each = "connections one address may have at a time (0: no limit); not behind another proxy"
+    add("--max-connections-per-address", type=_count, default=0, metavar="N", help=each)
 
 
 def _process(group: Any) -> None:
     add = group.add_argument
     add("--pid-file", metavar="FILE", help="where to write the process id")
+    drain = "how long a stop waits for requests (5000)"
+    add("--drain-timeout", type=_milliseconds, default=5000, metavar="MS", help=drain)
+    grace = "how long a stop leaves tunnels open (0)"
+    add("--tunnel-grace", type=_milliseconds, default=0, metavar="MS", help=grace)
+    add("--access-log", metavar="FILE", help="a line of JSON for each request; '-' is standard output")
+    cookie = "cookie that names a login, by which tunnels can be cut (jupyterhub-session-id)"
+    add("--login-cookie", default="jupyterhub-session-id", metavar="NAME", help=cookie)
     add("--log-level", type=str.lower, choices=LOG_LEVELS, default="info")
     add("--version", action="version", version=f"himalia {_version()}")
 
@@ -126,6 +139,18 @@ def _port(text: str) -> int:
 def _milliseconds(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of milliseconds")
+    return int(text)
+
+
+def _bytes(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
     return int(text)
 
 

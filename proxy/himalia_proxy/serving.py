@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import select
+from collections import Counter
 from typing import Final, cast
 
 from himalia_proxy.errors import BadRequest
-from himalia_proxy.framing import CHUNKED, ChunkedBody, Headers, RequestHead, find_head, parse_request
+from himalia_proxy.framing import (
+    CHUNKED,
+    MAX_HEAD,
+    ChunkedBody,
+    Headers,
+    RequestHead,
+    find_head,
+    parse_request,
+)
 from himalia_proxy.headers import own_head
 
 HEAD_TIMEOUT_S: Final = 60.0
@@ -23,12 +32,34 @@ READ_HEAD, READ_BODY, ANSWERING, LINGERING, CLOSED = range(5)
 
 
 class Connections:
-    """The open connections of one listener, and the deadlines that a shared tick enforces."""
+    """The open connections of one listener, and the deadlines that a shared tick enforces.
 
-    def __init__(self, *, keep_alive_s: float = 5.0) -> None:
+    `most_head` is in bytes. `per_address`: connections that one address may have at a time, 0 for no limit.
+    """
+
+    def __init__(self, *, keep_alive_s: float = 5.0, most_head: int = MAX_HEAD, per_address: int = 0) -> None:
         self.open: set[ServerConnection] = set()
         self.keep_alive_s = keep_alive_s
+        self.most_head = most_head
         self.draining = False
+        self._per_address = per_address
+        self._of_address: Counter[str] = Counter()
+
+    def enter(self, address: object) -> bool:
+        """Whether one more connection from `address` may be had; if so, `leave` must follow."""
+        if not self._per_address or not isinstance(address, str):
+            return True
+        if self._of_address[address] >= self._per_address:
+            return False
+        self._of_address[address] += 1
+        return True
+
+    def leave(self, address: object) -> None:
+        """A connection from `address` has ended, as a tunnel or before."""
+        if self._per_address and isinstance(address, str):
+            self._of_address[address] -= 1
+            if self._of_address[address] <= 0:
+                del self._of_address[address]
 
     def tick(self, now: float) -> None:
         """Cut what has let its deadline pass."""
@@ -160,7 +191,7 @@ class ServerConnection(asyncio.Protocol):
         if self.ahead.startswith(b"\r\n"):
             self.ahead = self.ahead[2:]
         try:
-            size = find_head(self.ahead)
+            size = find_head(self.ahead, self.connections.most_head)
             if not size:
                 # Set once per head, or a byte a minute would hold a connection for ever.
                 self.deadline = self.deadline or self.loop.time() + HEAD_TIMEOUT_S
@@ -202,7 +233,7 @@ class ServerConnection(asyncio.Protocol):
             try:
                 part, rest = self._chunks.feed(data)
             except ValueError as error:
-                self._refuse_body(error)
+                self.body_refused(BadRequest(f"The request body is malformed: {error}."))
                 return
             last = self._chunks.done
         if last:
@@ -211,13 +242,14 @@ class ServerConnection(asyncio.Protocol):
         if part or last:
             self.request_data(part, last=last)
 
-    def _refuse_body(self, error: ValueError) -> None:
+    def body_refused(self, error: BadRequest) -> None:
+        """Take no more of a body that is malformed or too large."""
         answered = self.answered
         self.request_broken()
         if answered:
             self.transport.abort()
         else:
-            self.refuse(BadRequest(f"The request body is malformed: {error}."))
+            self.refuse(error)
 
     @property
     def answered(self) -> bool:

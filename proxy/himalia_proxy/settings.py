@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from himalia_proxy.errors import BadTarget, StartError
 from himalia_proxy.options import parser
@@ -50,8 +50,26 @@ class ProxySettings:
     timeout_s: float = 0.0
     proxy_timeout_s: float = 0.0
     keep_alive_timeout_s: float = 5.0
+    half_open_timeout_s: float = 60.0
+    drain_timeout_s: float = 5.0
+    tunnel_grace_s: float = 0.0
+    max_header_size: int = 65536
+    max_body_size: int = 0
+    max_connections_per_address: int = 0
+    access_log: str | None = None
+    login_cookie: str = "jupyterhub-session-id"
     log_level: str = "info"
     warnings: tuple[str, ...] = ()
+
+
+_TIMES: Final = (
+    "timeout",
+    "proxy_timeout",
+    "keep_alive_timeout",
+    "half_open_timeout",
+    "drain_timeout",
+    "tunnel_grace",
+)
 
 
 def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> ProxySettings:
@@ -76,7 +94,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> ProxySetti
     token = _token(environ)
     if token is None:
         warnings.append("CONFIGPROXY_AUTH_TOKEN is not set: whoever reaches the API can change the routes.")
-    for name in ("timeout", "proxy_timeout", "keep_alive_timeout"):
+    for name in _TIMES:
         given[f"{name}_s"] = given.pop(name) / 1000
     return ProxySettings(**given, auth_token=token, warnings=tuple(warnings))
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from himalia_proxy.errors import BadTarget
 from himalia_proxy.paths import normal, readable, without_prefix
 from himalia_proxy.target import Target, parse_target
 
@@ -73,10 +74,7 @@ class RouteTable:
         """Add a route, or give the one with this path new data. BadTarget if its target is none."""
         path = clean(path)
         target = parse_target(data["target"])
-        kept = dict(data)
-        kept.pop("last_activity", None)
-        if self.by_host:
-            kept["host"] = path.split("/")[1]
+        kept = self._kept(path, data)
         key = self._key(path)
         entry = self._entries.get(key)
         self._cache.clear()
@@ -95,6 +93,39 @@ class RouteTable:
         self._cache.clear()
         self._count(key, -1)
         return True
+
+    def update(
+        self, routes: Mapping[str, Mapping[str, Any] | None], now: float, *, whole: bool = False
+    ) -> None:
+        """Many changes in one step: None removes a route; with `whole`, so does not being named.
+
+        Routes named with the data they have keep their time of activity. BadTarget, which names the route, changes
+        nothing.
+        """
+        for path, data in routes.items():
+            if data is not None:
+                try:
+                    parse_target(data["target"])
+                except BadTarget as error:
+                    raise BadTarget(f"route {path!r}: {error}") from None
+        if whole:
+            named = {self._key(clean(path)) for path, data in routes.items() if data is not None}
+            for path in [one.path for key, one in self._entries.items() if key not in named]:
+                self.remove(path)
+        for path, data in routes.items():
+            if data is None:
+                self.remove(path)
+                continue
+            entry = self.get(path)
+            same = entry is not None and entry.data == self._kept(clean(path), data)
+            self.put(path, data, entry.last_activity if same and entry is not None else now)
+
+    def _kept(self, path: str, data: Mapping[str, Any]) -> dict[str, Any]:
+        kept = dict(data)
+        kept.pop("last_activity", None)
+        if self.by_host:
+            kept["host"] = path.split("/")[1]
+        return kept
 
     def find(self, path: str) -> Entry | None:
         """The route whose prefix of whole segments is the longest for a decoded path."""
@@ -152,7 +183,8 @@ class RouteTable:
         self._depths[depth] += change
         if not self._depths[depth]:
             del self._depths[depth]
-        self._probes = tuple(sorted(self._depths, reverse=True))
+        if len(self._depths) != len(self._probes):
+            self._probes = tuple(sorted(self._depths, reverse=True))
 
 
 def _host_name(host: bytes | None) -> bytes:

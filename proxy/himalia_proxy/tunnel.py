@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
+import hashlib
 import time
+from collections.abc import Callable, Iterator
 from typing import Final
 
+from himalia_proxy.framing import Headers
+from himalia_proxy.listeners import find_half_open
 from himalia_proxy.table import Entry
 
-HALF_OPEN_S: Final = 30.0
-_KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 4))
+HALF_CLOSED_S: Final = 30.0
 
 
 class End(asyncio.Protocol):
     """One end of a tunnel. `counts` is the route whose activity its bytes are: the client's end has one."""
 
-    __slots__ = ("_counts", "_ended", "_tls", "_tunnels", "other", "transport")
+    __slots__ = ("_counts", "_ended", "_gone", "_tls", "login", "other", "transport")
 
     def __init__(
-        self, transport: asyncio.Transport, counts: Entry | None, tunnels: set[End], *, tls: bool
+        self, transport: asyncio.Transport, counts: Entry | None, gone: Callable[[End], None], *, tls: bool
     ) -> None:
         self.transport = transport
         self.other: End = self
+        self.login: bytes | None = None
         self._counts = counts
-        self._tunnels = tunnels
+        self._gone = gone
         self._ended = False
         self._tls = tls
+
+    @property
+    def entry(self) -> Entry:
+        """The route it was opened on; of a client's end only."""
+        assert self._counts is not None
+        return self._counts
 
     def data_received(self, data: bytes) -> None:
         if self._counts is not None:
@@ -42,11 +50,12 @@ class End(asyncio.Protocol):
             self.close()
             return None
         other.transport.write_eof()
-        asyncio.get_running_loop().call_later(HALF_OPEN_S, self.close)
+        asyncio.get_running_loop().call_later(HALF_CLOSED_S, self.close)
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._tunnels.discard(self)
+        if self._counts is not None:
+            self._gone(self)
         if not self.other.transport.is_closing():
             self.other.transport.close()
 
@@ -69,32 +78,71 @@ class End(asyncio.Protocol):
         self.other.transport.abort()
 
 
-def join(
-    client: asyncio.Transport,
-    target: asyncio.Transport,
-    entry: Entry,
-    tunnels: set[End],
-    *,
-    tls: bool,
-    target_tls: bool,
-) -> None:
-    """Make two connections one tunnel. Half-open ones are found by TCP keep-alive."""
-    near, far = End(client, entry, tunnels, tls=tls), End(target, None, tunnels, tls=target_tls)
-    near.other, far.other = far, near
-    tunnels.add(near)
-    client.set_protocol(near)
-    target.set_protocol(far)
-    keep_alive(client)
-    keep_alive(target)
+class Tunnels:
+    """The open tunnels of a process. `half_open_s`: a peer that has vanished is found within about this time."""
+
+    def __init__(self, *, half_open_s: float) -> None:
+        self._open: set[End] = set()
+        self._half_open_s = half_open_s
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[End]:
+        return iter(list(self._open))
+
+    def join(
+        self,
+        client: asyncio.Transport,
+        target: asyncio.Transport,
+        entry: Entry,
+        *,
+        tls: bool,
+        login: bytes | None,
+        gone: Callable[[], None],
+    ) -> None:
+        """Make two connections one tunnel; `gone` is called when the client's has ended."""
+
+        def forget(end: End) -> None:
+            self._open.discard(end)
+            gone()
+
+        near = End(client, entry, forget, tls=tls)
+        far = End(target, None, forget, tls=entry.target.tls)
+        near.other, far.other, near.login = far, near, login
+        self._open.add(near)
+        client.set_protocol(near)
+        target.set_protocol(far)
+        # The client's connection has inherited this from the listener.
+        find_half_open(target.get_extra_info("socket"), self._half_open_s)
+
+    def cut(self, *, user: str | None = None, login: str | None = None, route: str | None = None) -> int:
+        """Cut the tunnels of a server's owner, of a login (the value of its cookie), of a route; how many."""
+        wanted = None if login is None else fingerprint(login.encode("utf-8", "surrogateescape"))
+        found = [
+            end
+            for end in self._open
+            if (user is None or end.entry.data.get("user") == user)
+            and (wanted is None or end.login == wanted)
+            and (route is None or end.entry.path == route)
+        ]
+        for end in found:
+            # Not `close`: that waits for a client that reads nothing, and this one is to hear nothing more.
+            end.abort()
+        return len(found)
 
 
-def keep_alive(transport: asyncio.Transport) -> None:
-    """Let the kernel find out whether an idle peer is still there; nothing to do on a unix socket."""
-    sock: socket.socket | None = transport.get_extra_info("socket")
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEPALIVE:
-            if hasattr(socket, name):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+def fingerprint(value: bytes) -> bytes:
+    """What is kept of a login's cookie: enough to find it again, useless to whoever reads memory."""
+    return hashlib.blake2b(value, digest_size=16).digest()
+
+
+def login_of(headers: Headers, cookie: bytes) -> bytes | None:
+    """The fingerprint of the cookie of that name, if a request has it."""
+    for name, value in headers:
+        if len(name) == 6 and name.lower() == b"cookie":
+            for part in value.split(b";"):
+                key, mark, found = part.strip().partition(b"=")
+                if mark and key == cookie:
+                    return fingerprint(found.strip(b'"'))
+    return None

@@ -148,7 +148,7 @@ async def test_a_renewed_certificate_is_shown_without_a_restart(
         if how == "on SIGHUP":
             proxy.process.send_signal(signal.SIGHUP)
         # The key does not fit yet: the old pair stays in force.
-        await eventually(lambda: "tls.not_reloaded" in proxy.log.read_text(), within_s=10)
+        await eventually(lambda: "files.not_reloaded" in proxy.log.read_text(), within_s=10)
         assert "hub.test" in await names()
         os.replace(shutil.copy(renewed.key, tmp_path / "new"), key)
         if how == "on SIGHUP":

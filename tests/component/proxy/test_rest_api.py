@@ -11,6 +11,7 @@ import pytest
 from component.proxy.parts import TOKEN, RunningProxy, free_port, running
 from himalia_proxy.base import ProxyError, Route
 from himalia_proxy.client import HttpProxy
+from support import eventually
 
 T = {"target": "http://127.0.0.1:1"}
 
@@ -91,7 +92,7 @@ async def test_without_the_token_nothing_is_told_or_done(
 
 async def test_an_unknown_method_is_refused_before_the_token_is_looked_at(either: RunningProxy) -> None:
     assert (await either.call("PUT", "/api/routes/a", T, token=None))[0] == 405
-    assert (await either.call("PATCH", "/api/routes"))[0] == 405
+    assert (await either.call("PATCH", "/api/routes/a"))[0] == 405
 
 
 @pytest.mark.parametrize("path", ["/", "/api", "/api/route", "/api/routesx", "/user/a"])
@@ -206,3 +207,44 @@ async def test_no_secret_reaches_the_log(tmp_path: Path) -> None:
     assert "/nowhere" in text
     assert "secret" not in text
     assert TOKEN not in text
+
+
+async def test_one_call_changes_many_routes_or_none(proxy: RunningProxy) -> None:
+    async def routes() -> dict[str, str]:
+        table = json.loads((await proxy.call("GET", "/api/routes"))[1])
+        return {path: data["target"] for path, data in table.items()}
+
+    one, two = "http://127.0.0.1:1", "http://127.0.0.1:2"
+    assert await proxy.call("PUT", "/api/routes", {"/": {"target": one}, "/a/": {"target": one}}) == (204, "")
+    assert await routes() == {"/": one, "/a": one}
+    assert (
+        await proxy.call("PATCH", "/api/routes", {"/a": {"target": two}, "/": None, "b": {"target": one}})
+    )[0] == 204
+    assert await routes() == {"/a": two, "/b": one}
+    for bad in ({"/c": {"target": one}, "/d": {"target": "ftp://x"}}, {"/c": 1}, {"/c": {}}, [], "x"):
+        for method in ("PUT", "PATCH"):
+            assert (await proxy.call(method, "/api/routes", bad))[0] == 400, bad
+    assert (await proxy.call("PUT", "/api/routes", {"/c": None}))[0] == 400
+    assert await routes() == {"/a": two, "/b": one}
+    assert (await proxy.call("PUT", "/api/routes", {}, token="wrong"))[0] == 403
+    assert (await proxy.call("PUT", "/api/routes", {}))[0] == 204
+    assert await routes() == {}
+
+
+async def test_a_route_that_is_named_again_unchanged_keeps_its_activity(proxy: RunningProxy) -> None:
+    async def activity() -> dict[str, str]:
+        return {
+            p: d["last_activity"] for p, d in json.loads((await proxy.call("GET", "/api/routes"))[1]).items()
+        }
+
+    table = {"/a": {"target": "http://127.0.0.1:1", "user": "a"}, "/b": {"target": "http://127.0.0.1:1"}}
+    await proxy.call("PUT", "/api/routes", table)
+    before = await activity()
+    await eventually(
+        lambda: datetime.now(UTC) > datetime.fromisoformat(before["/b"]) + timedelta(milliseconds=3)
+    )
+    table["/b"]["target"] = "http://127.0.0.1:2"
+    await proxy.call("PUT", "/api/routes", table)
+    after = await activity()
+    assert after["/a"] == before["/a"]
+    assert after["/b"] > before["/b"]
