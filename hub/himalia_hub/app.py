@@ -18,6 +18,7 @@ from himalia_hub import clock, info, middleware
 from himalia_hub.audit import handlers as audit
 from himalia_hub.audit import store as audit_store
 from himalia_hub.auth import login, setup
+from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.db import lease
 from himalia_hub.groups import handlers as groups
 from himalia_hub.keys import DB, DOORBELL, PROXY, SECRETS, SETTINGS, SPAWNER, WORLD
@@ -52,6 +53,8 @@ def make_app(
     app = web.Application(middlewares=middleware.stack(), client_max_size=MAX_BODY)
     app[SETTINGS], app[DB], app[SECRETS] = world.settings, world.db, world.secrets
     app[SPAWNER], app[PROXY], app[DOORBELL], app[WORLD] = world.spawner, world.proxy, world.doorbell, world
+    app[DOOR] = make_door(world.settings, world.db)
+    app.cleanup_ctx.append(_door)
     app[ROUTES_WAKE_UP] = routes_wake_up or asyncio.Event()
     middleware.install(app)
     app.add_routes(all_routes(world.settings.hub_prefix, world.settings.base_url))
@@ -67,6 +70,11 @@ def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     for feature in features:
         table += feature.routes(prefix)
     return table + page_routes(prefix, base_url)
+
+
+async def _door(app: web.Application) -> AsyncIterator[None]:
+    yield
+    await app[DOOR].close()
 
 
 async def _loops(app: web.Application) -> AsyncIterator[None]:

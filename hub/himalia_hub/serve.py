@@ -19,6 +19,7 @@ from aiohttp import web
 from himalia_hub import clock, secrets
 from himalia_hub.app import make_app
 from himalia_hub.auth import setup
+from himalia_hub.auth.door import DOOR, Door
 from himalia_hub.db import migrate
 from himalia_hub.db.engine import Database
 from himalia_hub.errors import ConfigError
@@ -89,7 +90,7 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
             await _open_the_door(world, report)
             report.done(f"Spawner {settings.spawner.kind!r} ready")
             _warn_of_root(settings, report)
-            await _tell_how_to_sign_in(world, report)
+            await _tell_how_to_sign_in(world, app[DOOR], report)
             watcher = asyncio.create_task(proxy.watch()) if proxy else None
             try:
                 await _until_signal(plan.stopping)
@@ -218,12 +219,13 @@ def _spawner_fault(point: str) -> None:
     fault(f"spawner.{point}")
 
 
-async def _tell_how_to_sign_in(world: World, report: Reporter) -> None:
+async def _tell_how_to_sign_in(world: World, door: Door, report: Reporter) -> None:
     settings = world.settings
     host = "127.0.0.1" if settings.proxy.ip in ("", "0.0.0.0", "*") else settings.proxy.ip
     base = settings.public_url.rstrip("/") or f"http://{host}:{settings.proxy.port}"
     async with world.db.begin() as db:
-        link = await setup.create_setup_link(db, now=clock.now()) if await setup.needed(db) else ""
+        needed = door.has_local and await setup.needed(db)
+        link = await setup.create_setup_link(db, now=clock.now()) if needed else ""
     report.note(f"Open {base}{settings.base_url}")
     if link:
         report.note("Make the first administrator with this link; it works once:")

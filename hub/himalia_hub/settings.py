@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,6 +99,34 @@ class DbSection(Section):
     )
 
 
+class MethodSection(BaseModel, extra="allow", frozen=True):
+    """[auth.methods.NAME] — one way to sign in; keys besides these are its kind's own."""
+
+    kind: str = Field(description="name of a plug-in, such as `local` or `oidc`")
+    title: str = Field("", description="its name on the sign-in page; empty: its name here")
+    prefix: str = Field(
+        "",
+        pattern=r"^[a-z0-9._@-]*$",
+        description="put before names that come from there, so that two places' people cannot be confused",
+    )
+    names: dict[str, str] = Field(
+        default_factory=dict,
+        description="user names of certain people instead, by their identifier there or by their name there",
+    )
+    allow_all: bool = Field(False, description="let in everybody who can sign in there")
+    allowed_users: list[str] = Field(
+        default_factory=list, description="user names that may come in for the first time"
+    )
+    admin_users: list[str] = Field(
+        default_factory=list, description="user names that may come in and are administrators"
+    )
+    claim_accounts: bool = Field(
+        False,
+        description="an account that was made beforehand, and has no password, becomes that of the first who has "
+        "its name there; only where nobody can choose their own name",
+    )
+
+
 class AuthSection(Section):
     """[auth] — accounts and sign-in."""
 
@@ -106,6 +135,20 @@ class AuthSection(Section):
     secure_cookies: bool | None = Field(
         None, description="mark cookies Secure; empty: when the visitor came by https"
     )
+    methods: dict[str, MethodSection] = Field(
+        default_factory=dict,
+        description="ways to sign in, by name, in the order of the page; empty: the hub's own accounts",
+    )
+
+    @field_validator("methods")
+    @classmethod
+    def _names(cls, value: dict[str, MethodSection]) -> dict[str, MethodSection]:
+        for name in value:
+            if re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", name) is None:
+                raise ValueError(f"{name!r}: the name of a way to sign in is a-z, 0-9 and dashes, at most 32")
+        if len(local := [name for name, section in value.items() if section.kind == "local"]) > 1:
+            raise ValueError(f"{', '.join(local)}: the hub's own accounts exist once; keep one of them")
+        return value
 
 
 class StartSection(Section):

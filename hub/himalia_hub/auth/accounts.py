@@ -1,4 +1,4 @@
-"""Checking a name and password, and beginning and ending browser sign-ins: rows only, no HTTP."""
+"""Beginning and ending browser sign-ins: rows only, no HTTP."""
 
 from __future__ import annotations
 
@@ -8,51 +8,9 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from himalia_hub import clock
-from himalia_hub.auth import backoff, password
-from himalia_hub.db.engine import Database
-from himalia_hub.errors import BadRequest, NotAuthenticated
 from himalia_hub.secrets import hash_token, mint
 from himalia_hub.tokens.models import ApiToken
-from himalia_hub.users import store as users
 from himalia_hub.users.models import Login, User
-
-
-class WrongPassword(NotAuthenticated):
-    """Name or password is wrong; which of them is not said."""
-
-    code = "wrong-password"
-
-    def __init__(self) -> None:
-        super().__init__("Wrong user name or password.")
-
-
-async def authenticate(database: Database, name: str, given: str, *, address: str) -> User:
-    """The person with this name and password. WrongPassword, or TooMany while a back-off is on."""
-    try:
-        clean = users.normalise(name)
-    except BadRequest:
-        clean = ""
-    from_address = backoff.address_key(address)
-    async with database.begin() as db:
-        user = await users.by_name(db, clean) if clean else None
-        account = backoff.account_key(clean, known=user is not None)
-        await backoff.charge(db, account, from_address, now=clock.now())
-    # No transaction is open while the hash is worked out: it takes long, and many may be queued.
-    stored = user.password_hash if user else None
-    verdict = await password.verify(stored, given)
-    async with database.begin() as db:
-        if user is None or not verdict.right:
-            await backoff.failed(db, from_address, now=clock.now())
-        else:
-            await backoff.succeeded(db, account)
-            if verdict.better_hash:
-                # Only while the stored one is still the one that was checked: it may just have been changed.
-                better = sa.update(User).where(User.id == user.id, User.password_hash == stored)
-                await db.execute(better.values(password_hash=verdict.better_hash))
-    if user is None or not verdict.right:
-        raise WrongPassword
-    return user
 
 
 async def begin_login(

@@ -8,6 +8,9 @@ from aiohttp import web
 from himalia_hub import clock
 from himalia_hub.audit.record import tell
 from himalia_hub.auth import accounts, cookies, origin, setup, xsrf
+from himalia_hub.auth.admit import NotAdmitted
+from himalia_hub.auth.base import WayDown
+from himalia_hub.auth.door import DOOR, WrongPassword, sign_in_by_password
 from himalia_hub.auth.forms import small_form
 from himalia_hub.auth.next_url import safe_next
 from himalia_hub.errors import HimaliaError, TooMany
@@ -61,11 +64,14 @@ async def login(request: web.Request) -> web.Response:
     except xsrf.XsrfFailed:
         text = "This form was open for too long or came from another page. Please sign in again."
         return await login_form(request, status=403, username=name[:255], error=text)
+    method, address = form.get("method", ""), origin.address(request)
     try:
-        user = await accounts.authenticate(request.app[DB], name, given, address=origin.address(request))
-    except (accounts.WrongPassword, TooMany) as error:
-        log.info("login.refused", reason=error.code, address=origin.address(request))
-        return await login_form(request, status=error.status, username=name[:255], error=error)
+        user = await sign_in_by_password(
+            request.app[DB], request.app[DOOR], name, given, method=method, address=address
+        )
+    except (WrongPassword, NotAdmitted, TooMany, WayDown) as error:
+        log.info("login.refused", reason=error.code, method=method, address=address)
+        return await login_form(request, status=error.status, username=name[:255], error=error, method=method)
     return await sign_in(request, user, destination(request))
 
 
@@ -91,9 +97,18 @@ async def sign_in(request: web.Request, user: User, location: str) -> web.Respon
 
 
 async def login_form(
-    request: web.Request, *, status: int = 200, username: str = "", error: HimaliaError | str = ""
+    request: web.Request,
+    *,
+    status: int = 200,
+    username: str = "",
+    error: HimaliaError | str = "",
+    method: str = "",
 ) -> web.Response:
-    """The sign-in page."""
+    """The sign-in page. `login.html` gets `action`, `ways` (name, title), `method` (the one to show first),
+    `username`, `error` (text), `remedy`, `wait_s`, `setup_needed`.
+    """
+    door = request.app[DOOR]
+    known = [each.name for each in door.asking]
     query = request.rel_url.raw_query_string
     action = request.app[SETTINGS].hub_prefix + "login" + (f"?{query}" if query else "")
     wait = error.retry_after_s if isinstance(error, TooMany) else 0
@@ -102,8 +117,11 @@ async def login_form(
         "login.html",
         status=status,
         action=action,
+        ways=door.asking,
+        method=method if method in known else next(iter(known), ""),
         username=username,
         error=str(error),
+        remedy="" if isinstance(error, (str, TooMany)) else error.remedy,
         wait_s=int(wait),
         setup_needed=await setup.gate_closed(request),
     )

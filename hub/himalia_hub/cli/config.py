@@ -12,6 +12,8 @@ from pydantic import BaseModel, SecretStr
 from sqlalchemy.engine import make_url
 
 from himalia_hub import config
+from himalia_hub.auth.door import configured
+from himalia_hub.auth.registry import find_plugin as find_way
 from himalia_hub.cli.common import loaded_from
 from himalia_hub.cli.reference import configuration_page
 from himalia_hub.config import Loaded
@@ -61,6 +63,8 @@ def check(settings: HubSettings) -> None:
     async_url(settings.db_url)
     plugin = find_plugin(settings.spawner.kind)
     plugin.validate(getattr(settings.spawner, settings.spawner.kind, None) or {})
+    for name, section in configured(settings).items():
+        find_way(section.kind).validate(name, section.model_extra or {})
 
 
 def as_json(loaded: Loaded) -> str:

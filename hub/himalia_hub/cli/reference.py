@@ -14,8 +14,10 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from himalia_hub.auth.registry import OURS
+from himalia_hub.auth.registry import find_plugin as find_way
 from himalia_hub.config import section_of
-from himalia_hub.settings import HubSettings, ProfileSection
+from himalia_hub.settings import HubSettings, MethodSection, ProfileSection
 from himalia_spawner.registry import find_plugin
 
 CONFIGURATION_HEAD = """\
@@ -58,6 +60,10 @@ def configuration_page() -> str:
         if section is not None:
             parts.append(_table(f"[{name}]", _doc(section), section))
     parts.append(_table("[[profiles]]", _doc(ProfileSection), ProfileSection))
+    parts.append(_table("[auth.methods.NAME]", _doc(MethodSection), MethodSection))
+    for kind in sorted(OURS):
+        way = find_way(kind).settings
+        parts.append(_table(f'[auth.methods.NAME], kind = "{kind}"', _doc(way), way))
     for kind in ("process", "docker"):
         plugin = find_plugin(kind).settings
         parts.append(_table(f"[spawner.{kind}]", _doc(plugin), plugin))

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.audit.record import tell
-from himalia_hub.auth import accounts, origin
+from himalia_hub.auth import origin
+from himalia_hub.auth.door import DOOR, sign_in_by_password
 from himalia_hub.errors import BadRequest, NotAuthorized, NotFound
 from himalia_hub.keys import DB, IDENTITY
 from himalia_hub.rbac import expand
@@ -62,8 +63,13 @@ async def create_token(request: web.Request) -> web.Response:
     body = await read(request, NewToken)
     if request.get(IDENTITY) is None and body.auth is not None:
         given = body.auth
-        user = await accounts.authenticate(
-            request.app[DB], given.username, given.password, address=origin.address(request)
+        user = await sign_in_by_password(
+            request.app[DB],
+            request.app[DOOR],
+            given.username,
+            given.password,
+            method=given.method,
+            address=origin.address(request),
         )
         if user.name != request.match_info["user"]:
             raise NotAuthorized("the name and password are not those of this user")

@@ -14,6 +14,8 @@ class Credentials(Body):
 
     username: str = Field(max_length=1024)
     password: str = Field(max_length=4096, repr=False)
+    method: str = Field("", max_length=32)
+    """Which way to sign in, by its name in the configuration; empty: the first that asks for a password."""
 
 
 class NewToken(Body):

@@ -17,6 +17,7 @@ from aiohttp import web
 from component.hub.hub_site import HASH, PASSWORD, Answer
 from himalia_hub import clock, middleware, pages
 from himalia_hub.auth import login
+from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.db import lease  # noqa: F401 -- its table belongs to the schema
 from himalia_hub.db.base import Base
 from himalia_hub.db.engine import Database
@@ -130,6 +131,7 @@ async def site(folder: Path, *, at_port: int = 0, **settings: Any) -> AsyncItera
     app = web.Application(middlewares=middleware.stack())
     app.on_response_prepare.append(middleware.add_headers)
     app[SETTINGS] = HubSettings(data_dir=folder, **settings)
+    app[DOOR] = make_door(app[SETTINGS], db)
     app[DB], app[SECRETS], app[DOORBELL] = db, Secrets(b"x" * 32), Doorbell()
     prefix, base_url = app[SETTINGS].hub_prefix, app[SETTINGS].base_url
     user = prefix + "api/users/{user}"

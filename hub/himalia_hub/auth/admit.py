@@ -1,0 +1,86 @@
+"""From who somebody is elsewhere to an account here: the same rules for every way to sign in.
+
+An identity is (realm, subject). A name, an e-mail address or anything else that a person can choose never ties
+anybody to an account that exists; deny is the default, and two rules together never let in more than each alone.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub.auth.base import Person, Traits
+from himalia_hub.auth.models import ExternalIdentity
+from himalia_hub.errors import BadRequest, NotAuthorized
+from himalia_hub.settings import MethodSection
+from himalia_hub.users import store as users
+from himalia_hub.users.models import User
+
+LONGEST_SUBJECT = 255
+
+
+class NotAdmitted(NotAuthorized):
+    """Who they are is proven, but this hub does not let them in."""
+
+    code = "not-admitted"
+
+
+def wanted_name(section: MethodSection, person: Person) -> str:
+    """The user name a newcomer gets: by the table of names (subject first), else prefix and name. Pure."""
+    mapped = section.names.get(person.subject) or section.names.get(person.name)
+    try:
+        return users.normalise(mapped if mapped is not None else section.prefix + person.name)
+    except BadRequest as error:
+        raise NotAdmitted(f"You cannot come in: {error}.", remedy="ask an administrator for a name") from None
+
+
+async def admit(
+    db: AsyncSession, section: MethodSection, traits: Traits, realm: str, person: Person, *, now: datetime
+) -> User:
+    """The account of this person, made or tied at their first visit. NotAdmitted says why not."""
+    if person.account is not None:
+        user = await db.get(User, person.account)
+        if user is None:
+            raise NotAdmitted("Your account was just deleted.")
+    else:
+        if not person.subject or len(person.subject) > LONGEST_SUBJECT:
+            raise NotAdmitted("You cannot come in: your identifier there is empty or too long.")
+        user = await _known(db, realm, person.subject)
+        if user is None:
+            user = await _newcomer(db, section, traits, person, now=now)
+            db.add(ExternalIdentity(realm=realm, subject=person.subject, user_id=user.id, created=now))
+            await db.flush()
+    if traits.vouches and user.name in section.admin_users:
+        user.admin = True
+    if user.admin and not traits.vouches:
+        raise NotAdmitted("An administrator cannot sign in this way.")
+    return user
+
+
+async def _known(db: AsyncSession, realm: str, subject: str) -> User | None:
+    tied = sa.and_(ExternalIdentity.realm == realm, ExternalIdentity.subject == subject)
+    return (await db.scalars(sa.select(User).join(ExternalIdentity).where(tied))).one_or_none()
+
+
+async def _newcomer(
+    db: AsyncSession, section: MethodSection, traits: Traits, person: Person, *, now: datetime
+) -> User:
+    name = wanted_name(section, person)
+    there = await users.by_name(db, name)
+    if there is None:
+        if section.allow_all or name in section.allowed_users or name in section.admin_users:
+            return await users.create(db, name, now=now)
+        raise NotAdmitted(f"This hub does not know {name!r}.", remedy="ask an administrator to let you in")
+    if section.claim_accounts and traits.claims and await _is_nobodys(db, there):
+        return there
+    raise NotAdmitted(
+        f"The name {name!r} belongs to another account here.", remedy="ask an administrator for another name"
+    )
+
+
+async def _is_nobodys(db: AsyncSession, user: User) -> bool:
+    """Whether an account was made beforehand and nobody could ever sign in to it: no password, no identity."""
+    tied = sa.select(ExternalIdentity.id).where(ExternalIdentity.user_id == user.id).limit(1)
+    return user.password_hash is None and await db.scalar(tied) is None

@@ -1,0 +1,105 @@
+"""Ways to sign in, as plug-ins: the Protocols, what they give, and what they are given.
+
+A way only says *who* somebody is. Whether they may come in, under which name and with which rights is the hub's
+affair (`auth/admit.py`), the same for every way. Proof of fit: `auth/contract.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from himalia_hub.db.engine import Database
+from himalia_hub.errors import Unavailable
+
+
+class WayDown(Unavailable):
+    """Whoever knows the passwords cannot be asked just now; the message says who and why, for people."""
+
+    code = "sign-in-unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who a way says this is.
+
+    `subject` is what never changes for one person within the way's realm, and is never given to another; `name`
+    is the user name they would like. `account` is the row of an account of the hub's own, for ways that keep
+    those. `state` is kept encrypted for spawners and hooks (auth_state).
+    """
+
+    subject: str
+    name: str
+    account: int | None = None
+    state: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """Where a browser goes to sign in elsewhere, and what it must bring back (kept in its signed cookie)."""
+
+    url: str
+    kept: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a way is made with besides its settings: its name in the configuration, and the hub's rows."""
+
+    name: str
+    db: Database
+    data_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What the hub must know of a kind of way.
+
+    `vouches`: the way knows its people one by one; if not (one password for all), nobody becomes or is an
+    administrator through it. `claims`: names are given out by an authority, so an account made beforehand may be
+    taken over by name where the configuration allows it.
+    """
+
+    vouches: bool = True
+    claims: bool = True
+
+
+@runtime_checkable
+class PasswordWay(Protocol):
+    """A name and a password, asked for on the hub's own page."""
+
+    traits: Traits
+    realm: str
+    """Whose names these are, such as `ldap:ldaps://ldap.example.org`: a subject means nothing without it."""
+
+    async def check(self, name: str, password: str) -> Person | None:
+        """Who this is; None when name or password are wrong, whichever. WayDown when nobody can be asked.
+
+        The name is stripped, not empty, at most 255 printable characters; the password as typed, at most
+        1,024. An empty password is never right. Takes about as long for unknown names as for known ones.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections and processes."""
+
+
+@runtime_checkable
+class RedirectWay(Protocol):
+    """Signing in at another site, which sends the browser back."""
+
+    traits: Traits
+    realm: str
+
+    async def begin(self, callback: str) -> Departure:
+        """Where to send the browser. Keeps nothing here: strangers may ask as often as they like."""
+
+    async def finish(self, callback: str, query: Mapping[str, str], kept: Mapping[str, str]) -> Person | None:
+        """Who came back; None when what they bring does not prove it. WayDown when nobody can be asked."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+Way = PasswordWay | RedirectWay
