@@ -24,3 +24,8 @@ def proxy() -> str:
     """The official `configurable-http-proxy`."""
     path = ROOT / "tests" / "official" / "node_modules" / ".bin" / "configurable-http-proxy"
     return _installed(path, "configurable-http-proxy")
+
+
+def python() -> str:
+    """The interpreter with the official packages."""
+    return _installed(ROOT / ".venv-official" / "bin" / "python", "JupyterHub")

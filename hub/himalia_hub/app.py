@@ -21,7 +21,7 @@ from himalia_hub.auth import login, setup
 from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.db import lease
 from himalia_hub.groups import handlers as groups
-from himalia_hub.keys import DB, DOORBELL, PROXY, SECRETS, SETTINGS, SPAWNER, WORLD
+from himalia_hub.keys import DB, DOORBELL, PROXY, ROUTES_WAKE_UP, SECRETS, SETTINGS, SPAWNER, WORLD
 from himalia_hub.metrics import handlers as metrics
 from himalia_hub.oauth import handlers as oauth
 from himalia_hub.oauth.models import OAuthCode
@@ -32,6 +32,8 @@ from himalia_hub.servers import cull, listen, loop, orphans
 from himalia_hub.servers import handlers as servers
 from himalia_hub.servers.loop import Owner
 from himalia_hub.servers.world import World
+from himalia_hub.services import handlers as services
+from himalia_hub.services import supervise
 from himalia_hub.tokens import handlers as tokens
 from himalia_hub.tokens import store as token_store
 from himalia_hub.users import handlers as users
@@ -39,8 +41,6 @@ from himalia_hub.users.models import Login
 
 log = structlog.get_logger()
 
-
-ROUTES_WAKE_UP: web.AppKey[asyncio.Event] = web.AppKey("routes_wake_up")
 
 PURGE_EVERY_S = 3600.0
 MAX_BODY = 16 * 1024 * 1024
@@ -65,7 +65,9 @@ def make_app(
 
 def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     """Every handler path of the hub; the order decides where patterns overlap, so pages with wildcards come last."""
-    features = (info, audit, users, groups, servers, tokens, oauth, proxy_api, metrics, login, setup)
+    features = (
+        info, audit, users, groups, servers, tokens, services, oauth, proxy_api, metrics, login, setup,
+    )  # fmt: skip
     table: list[web.RouteDef] = []
     for feature in features:
         table += feature.routes(prefix)
@@ -101,6 +103,7 @@ async def _run_loops(app: web.Application, owner: Owner) -> None:
         "orphans": orphans.run(world),
         "cull": cull.run(world, owner.name),
         "tick": metrics.tick(world.figures),
+        "services": supervise.run(world, owner.name),
         "purge": _purge(world, owner.name),
     }
     async with asyncio.TaskGroup() as group:

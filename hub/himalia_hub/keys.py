@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 if TYPE_CHECKING:
+    import asyncio
+
     from himalia_hub.audit.record import Told
     from himalia_hub.db.engine import Database
     from himalia_hub.rbac.identity import Identity
@@ -24,6 +26,7 @@ SPAWNER: web.AppKey[Spawner] = web.AppKey("spawner")
 PROXY: web.AppKey[Proxy] = web.AppKey("proxy")
 DOORBELL: web.AppKey[Doorbell] = web.AppKey("doorbell")
 WORLD: web.AppKey[World] = web.AppKey("world")
+ROUTES_WAKE_UP: web.AppKey[asyncio.Event] = web.AppKey("routes_wake_up")
 
 IDENTITY: web.RequestKey[Identity | None] = web.RequestKey("identity")
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id")

@@ -193,7 +193,8 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
     await _check_xsrf(request, access)
     identity = request[IDENTITY]
     if identity is not None:
-        structlog.contextvars.bind_contextvars(user=identity.name)
+        who = "user" if identity.user_id is not None else "service"
+        structlog.contextvars.bind_contextvars(**{who: identity.name})
         if TOUCHES in request.app:
             request.app[TOUCHES].note(identity, clock.now())
     return await handler(request)

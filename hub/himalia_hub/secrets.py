@@ -57,6 +57,11 @@ class Secrets:
         digest = hmac.digest(self._key("server-token"), f"{server_id}:{incarnation}".encode(), "sha256")
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
+    def service_token(self, service_id: int, name: str) -> str:
+        """The API token of a service for which none was chosen; the same in every replica, and after a restart."""
+        digest = hmac.digest(self._key("service-token"), f"{service_id}:{name}".encode(), "sha256")
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
     def sign(self, purpose: str, value: str) -> str:
         """`value` with a signature that `unsign` accepts for the same purpose only."""
         digest = hmac.digest(self._key(purpose), value.encode(), "sha256")

@@ -34,6 +34,7 @@ from himalia_hub.servers.doorbell import Doorbell
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.servers.world import World
+from himalia_hub.services.sync import write_configured
 from himalia_hub.settings import HubSettings, address_of
 from himalia_proxy.base import ProxyError
 from himalia_proxy.client import HttpProxy
@@ -80,6 +81,7 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
                 how = await proxy.start()
                 where = f"{settings.proxy.ip}:{settings.proxy.port}"
                 report.done(f"Proxy {'found running' if how == 'adopted' else 'started'} on {where}")
+            await write_configured(world.db, settings, world.secrets)
             app = make_app(world, routes_wake_up=proxy.restarted if proxy else None)
             runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
             await runner.setup()

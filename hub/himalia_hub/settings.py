@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
+from himalia_hub.section import Section
+from himalia_hub.services.settings import ServiceSection
 from himalia_spawner.limits import cpu_count, memory_bytes
 
 
@@ -23,10 +25,6 @@ def address_of(text: str) -> tuple[str, int]:
     if not 0 < number < 65536:
         raise ValueError(f"{text!r}: a port is between 1 and 65535")
     return str(found), number
-
-
-class Section(BaseModel, extra="forbid", frozen=True):
-    """Base of every table: a key that is not known is an error, and nothing changes after the start."""
 
 
 class HubSection(Section):
@@ -354,6 +352,9 @@ class HubSettings(Section):
     profiles: list[ProfileSection] = Field(
         default_factory=list, description="what people may choose from when they start a server"
     )
+    services: list[ServiceSection] = Field(
+        default_factory=list, description="programs with rights of their own, some started by the hub"
+    )
     cull: CullSection = Field(default_factory=CullSection)
     audit: AuditSection = Field(default_factory=AuditSection)
     pages: PagesSection = Field(default_factory=PagesSection)
@@ -367,6 +368,15 @@ class HubSettings(Section):
             raise ValueError(f"{', '.join(twice)}: named twice; every profile needs a name of its own")
         if len(first := [profile.name for profile in value if profile.default]) > 1:
             raise ValueError(f"{', '.join(first)}: all marked as the default; mark one")
+        return value
+
+    @field_validator("services")
+    @classmethod
+    def _services_differ(cls, value: list[ServiceSection]) -> list[ServiceSection]:
+        names = [service.name for service in value]
+        clients = [service.oauth_client_id or f"service-{service.name}" for service in value]
+        if twice := sorted({one for every in (names, clients) for one in every if every.count(one) > 1}):
+            raise ValueError(f"{', '.join(twice)}: named twice; every service needs a name of its own")
         return value
 
     @model_validator(mode="after")

@@ -22,7 +22,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ACCESS, CHANGE = "access", "change"
 UNRECORDED = frozenset({"api/users/{user}/activity", "security/csp-report"})
 """What programs send by themselves, again and again, and what changes nothing."""
-TARGETS = ("server", "group", "id")
+TARGETS = ("server", "group", "service", "id")
 
 log = structlog.get_logger()
 
@@ -106,8 +106,13 @@ def _kept(text: str) -> str:
 
 
 def _who(identity: Identity) -> tuple[str, str]:
-    """Who acted, and for whom: a program that was given a token acts for its person."""
+    """Who acted, and for whom: a program that was given a token acts for its person.
+
+    No person can be called `services/…`: a slash cannot be in a name.
+    """
     token = identity.token
+    if identity.service_id is not None:
+        return f"services/{identity.name}", ""
     if token is not None and token.client_id != "jupyterhub":
         return token.client_id, identity.name
     return identity.name, ""

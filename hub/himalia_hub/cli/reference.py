@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 from himalia_hub.auth.registry import OURS
 from himalia_hub.auth.registry import find_plugin as find_way
 from himalia_hub.config import section_of
+from himalia_hub.services.settings import ServiceSection
 from himalia_hub.settings import HubSettings, MethodSection, ProfileSection
 from himalia_spawner.registry import find_plugin
 
@@ -64,6 +65,7 @@ def configuration_page() -> str:
     for kind in sorted(OURS):
         way = find_way(kind).settings
         parts.append(_table(f'[auth.methods.NAME], kind = "{kind}"', _doc(way), way))
+    parts.append(_table("[[services]]", _doc(ServiceSection), ServiceSection))
     for kind in ("process", "docker"):
         plugin = find_plugin(kind).settings
         parts.append(_table(f"[spawner.{kind}]", _doc(plugin), plugin))

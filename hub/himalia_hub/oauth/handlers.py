@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import replace
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -15,8 +17,18 @@ from himalia_hub.auth.forms import small_form
 from himalia_hub.errors import BadRequest, NotAuthorized
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
 from himalia_hub.oauth import store
-from himalia_hub.oauth.provider import Client, Refusal, Wish, answer_url, read_wish, verifier_fits
+from himalia_hub.oauth.provider import (
+    Client,
+    Refusal,
+    ServerClient,
+    ServiceClient,
+    Wish,
+    answer_url,
+    read_wish,
+    verifier_fits,
+)
 from himalia_hub.pages.render import page
+from himalia_hub.rbac import expand
 from himalia_hub.rbac.guard import public, signed_in
 from himalia_hub.rbac.identity import Identity
 from himalia_hub.rbac.scopes import SCOPES, Scope
@@ -36,22 +48,39 @@ def routes(prefix: str) -> list[web.RouteDef]:
 
 @signed_in
 async def authorize(request: web.Request) -> web.Response:
-    """302 back to the server with a code, or 200 the question whether it may know the visitor."""
+    """302 back to the server or service with a code, or 200 the question whether it may know the visitor."""
     client, wish, identity = await _read(request)
     if isinstance(wish, Refusal):
         return _refuse(client, wish)
     async with request.app[DB].read() as db:
-        known = await store.has_token(db, client, identity.user_id, now=clock.now())
-    if identity.name == client.username or known:
+        known = await store.has_token(db, client, wish.scopes, identity.person, now=clock.now())
+    if known or not client.asks(identity.name):
         return await _grant(request, client, wish, list(wish.scopes))
-    # The page gets `client_user, client_server, scopes` (name, description).
+    return await _question(request, client, wish)
+
+
+async def _question(request: web.Request, client: Client, wish: Wish) -> web.Response:
+    """The page with `client_user, client_server` or `client_service`, and `scopes` (name, description)."""
     shown = [
         {"name": scope, "description": SCOPES.get(scope.partition("!")[0], Scope(scope)).description}
         for scope in wish.scopes
     ]
-    return await page(
-        request, "oauth.html", client_user=client.username, client_server=client.server_name, scopes=shown
+    server = client if isinstance(client, ServerClient) else None
+    response = await page(
+        request,
+        "oauth.html",
+        scopes=shown,
+        client_user=server.username if server else "",
+        client_server=server.server_name if server else "",
+        client_service="" if isinstance(client, ServerClient) else client.service_name,
     )
+    back = urlsplit(client.redirect_uri)
+    if back.netloc:
+        # A browser holds the answer to a form, a redirect to the service's own address, to `form-action` too.
+        policy = response.headers["Content-Security-Policy"]
+        there = f"form-action 'self' {back.scheme}://{back.netloc};"
+        response.headers["Content-Security-Policy"] = policy.replace("form-action 'self';", there)
+    return response
 
 
 @signed_in
@@ -75,21 +104,39 @@ async def _read(request: web.Request) -> tuple[Client, Wish | Refusal, Identity]
     async with request.app[DB].read() as db:
         found = await store.clients(db, query.get("client_id", ""), request.app[SETTINGS])
     if not found:
-        raise BadRequest("This server is not known here.", remedy="It may have been stopped; start it again.")
+        raise BadRequest(
+            "This server or service is not known here.", remedy="It may have been stopped; start it again."
+        )
     wanted = query.get("redirect_uri")
     right = [client for client in found if wanted is None or client.redirect_uri == wanted]
     if len(right) != 1:
-        raise BadRequest("The redirect_uri is not the one of this server.")
+        raise BadRequest("The redirect_uri is not the one of this server or service.")
     client = right[0]
-    if not identity.allows("access:servers", user=client.username, server=client.server_name):
+    _may_visit(identity, client)
+    wish = read_wish(query, client)
+    return client, _within(identity, wish), identity
+
+
+def _may_visit(identity: Identity, client: Client) -> None:
+    if isinstance(client, ServiceClient):
+        if not identity.allows("access:services", service=client.service_name):
+            raise NotAuthorized(f"You may not open the service {client.service_name}.")
+    elif not identity.allows("access:servers", user=client.username, server=client.server_name):
         raise NotAuthorized(f"You may not open the server of {client.username}.")
-    return client, read_wish(query, client), identity
+
+
+def _within(identity: Identity, wish: Wish | Refusal) -> Wish | Refusal:
+    """The wish without what its visitor could not give: a token would carry it for nothing."""
+    if isinstance(wish, Refusal):
+        return wish
+    kept = (s for s in wish.scopes if expand.of_token((s,), identity.name, identity.scopes))
+    return replace(wish, scopes=tuple(kept))
 
 
 async def _grant(request: web.Request, client: Client, wish: Wish, scopes: list[str]) -> web.Response:
     identity = request[IDENTITY]
     assert identity is not None
-    if identity.name != client.username:
+    if isinstance(client, ServerClient) and identity.name != client.username:
         tell(request, kind=ACCESS, target_user=client.username, target=client.server_name)
     async with request.app[DB].begin() as db:
         code = await store.put_code(
@@ -97,7 +144,7 @@ async def _grant(request: web.Request, client: Client, wish: Wish, scopes: list[
             client,
             wish,
             scopes,
-            user_id=identity.user_id,
+            user_id=identity.person,
             session_id=identity.session_id,
             now=clock.now(),
         )

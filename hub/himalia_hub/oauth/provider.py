@@ -21,12 +21,11 @@ MOST_STATE = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class ServerClient:
     """A single-user server in its part as an OAuth client."""
 
     client_id: str
     redirect_uri: str
-    server_id: int
     username: str
     server_name: str
 
@@ -36,9 +35,56 @@ class Client:
         return f"access:servers!server={self.username}/{self.server_name}"
 
     @property
+    def default_scopes(self) -> tuple[str, ...]:
+        """What it gets when it names nothing."""
+        return (self.access_scope,)
+
+    @property
     def allowed_scopes(self) -> frozenset[str]:
         """What it may ask for."""
         return frozenset({self.access_scope, f"access:servers!user={self.username}"})
+
+    def asks(self, visitor: str) -> bool:
+        """Whether a visitor is asked at their first visit: everybody but the owner."""
+        return visitor != self.username
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceClient:
+    """A service in its part as an OAuth client. `further` is what it may ask for beside the visit."""
+
+    client_id: str
+    redirect_uri: str
+    service_name: str
+    further: tuple[str, ...] = ()
+    no_confirm: bool = False
+
+    @property
+    def access_scope(self) -> str:
+        """The right to visit this service, which every token it is issued carries."""
+        return f"access:services!service={self.service_name}"
+
+    @property
+    def default_scopes(self) -> tuple[str, ...]:
+        """What it gets when it names nothing: everything that it may ask for."""
+        own = f"!service={self.service_name}"
+        filled = (
+            scope.removesuffix("!service") + own if scope.endswith("!service") else scope
+            for scope in self.further
+        )
+        return tuple(dict.fromkeys((*filled, self.access_scope)))
+
+    @property
+    def allowed_scopes(self) -> frozenset[str]:
+        """What it may ask for."""
+        return frozenset(self.default_scopes)
+
+    def asks(self, visitor: str) -> bool:
+        """Whether a visitor is asked at their first visit."""
+        return not self.no_confirm
+
+
+Client = ServerClient | ServiceClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +141,8 @@ def read_wish(query: Mapping[str, str], client: Client) -> Wish | Refusal:
     scopes = [scope for scope in query.get("scope", "").split() if scope != "identify"]
     if not set(scopes) <= client.allowed_scopes:
         return Refusal("invalid_scope", "a scope is not allowed for this client", state)
-    return Wish(tuple(scopes) or (client.access_scope,), state, challenge, method)
+    wanted = (*dict.fromkeys(scopes), client.access_scope) if scopes else client.default_scopes
+    return Wish(tuple(dict.fromkeys(wanted)), state, challenge, method)
 
 
 def verifier_fits(challenge: str | None, method: str | None, verifier: str | None) -> bool:

@@ -1,17 +1,28 @@
-"""Queries on clients and codes. Clients are no rows of their own: each running server is one."""
+"""Queries on clients and codes. Clients are no rows of their own: each running server is one, and many services."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub.oauth.models import OAuthCode
-from himalia_hub.oauth.provider import CODE_LIFE_S, Client, Wish, possible_servers
+from himalia_hub.oauth.provider import (
+    CODE_LIFE_S,
+    Client,
+    ServerClient,
+    ServiceClient,
+    Wish,
+    possible_servers,
+)
 from himalia_hub.secrets import hash_token, mint
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.view import server_prefix
+from himalia_hub.services.models import Service
+from himalia_hub.services.settings import CLIENT_PREFIX
+from himalia_hub.services.view import redirect_uri
 from himalia_hub.settings import HubSettings
 from himalia_hub.tokens.models import ApiToken
 from himalia_hub.users.models import Login, User
@@ -20,7 +31,12 @@ from himalia_hub.users.models import Login, User
 async def clients(
     db: AsyncSession, client_id: str, settings: HubSettings, *, secret: str | None = None
 ) -> list[Client]:
-    """The servers with a token that this id can mean; with `secret`, only the one whose token it is."""
+    """Who has a token and can be meant by this id; with `secret`, only the one whose token it is.
+
+    It can mean several servers, or else one service.
+    """
+    if client_id.startswith(CLIENT_PREFIX):
+        return await _services(db, client_id, settings, secret)
     pairs = possible_servers(client_id)
     if not pairs:
         return []
@@ -28,20 +44,43 @@ async def clients(
     if secret is not None:
         own_token = own_token.where(ApiToken.hashed == hash_token(secret))
     found = await db.execute(
-        sa.select(User.name, Server.name, Server.id)
+        sa.select(User.name, Server.name)
         .join(User, User.id == Server.user_id)
         .where(User.name.in_({user for user, _ in pairs}), Server.name.in_({name for _, name in pairs}))
         .where(own_token.exists())
     )
     return [
-        Client(client_id, f"{server_prefix(settings, user, name)}oauth_callback", server_id, user, name)
-        for user, name, server_id in found
+        ServerClient(client_id, f"{server_prefix(settings, user, name)}oauth_callback", user, name)
+        for user, name in found
         if (user, name) in pairs
     ]
 
 
-async def has_token(db: AsyncSession, client: Client, user_id: int, *, now: datetime) -> bool:
-    """Whether this visitor let this server know them before."""
+async def _services(
+    db: AsyncSession, client_id: str, settings: HubSettings, secret: str | None
+) -> list[Client]:
+    own_token = sa.select(ApiToken.id).where(ApiToken.service_id == Service.id)
+    if secret is not None:
+        own_token = own_token.where(ApiToken.hashed == hash_token(secret))
+    found = await db.scalars(
+        sa.select(Service).where(Service.oauth_client_id == client_id, own_token.exists())
+    )
+    return [
+        ServiceClient(
+            client_id,
+            redirect_uri(settings, row),
+            row.name,
+            tuple(row.oauth_client_allowed_scopes),
+            row.oauth_no_confirm,
+        )
+        for row in found
+    ]
+
+
+async def has_token(
+    db: AsyncSession, client: Client, scopes: Collection[str], user_id: int, *, now: datetime
+) -> bool:
+    """Whether this visitor agreed to these scopes for this client before."""
     found = await db.scalars(
         sa.select(ApiToken).where(
             ApiToken.client_id == client.client_id,
@@ -50,7 +89,7 @@ async def has_token(db: AsyncSession, client: Client, user_id: int, *, now: date
         )
     )
     # By scope, not only by id: two servers can share a client id.
-    return any(client.access_scope in token.scopes for token in found)
+    return any({client.access_scope, *scopes} <= set(token.scopes) for token in found)
 
 
 async def put_code(

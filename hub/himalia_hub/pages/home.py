@@ -16,6 +16,8 @@ from himalia_hub.profiles.choice import OPTION
 from himalia_hub.rbac.guard import signed_in
 from himalia_hub.servers import store
 from himalia_hub.servers.limits import check_name
+from himalia_hub.services import store as store_of_services
+from himalia_hub.services.view import service_prefix
 
 SHOWN_VISITS = 5
 
@@ -93,9 +95,10 @@ async def _home(
     settings, identity = request.app[SETTINGS], request[IDENTITY]
     assert identity is not None
     async with request.app[DB].read() as db:
-        rows = await store.list_for_user(db, identity.user_id)
-        member_of = await groups.of_user(db, identity.user_id)
-        reasons = await store.reasons(db, identity.user_id)
+        rows = await store.list_for_user(db, identity.person)
+        member_of = await groups.of_user(db, identity.person)
+        reasons = await store.reasons(db, identity.person)
+        services = await store_of_services.all_of(db)
         visits, _ = await audit.visits(db, identity.name, offset=0, limit=SHOWN_VISITS)
     shown = cards(rows, identity.name, settings, member_of, reasons)
     return await page(
@@ -105,6 +108,11 @@ async def _home(
         cards=shown,
         rev=revision(shown),
         visits=visits,
+        services=[
+            (service.name, service_prefix(settings, service.name))
+            for service in services
+            if service.url and service.display and identity.allows("access:services", service=service.name)
+        ],
         offers=never_started(identity.name, settings, member_of).offers,
         live=any(one.moving for one in shown),
         allow_named=settings.servers.allow_named,

@@ -68,7 +68,7 @@ def public(
 def scoped(
     *scopes: str, filtered: bool = False, outside: Literal[403, 404] = 404, tokens: bool | None = None
 ) -> Callable[[Handler[R]], Handler[R]]:
-    """Who holds any of these scopes on the `{user}` (and `{server}`) of the path.
+    """Who holds any of these scopes on the `{user}` (and `{server}`), `{group}` or `{service}` of the path.
 
     Without such a target the scope must be held on everything, unless `filtered`: then the handler itself
     narrows what it shows. `outside` is the answer when the scope is held, but not on this target.
@@ -110,11 +110,13 @@ def require(
     if identity is None:
         raise NotAuthenticated if is_api(request) else to_login(request)
     user, server = request.match_info.get("user"), request.match_info.get("server", "")
-    group = request.match_info.get("group")
-    if any(identity.allows(scope, user=user, server=server, group=group) for scope in scopes):
+    group, service = request.match_info.get("group"), request.match_info.get("service")
+    if any(
+        identity.allows(scope, user=user, server=server, group=group, service=service) for scope in scopes
+    ):
         return identity
     held = any(identity.holds(scope) for scope in scopes)
-    targeted = user is not None or group is not None
+    targeted = user is not None or group is not None or service is not None
     if held and not targeted and filtered:
         return identity
     if held and targeted and outside == 404:

@@ -15,6 +15,7 @@ from himalia_hub.keys import DB
 from himalia_hub.rbac import expand, roles
 from himalia_hub.secrets import hash_token
 from himalia_hub.servers.models import Server
+from himalia_hub.services.models import Service
 from himalia_hub.tokens import store as tokens
 from himalia_hub.tokens.models import ApiToken
 from himalia_hub.users.models import Login, User
@@ -24,21 +25,31 @@ from himalia_hub.users.models import Login, User
 class Identity:
     """Who asks, and with what. `scopes` are expanded; exactly one of `token` and `login` is set.
 
-    `scopes` are worked out anew at each request, so that a right taken away is gone at once.
+    `scopes` are worked out anew at each request, so that a right taken away is gone at once. A service has a
+    `service_id` in place of a `user_id`, and a token always.
     """
 
-    user_id: int
+    user_id: int | None
     name: str
     admin: bool
     scopes: frozenset[str]
     token: ApiToken | None = None
     login: Login | None = None
+    service_id: int | None = None
 
     def allows(
-        self, scope: str, *, user: str | None = None, server: str | None = None, group: str | None = None
+        self,
+        scope: str,
+        *,
+        user: str | None = None,
+        server: str | None = None,
+        group: str | None = None,
+        service: str | None = None,
     ) -> bool:
-        """Whether it is allowed: on everything, on this group, this person, or this person's server (by name)."""
+        """Whether it is allowed: on everything, or on this group, service, person, or person's server (by name)."""
         if scope in self.scopes or (group is not None and f"{scope}!group={group}" in self.scopes):
+            return True
+        if service is not None and f"{scope}!service={service}" in self.scopes:
             return True
         if user is None:
             return False
@@ -58,7 +69,15 @@ class Identity:
     @property
     def identify_scopes(self) -> frozenset[str]:
         """What every credential may read of its own owner, listed or not."""
+        if self.service_id is not None:
+            return frozenset({f"read:services:name!service={self.name}"})
         return frozenset({f"read:users:name!user={self.name}", f"read:users:groups!user={self.name}"})
+
+    @property
+    def person(self) -> int:
+        """The row of the person who asks; only where no service can: behind a sign-in."""
+        assert self.user_id is not None, "a service where only people can come"
+        return self.user_id
 
     @property
     def session_id(self) -> str | None:
@@ -69,6 +88,11 @@ class Identity:
 def of_user(user: User) -> frozenset[str]:
     """Everything a person may do."""
     return expand.expand(roles.scopes_of_user(admin=user.admin), user.name)
+
+
+def of_service(service: Service) -> frozenset[str]:
+    """Everything a service may do."""
+    return expand.expand(roles.ADMIN, service.name) if service.admin else frozenset()
 
 
 def bearer(request: web.Request) -> str | None:
@@ -82,13 +106,16 @@ async def from_token(db: AsyncSession, secret: str, *, now: datetime) -> Identit
     found = await tokens.find_by_secret(db, secret, now=now)
     if found is None:
         return None
-    token, user = found
+    token, owner = found
+    if isinstance(owner, Service):
+        scopes = expand.of_token(tuple(token.scopes), owner.name, of_service(owner))
+        return Identity(None, owner.name, owner.admin, scopes, token=token, service_id=owner.id)
     server = None
     if token.server_id is not None:
         name = await db.scalar(sa.select(Server.name).where(Server.id == token.server_id))
-        server = None if name is None else f"{user.name}/{name}"
-    scopes = expand.of_token(tuple(token.scopes), user.name, of_user(user), server)
-    return Identity(user.id, user.name, user.admin, scopes, token=token)
+        server = None if name is None else f"{owner.name}/{name}"
+    scopes = expand.of_token(tuple(token.scopes), owner.name, of_user(owner), server)
+    return Identity(owner.id, owner.name, owner.admin, scopes, token=token)
 
 
 async def from_login(db: AsyncSession, secret: str, *, now: datetime) -> Identity | None:

@@ -40,8 +40,9 @@ class Touches:
             self._seen["token", token.id] = now
         if login is not None and _old(login.last_seen, now):
             self._seen["login", login.id] = now
-        if (token is None or token.server_id is None) and ("user", identity.user_id) not in self._seen:
-            self._seen["user", identity.user_id] = now
+        if identity.user_id is None or (token is not None and token.server_id is not None):
+            return
+        self._seen.setdefault(("user", identity.user_id), now)
 
     async def flush(self, database: Database) -> None:
         """Write what was gathered; never moves a moment back."""

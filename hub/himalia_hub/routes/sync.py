@@ -18,6 +18,8 @@ from himalia_hub.servers import store
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.view import ready, routespec
 from himalia_hub.servers.world import World
+from himalia_hub.services import store as store_of_services
+from himalia_hub.services.view import service_route
 from himalia_hub.users.models import User
 from himalia_proxy.base import ProxyError, Route
 
@@ -69,7 +71,8 @@ async def check(world: World) -> Difference:
     # makes its row look again, and never a route whose row is not known yet.
     table = await world.proxy.routes()
     rows = await _rows(world)
-    found = difference([hub_route(world)], [expected for expected, _ in rows.values()], table)
+    fixed = [hub_route(world), *await _service_routes(world)]
+    found = difference(fixed, [expected for expected, _ in rows.values()], table)
     for route in found.put:
         await world.proxy.put(route)
     for spec in found.delete:
@@ -88,6 +91,13 @@ async def check(world: World) -> Difference:
 def hub_route(world: World) -> Route:
     """The default route: everything that is no server's goes to the hub."""
     return Route(world.settings.base_url, world.hub_url, {"jupyterhub": True, "hub": True})
+
+
+async def _service_routes(world: World) -> list[Route]:
+    async with world.db.read() as db:
+        services = await store_of_services.all_of(db)
+    routes = (service_route(world.settings, service) for service in services)
+    return [route for route in routes if route is not None]
 
 
 async def _rows(world: World) -> dict[str, tuple[Expected, Server]]:

@@ -149,7 +149,10 @@ def _may_issue(raw: list[str], owner: User, identity: Identity) -> None:
 
 def _note(body: NewToken, owner: User, identity: Identity) -> str:
     note = body.note or "Requested via api"
-    return note if owner.id == identity.user_id else f"{note} by user {identity.name}"[:1023]
+    if owner.id == identity.user_id:
+        return note
+    kind = "user" if identity.user_id is not None else "service"
+    return f"{note} by {kind} {identity.name}"[:1023]
 
 
 async def _owner(db: AsyncSession, name: str) -> User:

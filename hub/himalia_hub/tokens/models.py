@@ -9,11 +9,12 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from himalia_hub.db.base import Base
 from himalia_hub.servers.models import Server
+from himalia_hub.services.models import Service
 from himalia_hub.users.models import User
 
 
 class ApiToken(Base):
-    """A token, stored as a hash.
+    """A token, stored as a hash; either `user_id` or `service_id` says whose it is.
 
     `server_id` marks a single-user server's own token; `incarnation` says which life of it. `client_id` is
     the OAuth client a token was issued to ("jupyterhub" for those a person asked for).
@@ -22,7 +23,8 @@ class ApiToken(Base):
     __tablename__ = "api_tokens"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    user_id: Mapped[int] = mapped_column(sa.ForeignKey(User.id, ondelete="CASCADE"), index=True)
+    user_id: Mapped[int | None] = mapped_column(sa.ForeignKey(User.id, ondelete="CASCADE"), index=True)
+    service_id: Mapped[int | None] = mapped_column(sa.ForeignKey(Service.id, ondelete="CASCADE"), index=True)
     server_id: Mapped[int | None] = mapped_column(sa.ForeignKey(Server.id, ondelete="CASCADE"), index=True)
     incarnation: Mapped[str | None] = mapped_column(sa.String(64))
     client_id: Mapped[str] = mapped_column(sa.String(600), default="jupyterhub")

@@ -7,23 +7,28 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from himalia_hub.errors import Conflict
 from himalia_hub.secrets import hash_token, mint
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
+from himalia_hub.services.models import Service
 from himalia_hub.tokens.models import ApiToken
 from himalia_hub.users.models import User
 
 
-async def find_by_secret(db: AsyncSession, token: str, *, now: datetime) -> tuple[ApiToken, User] | None:
+async def find_by_secret(
+    db: AsyncSession, token: str, *, now: datetime
+) -> tuple[ApiToken, User | Service] | None:
     """The live token with this secret and its owner, or None when unknown or expired."""
     found = await db.execute(
-        sa.select(ApiToken, User)
-        .join(User, User.id == ApiToken.user_id)
+        sa.select(ApiToken, User, Service)
+        .outerjoin(User, User.id == ApiToken.user_id)
+        .outerjoin(Service, Service.id == ApiToken.service_id)
         .where(ApiToken.hashed == hash_token(token))
         .where(sa.or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > now))
     )
     row = found.one_or_none()
-    return None if row is None else (row[0], row[1])
+    return None if row is None else (row[0], row[1] or row[2])
 
 
 async def issue(
@@ -82,6 +87,18 @@ async def put_server_token(
         )
 
 
+async def put_service_token(db: AsyncSession, *, service_id: int, secret: str | None, now: datetime) -> None:
+    """Make `secret` the only token of this service; None leaves it with none. Repeating it changes nothing."""
+    theirs, hashed = ApiToken.service_id == service_id, hash_token(secret) if secret else ""
+    await db.execute(sa.delete(ApiToken).where(theirs, ApiToken.hashed != hashed))
+    if not secret or await db.scalar(sa.select(ApiToken.id).where(theirs, ApiToken.hashed == hashed)):
+        return
+    if await db.scalar(sa.select(ApiToken.id).where(ApiToken.hashed == hashed)):
+        raise Conflict("the API token of a service must not be one that somebody else has")
+    note = "of the service itself"
+    db.add(ApiToken(service_id=service_id, hashed=hashed, scopes=["inherit"], note=note, created=now))
+
+
 async def revoke_server_tokens(db: AsyncSession, *, server_id: int, client_id: str) -> None:
     """End a stopped server's own token and every token issued to visitors through its OAuth client."""
     await db.execute(
@@ -104,6 +121,12 @@ async def without_server(db: AsyncSession) -> list[int]:
 async def revoke_orphan(db: AsyncSession, token_id: int) -> None:
     """End this token if its server still is not there."""
     await db.execute(sa.delete(ApiToken).where(ApiToken.id == token_id, _orphaned()))
+
+
+async def revoke_client_tokens(db: AsyncSession, client_id: str | None) -> None:
+    """End every token issued to people through this OAuth client."""
+    if client_id:
+        await db.execute(sa.delete(ApiToken).where(ApiToken.client_id == client_id))
 
 
 async def list_for_user(db: AsyncSession, user_id: int) -> list[ApiToken]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
@@ -21,6 +23,8 @@ from himalia_hub.schemas import read
 from himalia_hub.servers import store as servers
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.view import stopped
+from himalia_hub.services.models import Service
+from himalia_hub.services.view import service_model
 from himalia_hub.users import store
 from himalia_hub.users.listing import list_users, read_filter
 from himalia_hub.users.models import User
@@ -53,22 +57,31 @@ async def get_self(request: web.Request) -> web.Response:
     identity: Identity | None = request.get(IDENTITY)
     if identity is None:
         raise NotAuthenticated
-    async with request.app[DB].read() as db:
-        user = await db.get(User, identity.user_id)
-        own = await servers.list_for_user(db, identity.user_id)
-        in_groups = await groups.of_user(db, identity.user_id)
-    if user is None:
-        raise NotAuthenticated
-    known = Identity(
-        identity.user_id, identity.name, identity.admin, identity.scopes | identity.identify_scopes
-    )
-    model = user_model(
-        user, own, known, request.app[SETTINGS], groups=in_groups, stopped_too=_stopped_too(request)
-    )
+    known = replace(identity, scopes=identity.scopes | identity.identify_scopes)
+    model = await (_own_model if identity.service_id is None else _own_service)(request, known)
     model["token_id"] = f"a{identity.token.id}" if identity.token else None
     model["session_id"] = identity.session_id
     model["scopes"] = sorted(identity.scopes)
     return web.json_response(model)
+
+
+async def _own_model(request: web.Request, identity: Identity) -> dict[str, Any]:
+    async with request.app[DB].read() as db:
+        user = await db.get(User, identity.person)
+        own = await servers.list_for_user(db, identity.person)
+        in_groups = await groups.of_user(db, identity.person)
+    if user is None:
+        raise NotAuthenticated
+    too = _stopped_too(request)
+    return user_model(user, own, identity, request.app[SETTINGS], groups=in_groups, stopped_too=too)
+
+
+async def _own_service(request: web.Request, identity: Identity) -> dict[str, Any]:
+    async with request.app[DB].read() as db:
+        service = await db.get(Service, identity.service_id)
+    if service is None:
+        raise NotAuthenticated
+    return service_model(service, identity, request.app[SETTINGS])
 
 
 @scoped("list:users", filtered=True)
@@ -153,7 +166,7 @@ async def change_user(request: web.Request) -> web.Response:
 async def delete_user(request: web.Request) -> web.Response:
     """204; their servers are stopped first. 400 for oneself, and while a server will not end."""
     identity, name = _identity(request), request.match_info["user"]
-    if identity.name == name:
+    if identity.user_id is not None and identity.name == name:
         raise BadRequest("nobody can delete their own account; ask another administrator")
     async with request.app[DB].begin() as db:
         user = await _user(db, name)
@@ -213,7 +226,7 @@ async def _answer(
         in_groups = await groups.of_user(db, user.id)
     if seen_as is not None and seen_as != name:
         renamed = {scope.replace(f"!user={seen_as}", f"!user={name}") for scope in identity.scopes}
-        identity = Identity(identity.user_id, identity.name, identity.admin, frozenset(renamed))
+        identity = replace(identity, scopes=frozenset(renamed))
     model = user_model(
         user, theirs, identity, request.app[SETTINGS], groups=in_groups, stopped_too=_stopped_too(request)
     )

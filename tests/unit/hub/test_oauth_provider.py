@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from himalia_hub.oauth.provider import (
-    Client,
     Refusal,
+    ServerClient,
     Wish,
     answer_url,
     possible_servers,
@@ -15,7 +15,7 @@ from himalia_hub.oauth.provider import (
 )
 from himalia_hub.servers.spec import client_id
 
-ANN = Client("jupyterhub-user-ann", "/user/ann/oauth_callback", 1, "ann", "")
+ANN = ServerClient("jupyterhub-user-ann", "/user/ann/oauth_callback", "ann", "")
 # RFC 7636, appendix B
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"

@@ -1,0 +1,1 @@
+"""Services: programs beside the hub, with rights of their own; some the hub starts itself."""

@@ -1,0 +1,83 @@
+"""From the configuration to rows, at each start: what is no longer there goes, with its tokens."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub import clock
+from himalia_hub.db.engine import Database
+from himalia_hub.errors import ConfigError, Conflict
+from himalia_hub.secrets import Secrets
+from himalia_hub.services import store
+from himalia_hub.services.models import Service
+from himalia_hub.services.settings import CLIENT_PREFIX, ServiceSection
+from himalia_hub.settings import HubSettings
+from himalia_hub.tokens import store as tokens
+
+log = structlog.get_logger()
+
+TRIES = 3
+
+
+async def write_configured(database: Database, settings: HubSettings, secrets: Secrets) -> None:
+    """Bring the rows to what `[[services]]` says. ConfigError names what cannot be."""
+    for left in reversed(range(TRIES)):
+        try:
+            async with database.begin() as db:
+                await _write(db, settings, secrets)
+        except IntegrityError:  # another replica that starts at this moment was first
+            if not left:
+                raise ConfigError(
+                    "a service of [[services]] has the OAuth client of another one, made over the API"
+                ) from None
+        else:
+            return
+
+
+async def _write(db: AsyncSession, settings: HubSettings, secrets: Secrets) -> None:
+    there = {row.name: row for row in await store.all_of(db)}
+    names = {section.name for section in settings.services}
+    for row in there.values():
+        if row.from_config and row.name not in names:
+            log.info("service.removed", name=row.name)
+            await tokens.revoke_client_tokens(db, row.oauth_client_id)
+            await db.execute(sa.delete(Service).where(Service.id == row.id))
+    for section in settings.services:
+        row = there.get(section.name) or Service(name=section.name, pid=0)
+        _fill(row, section)
+        db.add(row)
+        await db.flush()
+        try:
+            secret = token_of(section, row, secrets)
+            await tokens.put_service_token(db, service_id=row.id, secret=secret, now=clock.now())
+        except Conflict as error:
+            raise ConfigError(f"service {row.name!r}: {error}") from None
+
+
+def _fill(row: Service, section: ServiceSection) -> None:
+    for field in ("admin", "url", "info", "display", "command", "oauth_redirect_uri", "oauth_no_confirm"):
+        setattr(row, field, getattr(section, field))
+    row.from_config = True
+    row.oauth_client_allowed_scopes = list(section.oauth_client_allowed_scopes)
+    client_id = section.oauth_client_id or CLIENT_PREFIX + section.name
+    row.oauth_client_id = client_id if section.asks_people else None
+
+
+def token_of(section: ServiceSection, row: Service, secrets: Secrets) -> str | None:
+    """The API token of a configured service: the one given, or for one that the hub runs, derived from its secret."""
+    if section.api_token is not None:
+        return section.api_token.get_secret_value()
+    if section.api_token_file is not None:
+        try:
+            token = section.api_token_file.read_text().strip()
+        except OSError as error:
+            raise ConfigError(
+                f"{section.api_token_file} of service {section.name!r} cannot be read: {error.strerror}"
+            ) from None
+        if len(token) < 8:
+            raise ConfigError(f"{section.api_token_file} holds no token of 8 characters or more")
+        return token
+    return secrets.service_token(row.id, row.name) if section.command else None

@@ -1,0 +1,55 @@
+"""From a row to JupyterHub's service model and to addresses. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from himalia_hub.rbac.identity import Identity
+from himalia_hub.servers.view import quoted
+from himalia_hub.services.models import Service
+from himalia_hub.settings import HubSettings
+from himalia_proxy.base import Route
+
+
+def service_prefix(settings: HubSettings, name: str) -> str:
+    """Path below which people reach it, with a slash at both ends; quoted."""
+    return f"{settings.base_url}services/{quoted(name)}/"
+
+
+def service_route(settings: HubSettings, service: Service) -> Route | None:
+    """Its route; None for one that serves nobody. The path of its URL is left out: the prefix takes its place."""
+    if not service.url:
+        return None
+    parts = urlsplit(service.url)
+    return Route(
+        f"{settings.base_url}services/{service.name}/",
+        f"{parts.scheme}://{parts.netloc}",
+        {"jupyterhub": True, "service": service.name},
+    )
+
+
+def redirect_uri(settings: HubSettings, service: Service) -> str:
+    """Where people come back after they signed in."""
+    return service.oauth_redirect_uri or f"{service_prefix(settings, service.name)}oauth_callback"
+
+
+def service_model(service: Service, identity: Identity, settings: HubSettings) -> dict[str, Any]:
+    """JupyterHub's model with the keys that the caller may see."""
+
+    def may(scope: str) -> bool:
+        return identity.allows(scope, service=service.name)
+
+    model: dict[str, Any] = {"kind": "service", "name": service.name, "admin": service.admin}
+    if may("read:services") or may("read:roles:services"):
+        model["roles"] = ["admin"] if service.admin else []
+    if may("read:services"):
+        model |= {
+            "url": service.url,
+            "prefix": service_prefix(settings, service.name) if service.url else "",
+            "command": service.command,
+            "pid": service.pid,
+            "info": service.info,
+            "display": service.display,
+        }
+    return model
