@@ -31,6 +31,7 @@ ENV_PREFIX = "HIMALIA_"
 NOT_SETTINGS = frozenset(
     {"HIMALIA_CONFIG", "HIMALIA_LISTEN_FD", "HIMALIA_LOCK_FD", "HIMALIA_INCARNATION", "HIMALIA_STATIC_CACHE"}
     | {"HIMALIA_BUSY_KERNELS_COUNT", "HIMALIA_CLEAR_OUTPUTS_ON_SAVE", "HIMALIA_SOCKET_MODE"}
+    | {"HIMALIA_SPARE_KERNEL"}
     | {"HIMALIA_FAULT", "HIMALIA_SHOTS"}
 )
 # Names that give a value away as a secret where the names are free: environment variables, plug-ins' tables.

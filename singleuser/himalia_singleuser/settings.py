@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+SPARE_KERNEL_S = 600.0
+LONGEST_S = 10e6
 PASSWORD_NAME = "himalia_password"
 PASSWORD_FILE = f"~/.jupyter/{PASSWORD_NAME}"
 
@@ -90,6 +92,8 @@ class Settings:
     terminals: bool = True
     terminal_shell: tuple[str, ...] = ()
     stop_grace_s: float = 5.0
+    spare_kernel_s: float = 0.0
+    """How long a kernel is kept ready for the next notebook; 0: none is."""
     set_password: bool = False
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
 
@@ -134,6 +138,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         allow_origin=args.allow_origin,
         allow_origin_pat=_pattern(args.allow_origin_pat),
         allow_remote_access=hub is not None or ip not in {"127.0.0.1", "::1", "localhost"},
+        spare_kernel_s=_spare_kernel_s(args, environ),
         set_password=args.set_password,
         environ=dict(environ),
     )
@@ -160,6 +165,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--allow-hidden", action="store_true", help="show files whose name begins with a dot")
     parser.add_argument("--no-trash", action="store_true", help="delete for good instead of to the trash")
     parser.add_argument(
+        "--spare-kernel",
+        type=float,
+        metavar="SECONDS",
+        help=f"how long a kernel is kept ready for the next notebook (default {SPARE_KERNEL_S:g}; 0: none is)",
+    )
+    parser.add_argument(
         "--clear-outputs-on-save", action="store_true", help="write notebooks without their outputs"
     )
     parser.add_argument("--allow-origin", default="", help="origin of other pages that may call this server")
@@ -167,6 +178,16 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-origin-pat", default="", help="regular expression that such origins must match as a whole"
     )
     return parser
+
+
+def _spare_kernel_s(args: argparse.Namespace, environ: Mapping[str, str]) -> float:
+    given: float | None = args.spare_kernel
+    seconds = _number(environ, "HIMALIA_SPARE_KERNEL", SPARE_KERNEL_S) if given is None else given
+    if not 0 <= seconds < LONGEST_S:
+        raise SettingsError(
+            f"--spare-kernel is {seconds}: it must be a number of seconds from 0 to {LONGEST_S:g}"
+        )
+    return seconds
 
 
 def _default_url(args: argparse.Namespace, environ: Mapping[str, str]) -> str:

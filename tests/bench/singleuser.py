@@ -4,7 +4,7 @@
 
 Prints start to the first answer, idle memory (PSS), requests per second on one kept connection for a notebook of
 1 MB (whole, and when the client has it) and for a folder of 5,000 files, bytes of a page load of JupyterLab in
-Chromium, and the time of a cell that says `1`. Rounds are interleaved; medians are shown.
+Chromium, the time of a cell that says `1`, and that from asking for a kernel to its first reply. Rounds are interleaved; medians are shown.
 """
 
 from __future__ import annotations
@@ -147,6 +147,33 @@ def per_second(server: Server, path: str, *, known: bool, seconds: float) -> flo
     return count / took
 
 
+async def kernel_seconds(server: Server) -> float:
+    """From asking for a kernel to the end of its first cell."""
+    async with aiohttp.ClientSession(headers={"Authorization": f"token {TOKEN}"}) as http:
+        began = time.perf_counter()
+        async with http.post(server.url("api/kernels"), json={"name": "python3"}) as answer:
+            kernel = (await answer.json())["id"]
+        session = uuid.uuid4().hex
+        async with http.ws_connect(
+            server.url(f"api/kernels/{kernel}/channels?session_id={session}")
+        ) as channel:
+            await _cell(channel, session)
+        took = time.perf_counter() - began
+        await http.delete(server.url(f"api/kernels/{kernel}"))
+    return took
+
+
+async def spare_kernel_is_ready(server: Server, log: Path) -> None:
+    """Open the page of JupyterLab, without a browser, and wait until the server has made a kernel for it."""
+    before = log.read_bytes().count(b"kernel.spare_ready")
+    headers = {"Authorization": f"token {TOKEN}"}
+    async with aiohttp.ClientSession(headers=headers) as http, http.get(server.url("lab")) as page:
+        assert page.status == 200
+    async with asyncio.timeout(60):
+        while log.read_bytes().count(b"kernel.spare_ready") == before:
+            await asyncio.sleep(0.05)
+
+
 async def cell_seconds(server: Server, count: int = 100) -> float:
     """Median seconds from execute_request to the kernel's idle, of cells that say `1`."""
     headers = {"Authorization": f"token {TOKEN}"}
@@ -269,6 +296,12 @@ def main() -> None:
                     for row, case in CASES.items():
                         table.add(row, kind, case(server, args.seconds))
                     table.add("cell `1`, ms", kind, 1000 * asyncio.run(cell_seconds(server)))
+                    cold = 1000 * asyncio.run(kernel_seconds(server))
+                    table.add("a kernel to its first reply, ms", kind, cold)
+                    if kind == OURS:
+                        asyncio.run(spare_kernel_is_ready(server, folder / f"{kind}.log"))
+                        cold = 1000 * asyncio.run(kernel_seconds(server))
+                    table.add("the same, ours with one kept ready, ms", kind, cold)
                     if number == 1 and not args.no_page:
                         cold, warm = asyncio.run(page_bytes(server))
                         table.add("JupyterLab, empty cache, kB", kind, cold / 1000)

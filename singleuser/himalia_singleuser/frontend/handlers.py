@@ -17,7 +17,7 @@ from himalia_singleuser.errors import NotFound
 from himalia_singleuser.frontend import api, notebook
 from himalia_singleuser.frontend.assets import CACHES, Caches, find_asset, send_asset
 from himalia_singleuser.frontend.page_config import page_config
-from himalia_singleuser.frontend.pages import send_page, template
+from himalia_singleuser.frontend.pages import expect_notebook, send_page, template
 from himalia_singleuser.frontend.places import LAB, Lab, server_assets
 from himalia_singleuser.keys import SETTINGS
 
@@ -37,6 +37,7 @@ async def lab_page(request: web.Request) -> web.Response:
     if match is None:
         config["notFoundUrl"] = request.rel_url.raw_path
     text = await asyncio.to_thread(_render, lab, config, base_of(request))
+    expect_notebook(request, tree)
     return send_page(request, text)
 
 

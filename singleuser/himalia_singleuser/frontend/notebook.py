@@ -15,7 +15,7 @@ from himalia_singleuser.contents.store import Wanted
 from himalia_singleuser.errors import NotFound
 from himalia_singleuser.frontend.assets import send_asset
 from himalia_singleuser.frontend.page_config import notebook_config
-from himalia_singleuser.frontend.pages import send_page, template
+from himalia_singleuser.frontend.pages import expect_notebook, send_page, template
 from himalia_singleuser.frontend.places import LAB, notebook_package
 
 
@@ -76,6 +76,8 @@ async def _page(request: web.Request, kind: str, *, tree: str = "") -> web.Respo
     lab, folder = request.app[LAB], _folder()
     make = partial(notebook_config, lab, folder, kind=kind, tree=tree)
     text = await asyncio.to_thread(_render, folder / "templates" / f"{kind}.html", make, base_of(request))
+    if kind in {"tree", "notebooks"}:
+        expect_notebook(request, request.match_info["path"])
     return send_page(request, text)
 
 

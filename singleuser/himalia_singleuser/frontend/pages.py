@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from himalia_singleuser.auth import xsrf
-from himalia_singleuser.errors import ApiError
+from himalia_singleuser.errors import ApiError, BadRequest
+from himalia_singleuser.kernels.pool import KERNELS
 from himalia_singleuser.keys import IDENTITY
 
 
@@ -23,6 +25,13 @@ def template(file: Path) -> Any:
     except OSError:
         message = f"The front end is not installed beside this server: {file} is missing"
         raise ApiError(message, status=500) from None
+
+
+def expect_notebook(request: web.Request, path: str) -> None:
+    """A page that shows this file or folder is opened: a notebook beside it may be next."""
+    kernels = request.app[KERNELS]
+    with suppress(BadRequest):
+        kernels.spare.page_opened(kernels.folder_of(path))
 
 
 def send_page(request: web.Request, text: str) -> web.Response:

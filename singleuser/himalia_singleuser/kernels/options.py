@@ -18,6 +18,8 @@ class KernelOptions:
     allowed_kernels: frozenset[str] = frozenset()
     transport: Literal["ipc", "tcp"] = "ipc"
     ready_timeout_s: float = 60.0
+    spare_idle_s: float = 0.0
+    """How long a kernel that nobody has asked for yet is kept for the next notebook; 0: there is none."""
     shutdown_grace_s: float = 5.0
     restart_limit: int = 5
     stable_after_s: float = 10.0

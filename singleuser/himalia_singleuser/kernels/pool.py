@@ -22,6 +22,7 @@ from himalia_singleuser.kernels.errors import KernelExists, NoSuchKernel
 from himalia_singleuser.kernels.lifecycle import Kernel, Surroundings
 from himalia_singleuser.kernels.options import KERNEL_OPTIONS, KernelOptions
 from himalia_singleuser.kernels.requests import NoTap, TapFor
+from himalia_singleuser.kernels.spare import Spare
 from himalia_singleuser.keys import ACTIVITY, EVENTS, SETTINGS
 
 log = structlog.get_logger(__name__)
@@ -54,6 +55,7 @@ class KernelPool:
         self._context = Context()
         self._around: Surroundings | None = None
         self._kernels: dict[str, Kernel] = {}
+        self.spare = Spare(self._begin_spare, idle_s=options.spare_idle_s, ready_s=options.ready_timeout_s)
 
     def kernel_count(self) -> int:
         """Kernels that run."""
@@ -89,13 +91,25 @@ class KernelPool:
         """Start a kernel in the folder of the API path. It may still be starting on return."""
         if kernel_id and not ID.fullmatch(kernel_id):
             raise BadRequest(f"kernel_id {kernel_id!r} is not five words joined by dashes, like a UUID.")
-        kernel_id = kernel_id or str(uuid.uuid4())
         if kernel_id in self._kernels:
             raise KernelExists(kernel_id)
         known = specs.find_all(self.options.allowed_kernels)
         spec = specs.find_in(known, name or specs.default_name(self.options.default_kernel, known))
         cwd = self.folder_of(path)
         env = {"JPY_SESSION_NAME": str(cwd / session_name)} if session_name else {}
+        # A client that names the id expects a new process behind it.
+        kernel = None if kernel_id else await self.spare.take(spec, cwd, env)
+        if kernel is not None:
+            self._kernels[kernel.id] = kernel
+        else:
+            kernel = await self._start_new(kernel_id or str(uuid.uuid4()), spec, cwd, env)
+        self._tell(kernel, "start")
+        self.spare.kernel_started(kernel)
+        return kernel
+
+    async def _start_new(
+        self, kernel_id: str, spec: specs.KernelSpec, cwd: Path, env: dict[str, str]
+    ) -> Kernel:
         kernel = Kernel(kernel_id, spec, cwd=cwd, env=env, around=self._surroundings())
         self._kernels[kernel_id] = kernel
         try:
@@ -105,7 +119,15 @@ class KernelPool:
             why = error.message if isinstance(error, ApiError) else "cancelled"
             self._tell(kernel, "start", error=why)
             raise
-        self._tell(kernel, "start")
+        return kernel
+
+    async def _begin_spare(self, folder: Path, env: dict[str, str]) -> Kernel | None:
+        known = await asyncio.to_thread(specs.find_all, self.options.allowed_kernels)
+        spec = specs.find_in(known, specs.default_name(self.options.default_kernel, known))
+        if spec.language != "python":
+            return None  # it could not be told what session it belongs to
+        kernel = Kernel(str(uuid.uuid4()), spec, cwd=folder, env=env, around=self._surroundings())
+        await kernel.start()
         return kernel
 
     async def stop(self, kernel_id: str) -> None:
@@ -134,6 +156,7 @@ class KernelPool:
 
     async def close(self) -> None:
         """Every kernel is gone on return, and so is the runtime folder."""
+        await self.spare.close()
         kernels, self._kernels = self.all(), {}
         await asyncio.gather(*(kernel.stop() for kernel in kernels))
         if self._around is None:
@@ -205,7 +228,8 @@ def pool_for(app: web.Application) -> KernelPool:
         root_dir=settings.root_dir,
         runtime_dir=settings.runtime_dir,
         environ=settings.environ,
-        options=app.get(KERNEL_OPTIONS) or KernelOptions(shutdown_grace_s=settings.stop_grace_s),
+        options=app.get(KERNEL_OPTIONS)
+        or KernelOptions(shutdown_grace_s=settings.stop_grace_s, spare_idle_s=settings.spare_kernel_s),
         emit=emit,
         on_activity=app[ACTIVITY].touch,
         tap_for=app.get(TAP_FOR) or (lambda _: NoTap()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from chromium import FLAGS
 from support import eventually
 
 TOKEN = "open-sesame"
+CUT_OFF = re.compile(r"^failed: PUT \S+/lab/api/workspaces/\S+ net::ERR_ABORTED$")
 CARD = ".jp-LauncherCard[data-category='Notebook'][title*='Python 3']"
 
 pytestmark = pytest.mark.browser
@@ -85,7 +87,8 @@ async def test_lab_opens_edits_a_text_and_saves_a_notebook_without_a_single_erro
     await page.wait_for_selector(".jp-OutputArea-output:has-text('42')")
     await page.wait_for_selector("li.jp-DirListing-item:has-text('hello.txt')")
     await page.screenshot(path=server.log.with_name("lab.png"))
-    assert page.problems == []
+    # Lab saves its layout about once a second while it changes: the reload may cut that off.
+    assert [one for one in page.problems if not CUT_OFF.search(one)] == []
 
 
 async def test_lab_opens_behind_a_hub_and_offers_the_way_back(start: Any, hub: Any, page: Any) -> None:
