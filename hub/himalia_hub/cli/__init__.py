@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 from types import ModuleType
 
 from himalia_hub.cli.arguments import Parser, common_options, split_common
@@ -17,21 +18,8 @@ from himalia_spawner.errors import SpawnError
 sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 
 VERBS = (
-    *(
-        "up",
-        "hub",
-        "proxy",
-        "singleuser",
-        "db",
-        "backup",
-        "restore",
-        "doctor",
-        "token",
-        "user",
-        "config",
-        "scaletest",
-    ),
-    "clear-outputs",
+    *("up", "hub", "proxy", "singleuser", "db", "backup", "restore", "doctor", "import", "token", "user"),
+    *("config", "scaletest", "clear-outputs"),
 )
 # These hand everything they are given to another program, so their flags are not ours to judge.
 PASSING_ON = frozenset({"proxy", "singleuser", "clear-outputs"})
@@ -64,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _module(verb: str) -> ModuleType:
-    return import_module(f"himalia_hub.cli.{verb.replace('-', '_')}")
+    name = verb.replace("-", "_")
+    return import_module(f"himalia_hub.cli.{name}_" if iskeyword(name) else f"himalia_hub.cli.{name}")
 
 
 def make_parser(verb: str | None = None) -> Parser:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.auth import cookies
+from himalia_hub.importing import tokens as imported
 from himalia_hub.keys import DB
 from himalia_hub.rbac import expand, roles
 from himalia_hub.secrets import hash_token
@@ -143,4 +144,7 @@ async def resolve(request: web.Request, *, tokens_too: bool) -> Identity | None:
         found = await from_token(db, token, now=now) if token else None
         if found is None and cookie is not None:
             found = await from_login(db, cookie, now=now)
+    if found is None and token is not None and await imported.adopt(request.app[DB], token):
+        async with request.app[DB].read() as db:
+            return await from_token(db, token, now=now)
     return found

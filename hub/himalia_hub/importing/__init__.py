@@ -1,0 +1,1 @@
+"""What a JupyterHub has, carried over: its database into ours, its configuration into a TOML."""

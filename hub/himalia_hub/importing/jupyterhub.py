@@ -1,0 +1,197 @@
+"""Reading the database of a JupyterHub, versions 4 to 6; nothing in it is changed.
+
+Its tables are described by JupyterHub's own `orm.py`. Documents are JSON in text columns, moments are naive UTC.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from himalia_hub.db.engine import sync_url
+from himalia_hub.errors import BadRequest
+
+NEEDED = ("users", "groups", "user_group_map", "spawners", "api_tokens", "services", "roles")
+BUILT_IN_ROLES = frozenset({"user", "admin", "server", "token"})
+
+
+@dataclass(frozen=True, slots=True)
+class TheirToken:
+    """A token that a person made. `hashed` is `algorithm:rounds:salt:digest`, `prefix` its first letters."""
+
+    owner: str
+    hashed: str
+    prefix: str
+    note: str
+    scopes: list[str]
+    created: datetime | None
+    expires_at: datetime | None
+    last_activity: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TheirServer:
+    """A server that somebody has, running or not."""
+
+    owner: str
+    name: str
+    display_name: str
+    user_options: dict[str, Any]
+    last_activity: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TheirUser:
+    """A person; how they sign in is the business of an authenticator, and no row."""
+
+    name: str
+    admin: bool
+    created: datetime | None
+    last_activity: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TheirGroup:
+    """A group and who is in it."""
+
+    name: str
+    properties: dict[str, Any]
+    members: list[str]
+
+
+@dataclass(slots=True)
+class Theirs:
+    """All that can be carried over, and in words what cannot."""
+
+    users: list[TheirUser] = field(default_factory=list)
+    groups: list[TheirGroup] = field(default_factory=list)
+    servers: list[TheirServer] = field(default_factory=list)
+    tokens: list[TheirToken] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+
+def read(database: str) -> Theirs:
+    """Everything, of one moment. BadRequest when it is no database of a JupyterHub."""
+    with _opened(database) as connection:
+        theirs = Theirs()
+        people = _people(connection, theirs)
+        _groups(connection, theirs, people)
+        _servers(connection, theirs, people)
+        _tokens(connection, theirs, people)
+        _what_is_left(connection, theirs)
+        return theirs
+
+
+@contextmanager
+def _opened(database: str) -> Iterator[Connection]:
+    url = database if "://" in database else f"sqlite:///{Path(database).absolute()}"
+    parsed = sync_url(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
+        raise BadRequest(f"{parsed.database!r} is not there; name JupyterHub's database file or its URL")
+    engine = sa.create_engine(parsed, poolclass=sa.NullPool)
+    try:
+        with engine.connect() as connection:
+            missing = set(NEEDED) - set(sa.inspect(connection).get_table_names())
+            if missing:
+                raise BadRequest(
+                    f"{database!r} is no database of a JupyterHub since version 4: it has no table "
+                    f"{min(missing)!r}; run `jupyterhub upgrade-db` there first if it is an older one"
+                )
+            yield connection
+    except sa.exc.DBAPIError as error:
+        raise BadRequest(f"{database!r} cannot be read: {str(error.orig).splitlines()[0]}") from None
+    finally:
+        engine.dispose()
+
+
+def _rows(connection: Connection, table: str) -> Iterator[dict[str, Any]]:
+    for row in connection.execute(sa.text(f'SELECT * FROM "{table}"')):  # noqa: S608 - names of this file only
+        yield dict(row._mapping)
+
+
+def _people(connection: Connection, theirs: Theirs) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for row in _rows(connection, "users"):
+        names[row["id"]] = row["name"]
+        theirs.users.append(
+            TheirUser(row["name"], bool(row["admin"]), _moment(row["created"]), _moment(row["last_activity"]))
+        )
+        if row.get("encrypted_auth_state"):
+            theirs.left.append(
+                f"the auth state of {row['name']!r}: it is locked by a key of JupyterHub's environment"
+            )
+    return names
+
+
+def _groups(connection: Connection, theirs: Theirs, people: dict[int, str]) -> None:
+    members: dict[int, list[str]] = {}
+    for row in _rows(connection, "user_group_map"):
+        members.setdefault(row["group_id"], []).append(people[row["user_id"]])
+    for row in _rows(connection, "groups"):
+        properties = _document(row.get("properties")) or {}
+        theirs.groups.append(TheirGroup(row["name"], properties, sorted(members.get(row["id"], []))))
+
+
+def _servers(connection: Connection, theirs: Theirs, people: dict[int, str]) -> None:
+    for row in _rows(connection, "spawners"):
+        owner = people.get(row["user_id"])
+        if owner is None:
+            continue
+        options = _document(row.get("user_options")) or {}
+        shown = row.get("display_name") or ""
+        theirs.servers.append(
+            TheirServer(owner, row["name"] or "", shown, options, _moment(row["last_activity"]))
+        )
+        if row["server_id"] is not None:
+            what = f"server {row['name']!r}" if row["name"] else "the server"
+            theirs.left.append(f"{what} of {owner!r} runs under JupyterHub: stop it there, start it here")
+
+
+def _tokens(connection: Connection, theirs: Theirs, people: dict[int, str]) -> None:
+    """Those that people made; what a sign-in or a server was given ends with it, there and here."""
+    for row in _rows(connection, "api_tokens"):
+        owner = people.get(row["user_id"] or 0)
+        if owner is None or row["client_id"] not in (None, "jupyterhub") or row["session_id"]:
+            continue
+        if (row["note"] or "").startswith("Server at "):
+            continue
+        theirs.tokens.append(
+            TheirToken(
+                owner, row["hashed"], row["prefix"], row["note"] or "", _document(row["scopes"]) or [],
+                _moment(row["created"]), _moment(row["expires_at"]), _moment(row["last_activity"]),
+            )
+        )  # fmt: skip
+
+
+def _what_is_left(connection: Connection, theirs: Theirs) -> None:
+    for row in _rows(connection, "services"):
+        theirs.left.append(
+            f"service {row['name']!r}: write it as [[services]] with its command or URL and its roles"
+        )
+    for row in _rows(connection, "roles"):
+        if row["name"] not in BUILT_IN_ROLES:
+            scopes = ", ".join(_document(row["scopes"]) or [])
+            theirs.left.append(f"role {row['name']!r} ({scopes}): write it as [[roles]]")
+    tables = set(sa.inspect(connection).get_table_names())
+    for table, what in (("shares", "shares"), ("share_codes", "share links")):
+        if table in tables and (count := sum(1 for _ in _rows(connection, table))):
+            theirs.left.append(f"{count} {what}: their owners give them again")
+
+
+def _moment(value: Any) -> datetime | None:
+    """SQLite gives text, PostgreSQL a moment; both are UTC without saying so."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) else None
+
+
+def _document(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value

@@ -1,0 +1,56 @@
+"""Tokens whose hash another program made: valid as they are, and ours from their first use."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub.db.engine import Database
+from himalia_hub.importing.models import ImportedToken
+from himalia_hub.secrets import hash_token
+from himalia_hub.tokens.models import ApiToken
+
+LONGEST = 64
+"""JupyterHub never makes or takes a longer token; hashing what anybody sends costs time."""
+MOST_ROUNDS = 100_000
+
+
+def matches(hashed: str, token: str) -> bool:
+    """Whether `algorithm:rounds:salt:digest` is of this token, as JupyterHub computes it; False for what is no such."""
+    algorithm, _, rest = hashed.partition(":")
+    rounds, _, rest = rest.partition(":")
+    salt, _, digest = rest.partition(":")
+    if algorithm not in ("sha256", "sha512") or not rounds.isdecimal() or int(rounds) > MOST_ROUNDS:
+        return False
+    computed = hashlib.new(algorithm, salt.encode())
+    computed.update(token.encode(errors="replace") * int(rounds))
+    return hmac.compare_digest(computed.hexdigest(), digest)
+
+
+async def put(db: AsyncSession, token: ApiToken, *, prefix: str, hashed: str) -> None:
+    """Keep somebody else's hash for this row of ours, whose own hash is no token's."""
+    token.hashed = f"imported {hash_token(hashed)}"
+    db.add(token)
+    await db.flush()
+    db.add(ImportedToken(token_id=token.id, prefix=prefix, hashed=hashed))
+
+
+async def adopt(database: Database, token: str) -> bool:
+    """Make an imported token ours, if this is one; True then. It is looked up as any other from now on."""
+    if not 0 < len(token) <= LONGEST:
+        return False
+    # The start of the token is stored beside the hash; only those that share it are worth hashing.
+    begins = [token[:length] for length in range(1, min(len(token), 16) + 1)]
+    async with database.read() as db:
+        found = await db.scalars(sa.select(ImportedToken).where(ImportedToken.prefix.in_(begins)))
+        mine = next((row for row in found if matches(row.hashed, token)), None)
+    if mine is None:
+        return False
+    async with database.begin() as db:
+        of_mine = ApiToken.id == mine.token_id
+        await db.execute(sa.update(ApiToken).where(of_mine).values(hashed=hash_token(token)))
+        await db.execute(sa.delete(ImportedToken).where(ImportedToken.token_id == mine.token_id))
+    return True

@@ -1,0 +1,105 @@
+"""Writing what a JupyterHub had into our rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub.errors import BadRequest
+from himalia_hub.groups.models import Group, Membership
+from himalia_hub.importing import tokens
+from himalia_hub.importing.jupyterhub import Theirs
+from himalia_hub.importing.models import ImportedToken
+from himalia_hub.rbac.scopes import META, SCOPES
+from himalia_hub.servers import store as servers
+from himalia_hub.tokens.models import ApiToken
+from himalia_hub.users import store as users
+from himalia_hub.users.models import User
+
+
+async def write(db: AsyncSession, theirs: Theirs, *, now: datetime) -> Counter[str]:
+    """Put everything into one transaction; what was made, counted. Repeating it makes nothing twice.
+
+    A person or group that is here already is kept and completed, never overwritten. What does not fit is added to
+    `theirs.left` in words.
+    """
+    made: Counter[str] = Counter()
+    people = await _people(db, theirs, made, now=now)
+    await _groups(db, theirs, people, made)
+    await _servers(db, theirs, people, made, now=now)
+    await _tokens(db, theirs, people, made, now=now)
+    return made
+
+
+async def _people(db: AsyncSession, theirs: Theirs, made: Counter[str], *, now: datetime) -> dict[str, User]:
+    people: dict[str, User] = {}
+    for one in theirs.users:
+        user = await users.by_name(db, users.normalise(one.name))
+        if user is None:
+            try:
+                user = await users.create(
+                    db, one.name, now=one.created or now, admin=one.admin, password_hash=None
+                )
+            except BadRequest as error:
+                theirs.left.append(f"user {one.name!r}: {error}")
+                continue
+            user.last_activity = one.last_activity
+            made["people"] += 1
+        people[one.name] = user
+    return people
+
+
+async def _groups(db: AsyncSession, theirs: Theirs, people: dict[str, User], made: Counter[str]) -> None:
+    for one in theirs.groups:
+        group = await db.scalar(sa.select(Group).where(Group.name == one.name))
+        if group is None:
+            group = Group(name=one.name, properties=one.properties)
+            db.add(group)
+            await db.flush()
+            made["groups"] += 1
+        there = set(await db.scalars(sa.select(Membership.user_id).where(Membership.group_id == group.id)))
+        for user in [people[name] for name in one.members if name in people]:
+            if user.id not in there:
+                db.add(Membership(user_id=user.id, group_id=group.id))
+                there.add(user.id)
+                made["memberships"] += 1
+
+
+async def _servers(
+    db: AsyncSession, theirs: Theirs, people: dict[str, User], made: Counter[str], *, now: datetime
+) -> None:
+    for one in theirs.servers:
+        user = people.get(one.owner)
+        if user is None:
+            continue
+        if await servers.find(db, user.name, one.name) is not None:
+            continue
+        row = await servers.get_or_create(db, user, one.name, now=now)
+        row.display_name, row.user_options = one.display_name[:255], one.user_options
+        row.last_activity = one.last_activity
+        made["servers"] += 1
+
+
+async def _tokens(
+    db: AsyncSession, theirs: Theirs, people: dict[str, User], made: Counter[str], *, now: datetime
+) -> None:
+    known = set(await db.scalars(sa.select(ImportedToken.hashed)))
+    for one in theirs.tokens:
+        user = people.get(one.owner)
+        if user is None or one.hashed in known or (one.expires_at is not None and one.expires_at <= now):
+            continue
+        strange = [scope for scope in one.scopes if scope.partition("!")[0] not in {*SCOPES, *META}]
+        if strange:
+            theirs.left.append(
+                f"token {one.note or one.prefix!r} of {one.owner!r}: scope {strange[0]!r} is not known"
+            )
+            continue
+        row = ApiToken(
+            user_id=user.id, client_id="jupyterhub", scopes=one.scopes or ["inherit"], note=one.note[:1023],
+            created=one.created or now, expires_at=one.expires_at, last_activity=one.last_activity,
+        )  # fmt: skip
+        await tokens.put(db, row, prefix=one.prefix, hashed=one.hashed)
+        made["tokens"] += 1
