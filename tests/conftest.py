@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 import docker_lab
 import postgres
+import swarm_lab
 
 _numbers = itertools.count(1)
 
@@ -48,6 +49,13 @@ def docker_engine() -> Iterator[docker_lab.Lab]:
     """A private Docker engine, started once and only when a test asks."""
     with docker_lab.docker_lab() as engine:
         yield engine
+
+
+@pytest.fixture(scope="session")
+def swarm() -> Iterator[swarm_lab.SwarmLab]:
+    """A private swarm of three engines, started once and only when a test asks."""
+    with swarm_lab.swarm_lab() as lab:
+        yield lab
 
 
 @pytest.fixture

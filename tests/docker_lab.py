@@ -92,17 +92,7 @@ class Lab:
                 return
         finally:
             client.close()
-        arguments, changes = _recipe(image)
-        tar = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests/tools/rootfs"), *arguments], stdout=subprocess.PIPE
-        )
-        command = ["docker", "-H", self.url, "import"]
-        for change in changes:
-            command += ["-c", change]
-        subprocess.run([*command, "-", image], stdin=tar.stdout, stdout=subprocess.DEVNULL, check=True)
-        assert tar.stdout is not None
-        tar.stdout.close()
-        assert tar.wait() == 0, "tests/tools/rootfs failed"
+        import_image(self.url, image)
 
     def containers(self, **filters: str) -> list[str]:
         """Names of all containers."""
@@ -135,6 +125,21 @@ class Lab:
                     client.remove_network(one["Id"])
         finally:
             client.close()
+
+
+def import_image(url: str, image: str) -> None:
+    """Make one of the images of this module on an engine."""
+    arguments, changes = _recipe(image)
+    tar = subprocess.Popen(
+        [sys.executable, str(ROOT / "tests/tools/rootfs"), *arguments], stdout=subprocess.PIPE
+    )
+    command = ["docker", "-H", url, "import"]
+    for change in changes:
+        command += ["-c", change]
+    subprocess.run([*command, "-", image], stdin=tar.stdout, stdout=subprocess.DEVNULL, check=True)
+    assert tar.stdout is not None
+    tar.stdout.close()
+    assert tar.wait() == 0, "tests/tools/rootfs failed"
 
 
 def _recipe(image: str) -> tuple[list[str], list[str]]:
@@ -171,7 +176,7 @@ def docker_lab() -> Iterator[Lab]:
     run = Path(tempfile.mkdtemp(prefix="hd-", dir="/run"))
     lab = Lab(folder, run)
     try:
-        _mount_cgroups()
+        mount_cgroups()
         lab.start()
         yield lab
     finally:
@@ -184,7 +189,7 @@ def docker_lab() -> Iterator[Lab]:
         shutil.rmtree(run, ignore_errors=True)
 
 
-def _mount_cgroups() -> None:
+def mount_cgroups() -> None:
     """A machine without systemd may have none mounted, and no container starts without them."""
     if any(
         line.split()[2] in ("cgroup", "cgroup2") for line in Path("/proc/mounts").read_text().splitlines()

@@ -227,6 +227,9 @@ class SpawnerSection(StartSection):
     docker: dict[str, Any] = Field(
         default_factory=dict, description="settings of the Docker spawner, see its own table"
     )
+    swarm: dict[str, Any] = Field(
+        default_factory=dict, description="settings of the Swarm spawner, see its own table"
+    )
 
 
 class ServersSection(Section):

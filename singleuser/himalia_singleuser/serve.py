@@ -30,13 +30,18 @@ PORTS_TRIED = 50
 
 
 def take_lock(settings: Settings) -> None:
-    """The descriptor that proves to the spawner that this process lives: kept open, and given to no child."""
-    if settings.lock_fd is None:
-        return
-    try:
-        os.set_inheritable(settings.lock_fd, False)
-    except OSError:
-        raise SettingsError(f"HIMALIA_LOCK_FD={settings.lock_fd} is not an open descriptor") from None
+    """What proves that this process lives: a descriptor of the spawner's, kept open and given to no child, and a lock
+    in a home that other machines see too.
+    """
+    if settings.lock_fd is not None:
+        try:
+            os.set_inheritable(settings.lock_fd, False)
+        except OSError:
+            raise SettingsError(f"HIMALIA_LOCK_FD={settings.lock_fd} is not an open descriptor") from None
+    if settings.home_lock is not None:
+        from himalia_singleuser import home_lock
+
+        home_lock.take(settings.home_lock, settings.environ.get("HIMALIA_NODE") or socket.gethostname())
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -74,6 +74,7 @@ class Settings:
     socket: str = ""
     listen_fd: int | None = None
     lock_fd: int | None = None
+    home_lock: Path | None = None
     hub: HubSettings | None = None
     runtime_dir: Path = Path("/tmp")
     data_dir: Path = Path("~/.local/share/jupyter")
@@ -125,6 +126,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         socket=socket,
         listen_fd=_descriptor(environ, "HIMALIA_LISTEN_FD"),
         lock_fd=_descriptor(environ, "HIMALIA_LOCK_FD"),
+        home_lock=Path(environ["HIMALIA_HOME_LOCK"]) if environ.get("HIMALIA_HOME_LOCK") else None,
         hub=hub,
         runtime_dir=Path(environ.get("JUPYTER_RUNTIME_DIR") or data_dir / "runtime"),
         data_dir=data_dir,

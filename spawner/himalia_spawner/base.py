@@ -26,6 +26,7 @@ class Cause(StrEnum):
     TIMED_OUT = "timed out"
     ENGINE_GONE = "engine gone"
     REMOVED = "removed by somebody else"
+    NODE_LOST = "was lost with its machine"
 
 
 Say = Callable[[str], None]

@@ -66,7 +66,7 @@ def configuration_page() -> str:
         way = find_way(kind).settings
         parts.append(_table(f'[auth.methods.NAME], kind = "{kind}"', _doc(way), way))
     parts.append(_table("[[services]]", _doc(ServiceSection), ServiceSection))
-    for kind in ("process", "docker"):
+    for kind in ("process", "docker", "swarm"):
         plugin = find_plugin(kind).settings
         parts.append(_table(f"[spawner.{kind}]", _doc(plugin), plugin))
     return "\n".join(parts)

@@ -175,7 +175,7 @@ async def record_exit(world: World, lease: Lease, server: Server, seen: Observat
         exit_.log_tail if exit_ and exit_.log_tail else tuple(await world.spawner.logs(server.backend_name))
     )
     message = exit_.reason if exit_ else "the process ended; how is not known"
-    if exit_ is not None and exit_.cause is Cause.MEMORY:
+    if exit_ is not None and exit_.cause in (Cause.MEMORY, Cause.NODE_LOST):
         cause = str(exit_.cause)
     else:
         cause = "crashed" if server.phase is Phase.READY else "ended while starting"

@@ -1,0 +1,1 @@
+"""Servers as services of a Docker Swarm, one task each."""
