@@ -20,6 +20,11 @@ def singleuser() -> str:
     return _installed(ROOT / ".venv-official" / "bin" / "jupyterhub-singleuser", "jupyterhub-singleuser")
 
 
+def hub() -> str:
+    """The official `jupyterhub`."""
+    return _installed(ROOT / ".venv-official" / "bin" / "jupyterhub", "jupyterhub")
+
+
 def proxy() -> str:
     """The official `configurable-http-proxy`."""
     path = ROOT / "tests" / "official" / "node_modules" / ".bin" / "configurable-http-proxy"

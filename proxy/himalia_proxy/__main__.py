@@ -7,9 +7,12 @@ import sys
 
 import uvloop
 
-from himalia_proxy.app import raise_file_limit, serve
+from himalia_proxy.app import serve
+from himalia_proxy.assembly import raise_file_limit
 from himalia_proxy.errors import StartError
 from himalia_proxy.settings import environ, read_settings
+from himalia_proxy.worker import work
+from himalia_proxy.workers import inherited
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
@@ -24,10 +27,14 @@ def main() -> int:
             level=_LEVELS[settings.log_level],
             format="%(asctime)s %(levelname)s %(message)s",
         )
+        raise_file_limit()
+        given = inherited(environ())
+        if given is not None:
+            uvloop.run(work(settings, given))
+            return 0
         for warning in settings.warnings:
             logging.getLogger("himalia.proxy").warning("settings.doubtful reason=%r", warning)
-        raise_file_limit()
-        uvloop.run(serve(settings))
+        uvloop.run(serve(settings, sys.argv[1:]))
     except StartError as error:
         print(f"himalia proxy: {error}", file=sys.stderr)
         return 1

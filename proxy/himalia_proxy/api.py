@@ -6,18 +6,18 @@ import hmac
 import json
 import re
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import parse_qs
 
-from himalia_proxy.activity import iso, parse_time
+from himalia_proxy.activity import parse_time
 from himalia_proxy.core import Core, log
 from himalia_proxy.errors import BadRequest, BadTarget, Refusal
 from himalia_proxy.framing import CHUNKED, ChunkedBody, RequestHead
+from himalia_proxy.members import Members
 from himalia_proxy.paths import readable
-from himalia_proxy.serving import ServerConnection
-from himalia_proxy.table import Entry, clean
+from himalia_proxy.serving import CLOSED, ServerConnection
+from himalia_proxy.table import clean, shown
 
 MAX_BODY: Final = 16 * 1024 * 1024
 _TOKEN: Final = re.compile(rb"token\s+(\S+)")
@@ -25,23 +25,24 @@ _METHODS: Final = (b"GET", b"POST", b"DELETE")
 _BULK: Final = (b"PUT", b"PATCH")
 
 
-Change = dict[str, dict[str, Any]]
-"""What happened to the table: `{"put": {path: data or None}}`, or `{"whole": …}` for all there is."""
+Reply = Callable[[int, bytes], None]
 
 
 class RoutesApi:
-    """What the calls do, apart from how they arrive. `changed` is told every change of the table."""
+    """What the calls do, apart from how they arrive. `changed` is called after every change of the table."""
 
-    def __init__(self, core: Core, token: str | None, changed: Callable[[Change], None]) -> None:
+    def __init__(self, core: Core, members: Members, token: str | None, changed: Callable[[], None]) -> None:
         self._core = core
+        self._members = members
         self._token = token.encode() if token else None
         self._changed = changed
 
-    def answer(self, request: RequestHead, body: bytes) -> tuple[int, bytes]:
-        """Status and JSON of a call; Refusal otherwise."""
+    def answer(self, request: RequestHead, body: bytes, reply: Reply) -> None:
+        """Call `reply` with status and JSON, now or when all members know of it; Refusal otherwise."""
         path = request.target
         if path.startswith(b"/api/tunnels"):
-            return self._tunnels(request)
+            self._tunnels(request, reply)
+            return
         if path != b"/api/routes" and not path.startswith(b"/api/routes/"):
             raise Refusal(404, "Not Found")
         whole = path in (b"/api/routes", b"/api/routes/")
@@ -54,18 +55,20 @@ class RoutesApi:
         except ValueError:
             raise Refusal(400, "The route's path contains an escape that is not UTF-8.") from None
         if request.method == b"POST":
-            return self._post(routespec, body)
-        if request.method == b"DELETE":
-            return self._delete(routespec)
-        if request.method in _BULK:
-            return self._bulk(body, whole=request.method == b"PUT")
-        self._core.counts.route_get += 1
-        if whole:
-            return 200, self._all(request.query or b"")
+            self._post(routespec, body, reply)
+        elif request.method == b"DELETE":
+            self._delete(routespec, reply)
+        elif request.method in _BULK:
+            self._bulk(body, reply, whole=request.method == b"PUT")
+        else:
+            self._core.counts.route_get += 1
+            reply(200, self._all(request.query or b"") if whole else self._one(routespec))
+
+    def _one(self, routespec: str) -> bytes:
         entry = self._core.table.get(routespec)
         if entry is None:
             raise Refusal(404)
-        return 200, _json(shown(entry))
+        return _json(shown(entry))
 
     def _authorize(self, request: RequestHead) -> None:
         if self._token is None:
@@ -89,7 +92,7 @@ class RoutesApi:
         entries = (entry for entry in self._core.table if limit is None or entry.last_activity < limit)
         return _json({entry.path: shown(entry) for entry in entries})
 
-    def _post(self, routespec: str, body: bytes) -> tuple[int, bytes]:
+    def _post(self, routespec: str, body: bytes, reply: Reply) -> None:
         data = _read(body)
         if not isinstance(data, dict) or not isinstance(data.get("target"), str):
             raise Refusal(400, "Must specify 'target' as string")
@@ -99,18 +102,18 @@ class RoutesApi:
             raise Refusal(400, str(error)) from None
         log.info("route.added path=%s target=%s", _plain(entry.path), entry.target.origin)
         self._core.counts.route_add += 1
-        self._changed({"put": {entry.path: data}})
-        return 201, b""
+        self._changed()
+        self._members.publish({"put": {entry.path: data}}, lambda: reply(201, b""))
 
-    def _delete(self, routespec: str) -> tuple[int, bytes]:
+    def _delete(self, routespec: str, reply: Reply) -> None:
         if not self._core.table.remove(routespec):
             raise Refusal(404)
         log.info("route.removed path=%s", _plain(clean(routespec)))
         self._core.counts.route_delete += 1
-        self._changed({"put": {clean(routespec): None}})
-        return 204, b""
+        self._changed()
+        self._members.publish({"put": {clean(routespec): None}}, lambda: reply(204, b""))
 
-    def _bulk(self, body: bytes, *, whole: bool) -> tuple[int, bytes]:
+    def _bulk(self, body: bytes, reply: Reply, *, whole: bool) -> None:
         """PUT: the table is this. PATCH: these routes change, null removes one. All of it, or 400 and nothing."""
         routes = _read(body)
         if not isinstance(routes, dict):
@@ -131,20 +134,20 @@ class RoutesApi:
             len(self._core.table),
         )
         self._core.counts.route_add += len(routes)
-        self._changed({"whole" if whole else "put": routes})
-        return 204, b""
+        self._changed()
+        self._members.publish({"whole" if whole else "put": routes}, lambda: reply(204, b""))
 
-    def _tunnels(self, request: RequestHead) -> tuple[int, bytes]:
+    def _tunnels(self, request: RequestHead, reply: Reply) -> None:
         """GET: how many are open. DELETE: cut those of a `user`, a `login`, a `route`; how many there were."""
         if request.target != b"/api/tunnels":
             raise Refusal(404, "Not Found")
         if request.method not in (b"GET", b"DELETE"):
             raise Refusal(405, "Method not supported")
         self._authorize(request)
-        tunnels = self._core.tunnels
         if request.method == b"GET":
-            by_route = Counter(tunnel.entry.path for tunnel in tunnels)
-            return 200, _json({"open": len(tunnels), "by_route": by_route})
+            by_route = self._members.tunnels()
+            reply(200, _json({"open": by_route.total(), "by_route": by_route}))
+            return
         asked = {
             name: values[-1] for name, values in parse_qs((request.query or b"").decode("latin-1")).items()
         }
@@ -153,9 +156,13 @@ class RoutesApi:
             raise Refusal(400, "Name whose tunnels to cut: user, login or route.")
         if "route" in asked:
             asked["route"] = clean(asked["route"])
-        cut = tunnels.cut(**asked)
-        log.info("tunnels.cut count=%d by=%s", cut, ",".join(sorted(asked)))
-        return 200, _json({"cut": cut})
+        by = ",".join(sorted(asked))
+
+        def done(cut: int) -> None:
+            log.info("tunnels.cut count=%d by=%s", cut, by)
+            reply(200, _json({"cut": cut}))
+
+        self._members.cut(asked, done)
 
 
 class ApiConnection(ServerConnection):
@@ -192,20 +199,23 @@ class ApiConnection(ServerConnection):
             self._call()
 
     def _call(self) -> None:
-        request = self.request
+        body, self._body_parts = b"".join(self._body_parts), []
         try:
-            status, body = self._api.answer(request, b"".join(self._body_parts))
-            kind = b"application/json"
+            self._api.answer(self.request, body, self._reply)
         except Refusal as refusal:
-            status, body, kind = refusal.status, str(refusal).encode(), b"text/plain; charset=utf-8"
+            self._reply(refusal.status, str(refusal).encode(), b"text/plain; charset=utf-8")
         except Exception:
             log.exception("api.failed")
-            status, body, kind = 500, b"", b"text/plain"
+            self._reply(500, b"")
+
+    def _reply(self, status: int, body: bytes, kind: bytes = b"application/json") -> None:
+        request = self.request
+        if self.phase == CLOSED:
+            return
         level = log.info if status < 400 else log.warning if status < 500 else log.error
         level(
             "api.called status=%d method=%s path=%s", status, _plain(request.method), _plain(request.target)
         )
-        self._body_parts = []
         self._core.counts.api[status] += 1
         self.respond(status, [(b"Content-Type", kind)] if body else [], body)
 
@@ -215,11 +225,6 @@ def _read(body: bytes) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Refusal(400, f"Body not valid JSON: {error}") from None
-
-
-def shown(entry: Entry) -> dict[str, Any]:
-    """A route as the API and the snapshot write it."""
-    return {**entry.data, "last_activity": iso(entry.last_activity)}
 
 
 def _json(value: Any) -> bytes:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from himalia_proxy.access import AccessLog
 from himalia_proxy.counts import Counts
@@ -63,6 +65,7 @@ class Core:
         self.api_clients = Connections(keep_alive_s=75.0)
         self.tunnels = Tunnels(half_open_s=limits.half_open_s)
         self.counts = Counts()
+        self.ticks: list[Callable[[float], None]] = []
         self._timer = loop.call_later(TICK_S, self._tick)
 
     def gauges(self) -> dict[str, float]:
@@ -74,6 +77,11 @@ class Core:
             "routes": len(self.table),
         }
 
+    def apply(self, change: dict[str, dict[str, Any]]) -> None:
+        """A change of the table, as the API reports them."""
+        for kind, routes in change.items():
+            self.table.update(routes, time.time(), whole=kind == "whole")
+
     def _tick(self) -> None:
         now = self.loop.time()
         self.clients.tick(now)
@@ -81,13 +89,15 @@ class Core:
         self.pool.tick(now, answer_within_s=self.limits.target_silent_s)
         if self.access is not None:
             self.access.flush()
+        for tick in self.ticks:
+            tick(now)
         self._timer = self.loop.call_later(TICK_S, self._tick)
 
     async def stop(self, *, drain_s: float, tunnels_s: float, hurry: asyncio.Event) -> None:
         """Close everything: requests get `drain_s` seconds to end, tunnels `tunnels_s`; none, once `hurry` is set."""
-        self.clients.drain()
-        self.api_clients.drain()
         now = self.loop.time
+        self.clients.drain(now())
+        self.api_clients.drain(now())
         requests_until, tunnels_until = now() + drain_s, now() + tunnels_s
         while not hurry.is_set() and (
             ((self.clients.open or self.api_clients.open) and now() < requests_until)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -80,6 +81,18 @@ def bind_all(places: Mapping[str, Place]) -> dict[str, socket.socket]:
             sock.close()
         raise
     return made
+
+
+async def bind_soon(places: Mapping[str, Place], *, within_s: float) -> dict[str, socket.socket]:
+    """The same, tried again for a while: the workers of a killed proxy take a moment to notice that and end."""
+    until = time.monotonic() + within_s
+    while True:
+        try:
+            return bind_all(places)
+        except StartError:
+            if time.monotonic() > until:
+                raise
+        await asyncio.sleep(0.05)
 
 
 def _bind(place: Place) -> socket.socket:

@@ -119,6 +119,12 @@ def _limits(group: Any) -> None:
 def _process(group: Any) -> None:
     add = group.add_argument
     add("--pid-file", metavar="FILE", help="where to write the process id")
+    several = "processes that serve clients; with more than one, another holds table and API (1)"
+    add("--workers", type=_count, default=1, metavar="N", help=several)
+    over = "unix socket by which a new proxy takes over from a running one, nobody refused"
+    add("--handover-socket", metavar="PATH", help=over)
+    after = "how long a proxy that was replaced leaves its tunnels open (3600000)"
+    add("--handover-grace", type=_milliseconds, default=3_600_000, metavar="MS", help=after)
     drain = "how long a stop waits for requests (5000)"
     add("--drain-timeout", type=_milliseconds, default=5000, metavar="MS", help=drain)
     grace = "how long a stop leaves tunnels open (0)"

@@ -24,6 +24,7 @@ from himalia_proxy.framing import (
 from himalia_proxy.headers import own_head
 
 HEAD_TIMEOUT_S: Final = 60.0
+FIRST_WORDS_S: Final = 1.0
 LINGER_S: Final = 3.0
 FLUSH_S: Final = 120.0
 MAX_AHEAD: Final = 64 * 1024
@@ -68,11 +69,18 @@ class Connections:
         for connection in [one for one in self.open if one.left_unseen]:
             connection.transport.abort()
 
-    def drain(self) -> None:
-        """Close idle connections; those with a request under way close after its answer."""
+    def drain(self, now: float) -> None:
+        """Close idle connections; those with a request under way close after its answer.
+
+        One that has asked nothing yet was accepted a moment ago, and its request is on its way: it is waited for.
+        """
         self.draining = True
         for connection in list(self.open):
-            if connection.phase == READ_HEAD:
+            if connection.phase != READ_HEAD:
+                continue
+            if connection.fresh:
+                connection.deadline = now + FIRST_WORDS_S
+            else:
                 connection.close()
 
 
@@ -88,6 +96,7 @@ class ServerConnection(asyncio.Protocol):
         "ahead",
         "connections",
         "deadline",
+        "fresh",
         "hold",
         "left",
         "loop",
@@ -108,6 +117,7 @@ class ServerConnection(asyncio.Protocol):
         self.phase = READ_HEAD
         self.request: RequestHead = _NO_REQUEST
         self.ahead = b""  # bytes that came before they could be used
+        self.fresh = True  # no request has come yet
         self.hold = False  # the body must wait: nobody takes it yet
         self.left = 0
         self.deadline = 0.0
@@ -202,6 +212,7 @@ class ServerConnection(asyncio.Protocol):
             self.refuse(error)
             return False
         self.request = request
+        self.fresh = False
         self.deadline = 0.0
         self.hold = False
         if request.body:

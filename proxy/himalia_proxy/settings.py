@@ -53,6 +53,9 @@ class ProxySettings:
     half_open_timeout_s: float = 60.0
     drain_timeout_s: float = 5.0
     tunnel_grace_s: float = 0.0
+    workers: int = 1
+    handover_socket: str | None = None
+    handover_grace_s: float = 3600.0
     max_header_size: int = 65536
     max_body_size: int = 0
     max_connections_per_address: int = 0
@@ -69,6 +72,7 @@ _TIMES: Final = (
     "half_open_timeout",
     "drain_timeout",
     "tunnel_grace",
+    "handover_grace",
 )
 
 
@@ -84,6 +88,8 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> ProxySetti
         if given[name] is not None:
             target = _target(given[name], source)
             given[name] = target if name == "error_target" else target.url
+    if given["workers"] < 1:
+        raise StartError("--workers must be 1 or more.")
     given["custom_headers"] = tuple(_header(text) for text in given.pop("custom_header"))
     backend = given.pop("storage_backend")
     if backend is not None:

@@ -10,10 +10,9 @@ import time
 from typing import Any
 
 from himalia_proxy.activity import parse_time
-from himalia_proxy.api import shown
 from himalia_proxy.core import log
 from himalia_proxy.errors import BadTarget
-from himalia_proxy.table import RouteTable
+from himalia_proxy.table import RouteTable, shown
 
 ACTIVITY_EVERY_S = 60.0
 PAUSE_S = 0.1

@@ -7,9 +7,10 @@ A dict of prefixes, probed at the depths that are in use, from the deepest: with
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from himalia_proxy.activity import iso, parse_time
 from himalia_proxy.errors import BadTarget
 from himalia_proxy.paths import normal, readable, without_prefix
 from himalia_proxy.target import Target, parse_target
@@ -120,6 +121,15 @@ class RouteTable:
             same = entry is not None and entry.data == self._kept(clean(path), data)
             self.put(path, data, entry.last_activity if same and entry is not None else now)
 
+    def load(self, routes: Iterable[tuple[str, Mapping[str, Any], float]]) -> None:
+        """Routes with their data and times of activity, in place of all there are."""
+        self._entries.clear()
+        self._depths.clear()
+        self._probes = ()
+        self._cache.clear()
+        for path, data, last_activity in routes:
+            self.put(path, data, last_activity)
+
     def _kept(self, path: str, data: Mapping[str, Any]) -> dict[str, Any]:
         kept = dict(data)
         kept.pop("last_activity", None)
@@ -185,6 +195,17 @@ class RouteTable:
             del self._depths[depth]
         if len(self._depths) != len(self._probes):
             self._probes = tuple(sorted(self._depths, reverse=True))
+
+
+def loadable(routes: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any], float]]:
+    """Routes as the API writes them, for `RouteTable.load`."""
+    for path, data in routes.items():
+        yield path, data, parse_time(data["last_activity"])
+
+
+def shown(entry: Entry) -> dict[str, Any]:
+    """A route as the API and the snapshot write it."""
+    return {**entry.data, "last_activity": iso(entry.last_activity)}
 
 
 def _host_name(host: bytes | None) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -90,6 +91,10 @@ class Tunnels:
 
     def __iter__(self) -> Iterator[End]:
         return iter(list(self._open))
+
+    def by_route(self) -> Counter[str]:
+        """How many are open on each route."""
+        return Counter(end.entry.path for end in self._open)
 
     def join(
         self,

@@ -1,10 +1,11 @@
-"""Our proxy beside the official configurable-http-proxy, in one run.
+"""Our proxy beside the official configurable-http-proxy and nginx, in one run.
 
     make bench WHAT=proxy      or      .venv/bin/python tests/bench/proxy.py [--rounds 3] [--scale 1]
 
-Prints for each case the proxy's CPU time per request, requests per second and the ratios, medians of interleaved
-rounds, and the memory (PSS). Each proxy has one core; clients and target share another, in this process, so they
-bound the requests per second of the quicker proxy: the CPU time is the figure to compare.
+Prints for each case the CPU time per request and requests per second, medians of interleaved rounds, and the ratios;
+then memory (PSS), TLS, the table's size, and two workers. Each proxy has one core (two workers have both); clients and
+target share the other, in this process, so they bound the requests per second of the quicker proxy: the CPU time is the
+figure to compare. nginx is left out if it is not installed (Debian: nginx-light).
 """
 
 from __future__ import annotations
@@ -14,154 +15,61 @@ import asyncio
 import contextlib
 import os
 import resource
+import shutil
+import ssl
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, cast
 
+import psutil
 import uvloop
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+
+from proxy_load import CASES, CONNECTIONS, SMALL, UPGRADE, Case, Door, Target, asking, fresh
 
 import official
-from component.proxy.parts import OURS, RunningProxy, running
+from component.proxy.certs import Authority
+from component.proxy.parts import OURS, RunningProxy, free_port, running
+from support import eventually
 
-END = b"<end of answer>"
-MB = 1024 * 1024
-CONNECTIONS = 32
-FRAME = b"\x82\xfe\x04\x00\x00\x00\x00\x00" + b"x" * 1024
-"""A masked binary frame of 1 KiB, as a browser sends it. The target says the same bytes again."""
-
-IDLE_SOCKETS = 1000
-
-
-class Target(asyncio.Protocol):
-    """Answers `/small` and `/large`, and repeats all that comes after a switch of protocols."""
-
-    answers: ClassVar = {
-        name: b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-        for name, body in {b"/small": b"ok" + END, b"/large": b"x" * (MB - len(END)) + END}.items()
-    }
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one but in name
-        self._head, self._switched = b"", False
-
-    def data_received(self, data: bytes) -> None:
-        if self._switched:
-            self._transport.write(data)
-            return
-        self._head += data
-        while b"\r\n\r\n" in self._head:
-            head, _, self._head = self._head.partition(b"\r\n\r\n")
-            path = head.split(b" ", 2)[1]
-            if path == b"/echo":
-                self._switched = True
-                self._transport.write(
-                    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-                )
-            else:
-                self._transport.write(self.answers[path])
+IDLE_SOCKETS = 4000
+ROUTES = 10_000
+NGINX = """daemon off; master_process off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr crit;
+events {{ worker_connections 20000; }}
+http {{
+  access_log off; client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
+  uwsgi_temp_path {folder}; scgi_temp_path {folder}; keepalive_requests 1000000000;
+  map $http_upgrade $upgraded {{ default upgrade; "" ""; }}
+  upstream target {{ server {target}; keepalive 128; keepalive_requests 1000000000; }}
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{
+      proxy_pass http://target; proxy_http_version 1.1; proxy_set_header Host $http_host;
+      proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $upgraded; proxy_buffering off;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
+    }}
+  }}
+}}
+"""
 
 
-class Visitor(asyncio.Protocol):
-    """One connection; `ask` waits for an answer that ends as expected."""
+@dataclass(frozen=True)
+class Subject:
+    """A started proxy: where to ask, and whose CPU time and memory count."""
 
-    def __init__(self) -> None:
-        self._tail = b""
-        self._end, self._length, self._got = END, 0, 0
-        self._answer: asyncio.Future[None] | None = None
+    door: Door
+    pid: int
+    proxy: RunningProxy | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._got += len(data)
-        self._tail = (self._tail + data)[-len(self._end) :] if self._end else b""
-        if self._answer and not self._answer.done() and self._got >= self._length and self._tail == self._end:
-            self._answer.set_result(None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._answer and not self._answer.done():
-            self._answer.set_exception(exc or ConnectionResetError("closed before the answer"))
-
-    async def ask(self, data: bytes, *, end: bytes = END, length: int = 0) -> None:
-        """Send; until at least `length` bytes have come and the last of them are `end`."""
-        self._tail, self._end, self._length, self._got = b"", end, length, 0
-        self._answer = asyncio.get_running_loop().create_future()
-        self.transport.write(data)
-        await self._answer
-
-
-def get(path: str, *, more: str = "") -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: bench\r\n{more}\r\n".encode()
-
-
-UPGRADE = get(
-    "/echo",
-    more="Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
-)
-
-
-async def visitor(proxy: RunningProxy) -> Visitor:
-    _, made = await asyncio.get_running_loop().create_connection(Visitor, "127.0.0.1", proxy.port)
-    return made
-
-
-async def many(proxy: RunningProxy, count: int, path: str) -> None:
-    """`count` requests over kept connections."""
-
-    async def one() -> None:
-        made = await visitor(proxy)
-        for _ in range(count // CONNECTIONS):
-            await made.ask(get(path), length=MB if path == "/large" else 0)
-        made.transport.close()
-
-    await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
-
-
-async def small(proxy: RunningProxy, count: int) -> None:
-    await many(proxy, count, "/small")
-
-
-async def large(proxy: RunningProxy, count: int) -> None:
-    await many(proxy, count, "/large")
-
-
-async def fresh(proxy: RunningProxy, count: int) -> None:
-    async def one() -> None:
-        for _ in range(count // CONNECTIONS):
-            made = await visitor(proxy)
-            await made.ask(get("/small", more="Connection: close\r\n"))
-            made.transport.close()
-
-    await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
-
-
-async def echo(proxy: RunningProxy, count: int) -> None:
-    async def one() -> None:
-        made = await visitor(proxy)
-        await made.ask(UPGRADE, end=b"\r\n\r\n")
-        for _ in range(count // CONNECTIONS):
-            await made.ask(FRAME, end=FRAME[-16:], length=len(FRAME))
-        made.transport.close()
-
-    await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
-
-
-Case = Callable[[RunningProxy, int], Awaitable[None]]
-CASES: dict[str, tuple[Case, int]] = {
-    "small GET, kept connection": (small, 9600),
-    "1 MB answers": (large, 640),
-    "a new connection per request": (fresh, 3200),
-    "WebSocket echo, 1 KiB": (echo, 9600),
-}
+    def processes(self) -> list[int]:
+        """Itself and its workers."""
+        return [self.pid, *(one.pid for one in psutil.Process(self.pid).children())]
 
 
 @dataclass(frozen=True)
@@ -172,81 +80,214 @@ class Figure:
     per_s: float
 
 
-def cpu_s(pid: int) -> float:
-    """User and system time of a process, all its threads."""
-    after = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(after[11]) + int(after[12])) / os.sysconf("SC_CLK_TCK")
+def cpu_s(subject: Subject) -> float:
+    """User and system time, to the nanosecond where the scheduler tells it."""
+    total = 0
+    for pid in subject.processes():
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
 
 
-def pss_mb(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
+def pss_mb(subject: Subject) -> float:
+    total = 0.0
+    for pid in subject.processes():
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        total += next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
+    return total
 
 
-async def run(case: Case, proxy: RunningProxy, count: int) -> Figure:
-    before, began = cpu_s(proxy.process.pid), time.perf_counter()
-    await case(proxy, count)
+async def run(case: Case, subject: Subject, count: int) -> Figure:
+    before, began = cpu_s(subject), time.perf_counter()
+    await case(subject.door, count)
     took = time.perf_counter() - began
-    return Figure((cpu_s(proxy.process.pid) - before) / count * 1e6, count / took)
+    return Figure((cpu_s(subject) - before) / count * 1e6, count / took)
 
 
-@asynccontextmanager
-async def proxies(folder: Path) -> AsyncIterator[dict[str, RunningProxy]]:
-    """Ours and the official one, each on the first core, with one target behind."""
-    server = await asyncio.get_running_loop().create_server(Target, "127.0.0.1", 0)
-    target = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    cores = sorted(os.sched_getaffinity(0))
-    try:
-        async with AsyncExitStack() as stack:
-            made = {}
-            for kind, command in {"ours": OURS, "official": [official.proxy()]}.items():
-                made[kind] = await stack.enter_async_context(running(folder, command=command))
-                await made[kind].route("/", target)
-                for task in Path(f"/proc/{made[kind].process.pid}/task").iterdir():
-                    os.sched_setaffinity(int(task.name), cores[:1])
-            if len(cores) > 1:
-                os.sched_setaffinity(0, cores[1:])
-            yield made
-    finally:
-        server.close()
+async def compared(subjects: Mapping[str, Subject], case: Case, count: int, rounds: int) -> dict[str, Figure]:
+    """Medians of interleaved rounds; one before them warms up what is compiled or cached on the way."""
+    figures: dict[str, list[Figure]] = {kind: [] for kind in subjects}
+    for number in range(rounds + 1):
+        for kind, subject in subjects.items():
+            figure = await run(case, subject, count)
+            if number:
+                figures[kind].append(figure)
+    return {
+        kind: Figure(statistics.median(f.cpu_us for f in each), statistics.median(f.per_s for f in each))
+        for kind, each in figures.items()
+    }
 
 
-async def idle_sockets(proxy: RunningProxy) -> float:
+def told(name: str, figures: Mapping[str, Figure]) -> None:
+    """One line: each one's figures, and how many times ours the others' CPU time is."""
+    ours, *others = figures.values()
+    said = "".join(f"{one.cpu_us:8.1f} us {one.per_s:7.0f} /s" for one in figures.values())
+    print(f"{name:32}{said}   " + "  ".join(f"{one.cpu_us / ours.cpu_us:5.2f}" for one in others), flush=True)
+
+
+def pin(pids: Sequence[int], cores: Sequence[int]) -> None:
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(task.name), cores)
+
+
+class Bench:
+    """Starts proxies on the first core, all to one target."""
+
+    def __init__(self, folder: Path, stack: AsyncExitStack, cores: Sequence[int]) -> None:
+        self._folder, self._stack, self._cores = folder, stack, cores
+        self.target = ""
+
+    async def serve_target(self) -> None:
+        server = await asyncio.get_running_loop().create_server(Target, "127.0.0.1", 0)
+        self._stack.callback(server.close)
+        self.target = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    async def start(
+        self, command: Sequence[str], *options: str, tls: ssl.SSLContext | None = None, cores: int = 1
+    ) -> Subject:
+        """A proxy of ours or the official one, with the route `/`."""
+        proxy = await self._stack.enter_async_context(running(self._folder, *options, command=command))
+        await proxy.route("/", self.target)
+        if "--workers" in options:
+            await eventually(lambda: "proxy.listening" in proxy.log.read_text(), within_s=60)
+        subject = Subject(Door(proxy.port, tls), proxy.process.pid, proxy)
+        pin(subject.processes(), self._cores[:cores])
+        return subject
+
+    async def nginx(self) -> Subject:
+        """Nginx with one process."""
+        port = free_port()
+        config = self._folder / "nginx.conf"
+        config.write_text(
+            NGINX.format(folder=self._folder, port=port, target=self.target.partition("://")[2])
+        )
+        process = await asyncio.create_subprocess_exec("nginx", "-p", str(self._folder), "-c", str(config))
+
+        async def end() -> None:
+            process.terminate()
+            await process.wait()
+
+        self._stack.push_async_callback(end)
+
+        async def up() -> bool:
+            try:
+                (await Door(port).visitor()).transport.close()
+            except OSError:
+                return False
+            return True
+
+        await eventually(up, within_s=10)
+        pin([process.pid], self._cores[:1])
+        return Subject(Door(port), process.pid)
+
+
+async def requests(bench: Bench, rounds: int, scale: float) -> None:
+    """All cases; then memory."""
+    subjects = {"ours": await bench.start(OURS), "official": await bench.start([official.proxy()])}
+    if shutil.which("nginx"):
+        subjects["nginx"] = await bench.nginx()
+    print(f"{'':32}{''.join(f'{kind:>22}' for kind in subjects)}   CPU: the others' by ours")
+    memory = {kind: [pss_mb(subject)] for kind, subject in subjects.items()}
+    for name, (case, usual) in CASES.items():
+        step = 500 if "500" in name else CONNECTIONS
+        count = max(int(usual * scale) // step, 1) * step
+        told(name, await compared(subjects, case, count, rounds))
+    for kind, subject in subjects.items():
+        memory[kind] += [pss_mb(subject), await idle_sockets(subject)]
+    for number, what in enumerate(("idle", "after the load", f"{IDLE_SOCKETS} idle WebSockets")):
+        said = "".join(f"{memory[kind][number]:19.1f} MB" for kind in subjects)
+        ours, *others = (memory[kind][number] for kind in subjects)
+        print(f"{'PSS, ' + what:32}{said}   " + "  ".join(f"{one / ours:5.2f}" for one in others), flush=True)
+
+
+async def idle_sockets(subject: Subject) -> float:
     """Memory with open WebSockets on which nothing moves."""
     made = []
     for _ in range(IDLE_SOCKETS):
-        one = await visitor(proxy)
+        one = await subject.door.visitor()
         await one.ask(UPGRADE, end=b"\r\n\r\n")
         made.append(one)
-    memory = pss_mb(proxy.process.pid)
+    memory = pss_mb(subject)
     for one in made:
         one.transport.close()
     return memory
 
 
-async def measure(folder: Path, rounds: int, scale: float) -> None:
-    async with proxies(folder) as both:
-        memory = {kind: [pss_mb(proxy.process.pid)] for kind, proxy in both.items()}
-        print(f"{'':30} {'ours':>22} {'official':>22} {'CPU ratio':>10}")
-        for name, (case, usual) in CASES.items():
-            count = max(int(usual * scale) // CONNECTIONS, 1) * CONNECTIONS
-            figures: dict[str, list[Figure]] = {kind: [] for kind in both}
-            for number in range(rounds + 1):
-                for kind, proxy in both.items():
-                    figure = await run(case, proxy, count)
-                    if number:  # the first round warms up what is compiled or cached on the way
-                        figures[kind].append(figure)
-            cpu = {kind: statistics.median(one.cpu_us for one in each) for kind, each in figures.items()}
-            rate = {kind: statistics.median(one.per_s for one in each) for kind, each in figures.items()}
-            said = [f"{cpu[kind]:8.0f} us {rate[kind]:7.0f} /s" for kind in both]
-            print(f"{name:30} {said[0]:>22} {said[1]:>22} {cpu['official'] / cpu['ours']:10.1f}", flush=True)
-        for kind, proxy in both.items():
-            memory[kind] += [pss_mb(proxy.process.pid), await idle_sockets(proxy)]
-        for number, what in enumerate(
-            ("PSS, idle", "PSS, after the load", f"PSS, {IDLE_SOCKETS} idle WebSockets")
-        ):
-            ours, theirs = memory["ours"][number], memory["official"][number]
-            print(f"{what:30} {ours:>19.1f} MB {theirs:>19.1f} MB {theirs / ours:10.1f}")
+async def over_tls(bench: Bench, folder: Path, rounds: int, scale: float) -> None:
+    """The same with TLS towards clients."""
+    authority = Authority(folder / "ca")
+    pair, trust = authority.sign("localhost"), ssl.create_default_context(cafile=authority.ca)
+    options = ("--ssl-key", pair.key, "--ssl-cert", pair.cert)
+    subjects = {
+        "ours": await bench.start(OURS, *options, tls=trust),
+        "official": await bench.start([official.proxy()], *options, tls=trust),
+    }
+    for name, case, usual in (
+        ("TLS: small GET, kept connection", SMALL, 9600),
+        ("TLS: a new connection each", fresh, 960),
+        ("TLS: 1 MB answers", CASES["1 MB answers"][0], 320),
+    ):
+        count = max(int(usual * scale) // CONNECTIONS, 1) * CONNECTIONS
+        told(name, await compared(subjects, case, count, rounds))
+
+
+async def many_routes(bench: Bench, rounds: int, scale: float) -> None:
+    """What a large table costs, and how long it takes to fill."""
+    few, full = await bench.start(OURS), await bench.start(OURS)
+    official_one = await bench.start([official.proxy()])
+    assert few.proxy is not None
+    assert full.proxy is not None
+    assert official_one.proxy is not None
+    data = {"user": "ada", "server_name": "", "jupyterhub": True}
+    table = {f"/user/u{number}": {"target": bench.target, **data} for number in range(ROUTES)}
+    began = time.perf_counter()
+    assert (await full.proxy.call("PUT", "/api/routes", {"/": {"target": bench.target}, **table}))[0] == 204
+    bulk = time.perf_counter() - began
+    began = time.perf_counter()
+    for path, route in table.items():
+        await official_one.proxy.call("POST", f"/api/routes{path}", route)
+    single = time.perf_counter() - began
+    said = f"{bulk:18.2f} s {single:20.2f} s   {single / bulk:5.1f}"
+    print(f"{f'{ROUTES} routes: one call, single':32}{said}", flush=True)
+    count = max(int(9600 * scale) // CONNECTIONS, 1) * CONNECTIONS
+    figures = await compared({"1": few, str(ROUTES): full}, asking("/small"), count, rounds)
+    told(f"small GET, 1 and {ROUTES} routes", figures)
+
+
+async def workers(bench: Bench, rounds: int, scale: float) -> None:
+    """What two processes cost."""
+    one, two = await bench.start(OURS), await bench.start(OURS, "--workers", "2", cores=2)
+    count = max(int(9600 * scale) // CONNECTIONS, 1) * CONNECTIONS
+    told("small GET, one and two workers", await compared({"one": one, "two": two}, SMALL, count, rounds))
+
+
+async def measure(folder: Path, rounds: int, scale: float, only: str) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    for name, part in (
+        ("requests", requests),
+        ("routes", many_routes),
+        ("workers", workers),
+    ):
+        if only in ("", name):
+            async with bench_of(folder, cores) as bench:
+                await part(bench, rounds, scale)
+    if only in ("", "tls"):
+        async with bench_of(folder, cores) as bench:
+            await over_tls(bench, folder, rounds, scale)
+
+
+@asynccontextmanager
+async def bench_of(folder: Path, cores: Sequence[int]) -> AsyncIterator[Bench]:
+    async with AsyncExitStack() as stack:
+        bench = Bench(folder, stack, cores)
+        await bench.serve_target()
+        if len(cores) > 1:
+            os.sched_setaffinity(0, cores[1:])
+        try:
+            yield bench
+        finally:
+            os.sched_setaffinity(0, cores)
 
 
 if __name__ == "__main__":
@@ -255,6 +296,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="more or fewer requests")
+    parser.add_argument("--only", choices=("requests", "routes", "workers", "tls"), default="")
     options = parser.parse_args()
     with contextlib.suppress(ValueError, OSError):
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -263,4 +305,4 @@ if __name__ == "__main__":
         tempfile.TemporaryDirectory() as folder,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        runner.run(measure(Path(folder), options.rounds, options.scale))
+        runner.run(measure(Path(folder), options.rounds, options.scale, options.only))

@@ -95,6 +95,10 @@ class RunningProxy:
         """Open connections, listeners left out."""
         return sum(one.status != "LISTEN" for one in psutil.Process(self.process.pid).net_connections("inet"))
 
+    def workers(self) -> list[psutil.Process]:
+        """Its worker processes."""
+        return psutil.Process(self.process.pid).children()
+
     async def stop(self, number: int = signal.SIGTERM) -> int:
         """The exit code after a signal."""
         if self.process.returncode is None:
@@ -117,12 +121,17 @@ def command_line(
 
 @asynccontextmanager
 async def running(
-    folder: Path, *options: str, command: Sequence[str] = OURS, port: int = 0, token: str | None = TOKEN
+    folder: Path,
+    *options: str,
+    command: Sequence[str] = OURS,
+    port: int = 0,
+    api_port: int = 0,
+    token: str | None = TOKEN,
 ) -> AsyncIterator[RunningProxy]:
-    """A proxy on free ports; killed at the end if the test has not stopped it."""
-    port, api_port = port or free_port(), 0 if "--api-socket" in options else free_port()
+    """A proxy on these or on free ports; killed at the end if the test has not stopped it."""
+    port, api_port = port or free_port(), 0 if "--api-socket" in options else api_port or free_port()
     argv, env = command_line(command, port, api_port, *options, token=token)
-    log = folder / f"proxy-{port}.log"
+    log = folder / f"proxy-{port}-{len(list(folder.glob('proxy-*')))}.log"
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(*argv, env=env, stdout=out, stderr=out)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:

@@ -87,6 +87,7 @@ async def test_a_signal_lets_requests_end_and_closes_tunnels(tmp_path: Path, num
 
     pid_file = tmp_path / "pid"
     async with running(tmp_path, "--pid-file", str(pid_file)) as proxy, raw_target(talk) as target:
+        await eventually(pid_file.exists)
         assert pid_file.read_text() == str(proxy.process.pid)
         await proxy.route("/", target.url)
         tunnel, tunnel_writer = await proxy.connect()

@@ -1,0 +1,57 @@
+"""Messages between the processes of one proxy: JSON objects, one a line, over a unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable
+from typing import Any, cast
+
+Message = dict[str, Any]
+
+
+class Channel(asyncio.Protocol):
+    """One end. `heard` gets each message, `lost` is called once the other end is gone."""
+
+    def __init__(self, heard: Callable[[Message], None], lost: Callable[[], None]) -> None:
+        self._heard = heard
+        self._lost = lost
+        self._held: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+
+    @classmethod
+    async def over(
+        cls, sock: socket.socket, heard: Callable[[Message], None], lost: Callable[[], None]
+    ) -> Channel:
+        """Speak over a connected socket, which is the channel's from now on."""
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        _, channel = await loop.create_unix_connection(lambda: cls(heard, lost), sock=sock)
+        return channel
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        *whole, rest = data.split(b"\n")
+        if whole:
+            whole[0] = b"".join([*self._held, whole[0]])
+            self._held = []
+        if rest:
+            self._held.append(rest)
+        for line in whole:
+            self._heard(json.loads(line))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lost()
+
+    def send(self, message: Message) -> None:
+        """Say something; in vain if the other end is gone, which `lost` tells."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+    def close(self) -> None:
+        """Say no more; what was said still arrives."""
+        if self._transport is not None:
+            self._transport.close()
