@@ -130,6 +130,18 @@ async def build_status(request: web.Request) -> web.Response:
 
 
 @authenticated
+async def build(request: web.Request) -> web.Response:
+    """Done at once: nothing is built here."""
+    return json_answer({})
+
+
+@authenticated
+async def stop_build(request: web.Request) -> web.Response:
+    """None is under way."""
+    return web.Response(status=204)
+
+
+@authenticated
 async def no_update(request: web.Request) -> web.Response:
     """Updates are the admin's."""
     return json_answer({"notification": None})
@@ -162,6 +174,8 @@ routes = [
     web.get("/lab/api/plugins", list_plugins, allow_head=False),
     web.post("/lab/api/plugins", refuse_install),
     web.get("/lab/api/build", build_status, allow_head=False),
+    web.post("/lab/api/build", build),
+    web.delete("/lab/api/build", stop_build),
     web.get("/lab/api/update", no_update, allow_head=False),
     web.get("/lab/api/news", no_news, allow_head=False),
 ]

@@ -107,7 +107,6 @@ def _entry(lab: Lab, plugin: str, schema_file: Path, overrides: dict[str, Any]) 
         "version": version,
         "raw": "{}",
         "settings": {},
-        "warning": None,
         "last_modified": None,
         "created": None,
     }

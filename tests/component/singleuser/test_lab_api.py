@@ -181,6 +181,11 @@ async def test_small_questions_have_the_expected_answers(server: Any, path: str)
     assert (await server.ask("GET", path))[:2] == (200, SMALL[path])
 
 
+async def test_a_build_is_done_at_once_and_none_is_under_way(server: Any) -> None:
+    assert (await server.ask("POST", "lab/api/build"))[:2] == (200, {})
+    assert (await server.ask("DELETE", "lab/api/build"))[0] == 204
+
+
 async def test_licences_come_in_three_forms(server: Any) -> None:
     _, found, _ = await server.ask("GET", "lab/api/licenses/")
     assert any(bundle["packages"] for bundle in found["bundles"].values())
