@@ -6,18 +6,23 @@ The engine's folders lie in one temporary folder, its socket is in nobody's way,
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import io
 import json
 import os
+import platform
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from docker.api.client import APIClient
@@ -30,6 +35,8 @@ PYTHON_IMAGE, SERVER_IMAGE, OFFICIAL_IMAGE = (
 )
 SERVER_COMMAND = ["/opt/himalia/bin/python", "-I", "-m", "himalia_singleuser"]
 UP_S = 60.0
+PLATFORM = {"x86_64": "amd64", "aarch64": "arm64"}
+"""What images call these machines."""
 
 
 class Lab:
@@ -92,7 +99,16 @@ class Lab:
                 return
         finally:
             client.close()
-        import_image(self.url, image)
+        arguments, config = _recipe(image)
+        changes = [f"USER {config['User']}", *(f"ENV {variable}" for variable in config["Env"])]
+        changes += [f"LABEL {name}={json.dumps(value)}" for name, value in config.get("Labels", {}).items()]
+        command = ["docker", "-H", self.url, "import"]
+        for change in changes:
+            command += ["-c", change]
+        rootfs = [sys.executable, str(ROOT / "tests/tools/rootfs"), *arguments]
+        with subprocess.Popen(rootfs, stdout=subprocess.PIPE) as tar:
+            subprocess.run([*command, "-", image], stdin=tar.stdout, stdout=subprocess.DEVNULL, check=True)
+        assert tar.returncode == 0, "tests/tools/rootfs failed"
 
     def containers(self, **filters: str) -> list[str]:
         """Names of all containers."""
@@ -127,41 +143,53 @@ class Lab:
             client.close()
 
 
-def import_image(url: str, image: str) -> None:
-    """Make one of the images of this module on an engine."""
-    arguments, changes = _recipe(image)
-    tar = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests/tools/rootfs"), *arguments], stdout=subprocess.PIPE
-    )
-    command = ["docker", "-H", url, "import"]
-    for change in changes:
-        command += ["-c", change]
-    subprocess.run([*command, "-", image], stdin=tar.stdout, stdout=subprocess.DEVNULL, check=True)
-    assert tar.stdout is not None
-    tar.stdout.close()
-    assert tar.wait() == 0, "tests/tools/rootfs failed"
+def pack(image: str, path: Path) -> None:
+    """Write one of the images of this module as a file that several engines load; it has one id on all of them.
 
-
-def _recipe(image: str) -> tuple[list[str], list[str]]:
-    user = ["USER 1000:100", "ENV LANG=C.UTF-8"]
-    if image == PYTHON_IMAGE:
-        return [], user
-    if image == SERVER_IMAGE:
-        label = json.dumps(json.dumps(SERVER_COMMAND))
-        path = "ENV PATH=/opt/himalia/bin:/usr/local/bin:/usr/bin:/bin"
-        return (
-            [
-                "--venv",
-                str(ROOT / ".venv"),
-                "/opt/himalia",
-                "--package",
-                str(ROOT / "singleuser/himalia_singleuser"),
-            ],
-            [*user, path, f"LABEL himalia.singleuser={label}"],
+    For one engine a stream into `docker import` is quicker, but gives each import its own id.
+    """
+    arguments, config = _recipe(image)
+    with tempfile.NamedTemporaryFile(dir=path.parent) as layer:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "tests/tools/rootfs"), *arguments], stdout=layer, check=False
         )
-    path = "ENV PATH=/opt/official/bin:/usr/local/bin:/usr/bin:/bin"
+        assert done.returncode == 0, "tests/tools/rootfs failed"
+        with open(layer.name, "rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        described = {
+            "architecture": PLATFORM.get(platform.machine(), platform.machine()), "os": "linux", "config": config,
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+        }  # fmt: skip
+        manifest = [{"Config": "config.json", "RepoTags": [image], "Layers": ["layer.tar"]}]
+        with tarfile.open(path, "w") as tar:
+            tar.add(layer.name, "layer.tar")
+            for name, value in (("config.json", described), ("manifest.json", manifest)):
+                text = json.dumps(value).encode()
+                info = tarfile.TarInfo(name)
+                info.size = len(text)
+                tar.addfile(info, io.BytesIO(text))
+
+
+def load(url: str, path: Path) -> None:
+    """Give an engine the image in a file."""
+    subprocess.run(
+        ["docker", "-H", url, "load", "-q", "-i", str(path)], stdout=subprocess.DEVNULL, check=True
+    )
+
+
+def _recipe(image: str) -> tuple[list[str], dict[str, Any]]:
+    """Arguments of tests/tools/rootfs, and the image's own configuration (OCI image specification, config)."""
+    config: dict[str, Any] = {"User": "1000:100", "Env": ["LANG=C.UTF-8"]}
+    if image == PYTHON_IMAGE:
+        return [], config
+    if image == SERVER_IMAGE:
+        config["Env"].append("PATH=/opt/himalia/bin:/usr/local/bin:/usr/bin:/bin")
+        config["Labels"] = {"himalia.singleuser": json.dumps(SERVER_COMMAND)}
+        venv = ["--venv", str(ROOT / ".venv"), "/opt/himalia"]
+        return [*venv, "--package", str(ROOT / "singleuser/himalia_singleuser")], config
+    config["Env"].append("PATH=/opt/official/bin:/usr/local/bin:/usr/bin:/bin")
     script = ["--script", "/opt/official/bin/jupyterhub-singleuser", "jupyterhub.singleuser:main"]
-    return ["--venv", str(ROOT / ".venv-official"), "/opt/official", *script], [*user, path]
+    return ["--venv", str(ROOT / ".venv-official"), "/opt/official", *script], config
 
 
 @contextmanager

@@ -213,15 +213,10 @@ class SwarmLab:
                 return
         finally:
             client.close()
-        docker_lab.import_image(self.manager.url, image)
         packed = self.folder / "image.tar"
-        _run("docker", "-H", self.manager.url, "save", "-o", str(packed), image)
+        docker_lab.pack(image, packed)
         with ThreadPoolExecutor() as threads:
-            list(
-                threads.map(
-                    lambda one: _run("docker", "-H", one.url, "load", "-q", "-i", str(packed)), self.nodes[1:]
-                )
-            )
+            list(threads.map(lambda one: docker_lab.load(one.url, packed), self.nodes))
         packed.unlink()
 
     def remove_services(self) -> None:

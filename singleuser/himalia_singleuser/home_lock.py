@@ -22,7 +22,7 @@ from himalia_singleuser.settings import SettingsError
 
 log = structlog.get_logger(__name__)
 
-WAIT_S = 10.0
+WAIT_S = 5.0
 """For a predecessor that is just ending."""
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
