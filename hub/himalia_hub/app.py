@@ -17,8 +17,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from himalia_hub import clock, info, middleware
 from himalia_hub.audit import handlers as audit
 from himalia_hub.audit import store as audit_store
-from himalia_hub.auth import login, setup
+from himalia_hub.auth import account, login, setup
 from himalia_hub.auth.door import DOOR, make_door
+from himalia_hub.auth.vault import VAULT, Vault
 from himalia_hub.db import lease
 from himalia_hub.groups import handlers as groups
 from himalia_hub.keys import DB, DOORBELL, PROXY, ROUTES_WAKE_UP, SECRETS, SETTINGS, SPAWNER, WORLD
@@ -54,6 +55,7 @@ def make_app(
     app[SETTINGS], app[DB], app[SECRETS] = world.settings, world.db, world.secrets
     app[SPAWNER], app[PROXY], app[DOORBELL], app[WORLD] = world.spawner, world.proxy, world.doorbell, world
     app[DOOR] = make_door(world.settings, world.db)
+    app[VAULT] = Vault.of(world.settings, world.secrets)
     app.cleanup_ctx.append(_door)
     app[ROUTES_WAKE_UP] = routes_wake_up or asyncio.Event()
     middleware.install(app)
@@ -66,7 +68,8 @@ def make_app(
 def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     """Every handler path of the hub; the order decides where patterns overlap, so pages with wildcards come last."""
     features = (
-        info, audit, users, groups, servers, tokens, services, oauth, proxy_api, metrics, login, setup,
+        info, audit, users, groups, servers, tokens, services, oauth, proxy_api, metrics, login, account,
+        setup,
     )  # fmt: skip
     table: list[web.RouteDef] = []
     for feature in features:

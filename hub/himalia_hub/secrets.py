@@ -40,13 +40,14 @@ class Secrets:
     def __init__(self, master: bytes) -> None:
         self._master = master
 
-    def _key(self, purpose: str) -> bytes:
+    def key(self, purpose: str) -> bytes:
+        """32 bytes that nothing else is made from."""
         return hmac.digest(self._master, b"himalia:" + purpose.encode(), "sha256")
 
     @property
     def hub_id(self) -> str:
         """A short name for this hub, the same for all its replicas; says nothing of the secret."""
-        return self._key("hub-id").hex()[:12]
+        return self.key("hub-id").hex()[:12]
 
     def server_token(self, server_id: int, incarnation: str) -> str:
         """The API token of one life of a server.
@@ -54,17 +55,17 @@ class Secrets:
         Derived, not random: a hub killed between storing the hash and starting the process starts again
         with the same token, so a process that did start in time is never locked out of its hub.
         """
-        digest = hmac.digest(self._key("server-token"), f"{server_id}:{incarnation}".encode(), "sha256")
+        digest = hmac.digest(self.key("server-token"), f"{server_id}:{incarnation}".encode(), "sha256")
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
     def service_token(self, service_id: int, name: str) -> str:
         """The API token of a service for which none was chosen; the same in every replica, and after a restart."""
-        digest = hmac.digest(self._key("service-token"), f"{service_id}:{name}".encode(), "sha256")
+        digest = hmac.digest(self.key("service-token"), f"{service_id}:{name}".encode(), "sha256")
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
     def sign(self, purpose: str, value: str) -> str:
         """`value` with a signature that `unsign` accepts for the same purpose only."""
-        digest = hmac.digest(self._key(purpose), value.encode(), "sha256")
+        digest = hmac.digest(self.key(purpose), value.encode(), "sha256")
         return f"{value}.{base64.urlsafe_b64encode(digest).decode().rstrip('=')}"
 
     def unsign(self, purpose: str, signed: str) -> str | None:

@@ -133,6 +133,11 @@ class AuthSection(Section):
     secure_cookies: bool | None = Field(
         None, description="mark cookies Secure; empty: when the visitor came by https"
     )
+    crypt_keys_file: Path | None = Field(
+        None,
+        description="file with keys for what is kept encrypted, one a line: the first encrypts, all decrypt; empty: "
+        "a key made from the hub's secret",
+    )
     methods: dict[str, MethodSection] = Field(
         default_factory=dict,
         description="ways to sign in, by name, in the order of the page; empty: the hub's own accounts",

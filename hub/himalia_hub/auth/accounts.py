@@ -14,7 +14,7 @@ from himalia_hub.users.models import Login, User
 
 
 async def begin_login(
-    db: AsyncSession, user: User, *, now: datetime, lasts: timedelta, user_agent: str = ""
+    db: AsyncSession, user: User, *, now: datetime, lasts: timedelta, user_agent: str = "", address: str = ""
 ) -> tuple[Login, str]:
     """A new browser sign-in and the secret for its cookie. The person's ended ones are swept out."""
     await db.execute(sa.delete(Login).where(Login.user_id == user.id, Login.expires_at <= now))
@@ -27,11 +27,18 @@ async def begin_login(
         expires_at=now + lasts,
         last_seen=now,
         user_agent=user_agent[:255],
+        address=address[:64],
     )
     db.add(login)
     await db.execute(sa.update(User).where(User.id == user.id).values(last_activity=now))
     await db.flush()
     return login, secret
+
+
+async def logins_of(db: AsyncSession, user_id: int, *, now: datetime) -> list[Login]:
+    """A person's sign-ins, the last used first."""
+    mine = sa.and_(Login.user_id == user_id, Login.expires_at > now)
+    return list(await db.scalars(sa.select(Login).where(mine).order_by(Login.last_seen.desc(), Login.id)))
 
 
 async def end_login(db: AsyncSession, login: Login) -> None:

@@ -10,7 +10,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
-from himalia_hub.auth import admit, backoff
+from himalia_hub.auth import admit, backoff, second
 from himalia_hub.auth.base import Context, PasswordWay, Person, RedirectWay, Way
 from himalia_hub.auth.models import ExternalIdentity
 from himalia_hub.auth.password import MAX_LENGTH
@@ -114,7 +114,7 @@ def configured(settings: HubSettings) -> Mapping[str, MethodSection]:
 async def sign_in_by_password(
     database: Database, door: Door, name: str, given: str, *, method: str = "", address: str
 ) -> User:
-    """The person with this name and password.
+    """The person with this name and password. CodeNeeded when their account asks for a second step as well.
 
     WrongPassword, TooMany while a back-off is on, WayDown when nobody can be asked, NotAdmitted when the hub
     does not let them in.
@@ -135,6 +135,9 @@ async def sign_in_by_password(
     user = await enter(database, entrance, person)
     async with database.begin() as db:
         await backoff.succeeded(db, account)
+        code_needed = entrance.section.kind == LOCAL and await second.is_on(db, user.id)
+    if code_needed:
+        raise second.CodeNeeded(user)
     return user
 
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 import structlog
 from aiohttp import web
 
-from himalia_hub import clock
-from himalia_hub.audit.record import tell
-from himalia_hub.auth import accounts, cookies, origin, setup, xsrf
+from himalia_hub.auth import accounts, begin, cookies, origin, second, second_step, setup, xsrf
 from himalia_hub.auth.admit import NotAdmitted
 from himalia_hub.auth.base import WayDown
 from himalia_hub.auth.door import DOOR, WrongPassword, sign_in_by_password
 from himalia_hub.auth.forms import small_form
-from himalia_hub.auth.next_url import safe_next
 from himalia_hub.errors import HimaliaError, TooMany
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
 from himalia_hub.pages.render import page
 from himalia_hub.rbac.guard import public
-from himalia_hub.users.models import User
 
 log = structlog.get_logger()
 
@@ -28,20 +24,8 @@ def routes(prefix: str) -> list[web.RouteDef]:
         web.get(prefix + "login", show_login),
         web.post(prefix + "login", login),
         web.get(prefix + "logout", logout, allow_head=False),
+        *second_step.routes(prefix),
     ]
-
-
-def destination(request: web.Request) -> str:
-    """Where a signed-in visitor goes: the `next` of the address when it is ours, else home."""
-    settings = request.app[SETTINGS]
-    prefix = settings.hub_prefix
-    return safe_next(
-        request.query.get("next"),
-        own_hosts=origin.own_hosts(request),
-        base_url=settings.base_url,
-        default=prefix + "home",
-        never=(prefix + "login", prefix + "logout", prefix + "setup"),
-    )
 
 
 @public
@@ -49,7 +33,7 @@ async def show_login(request: web.Request) -> web.Response:
     """200 the form; 302 onwards for who is signed in already."""
     if request.get(IDENTITY) is not None:
         return web.Response(
-            status=302, headers={"Location": destination(request), "Cache-Control": "no-store"}
+            status=302, headers={"Location": begin.destination(request), "Cache-Control": "no-store"}
         )
     return await login_form(request)
 
@@ -69,31 +53,14 @@ async def login(request: web.Request) -> web.Response:
         user = await sign_in_by_password(
             request.app[DB], request.app[DOOR], name, given, method=method, address=address
         )
+    except second.CodeNeeded as needed:
+        if form.get("otp"):  # JupyterHub's clients send it along
+            return await second_step.finish(request, needed.user, form["otp"], begin.destination(request))
+        return await second_step.ask(request, needed.user)
     except (WrongPassword, NotAdmitted, TooMany, WayDown) as error:
         log.info("login.refused", reason=error.code, method=method, address=address)
         return await login_form(request, status=error.status, username=name[:255], error=error, method=method)
-    return await sign_in(request, user, destination(request))
-
-
-async def sign_in(request: web.Request, user: User, location: str) -> web.Response:
-    """A new sign-in for this browser, which ends its old one, and a redirect."""
-    before = request.get(IDENTITY)
-    async with request.app[DB].begin() as db:
-        if before is not None and before.login is not None:
-            await accounts.end_login(db, before.login)
-        row, secret = await accounts.begin_login(
-            db,
-            user,
-            now=clock.now(),
-            lasts=cookies.max_age(request),
-            user_agent=request.headers.get("User-Agent", ""),
-        )
-    response = web.Response(status=302, headers={"Location": location, "Cache-Control": "no-store"})
-    cookies.set_login(request, response, secret, row.session_id)
-    response.del_cookie(cookies.ANONYMOUS, path=request.app[SETTINGS].hub_prefix)
-    tell(request, actor=user.name, target_user=user.name)
-    log.info("login.done", user=user.name, address=origin.address(request))
-    return response
+    return await begin.sign_in(request, user, begin.destination(request))
 
 
 async def login_form(

@@ -1,4 +1,4 @@
-"""The table of who is who at other places."""
+"""The tables of who is who at other places, and of second steps."""
 
 from __future__ import annotations
 
@@ -25,3 +25,24 @@ class ExternalIdentity(Base):
     subject: Mapped[str] = mapped_column(sa.String(255))
     user_id: Mapped[int] = mapped_column(sa.ForeignKey(User.id, ondelete="CASCADE"), index=True)
     created: Mapped[datetime]
+
+
+class SecondFactor(Base):
+    """A person's secret for changing codes. Not in force before a first code was `confirmed`."""
+
+    __tablename__ = "second_factors"
+
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey(User.id, ondelete="CASCADE"), primary_key=True)
+    secret: Mapped[str] = mapped_column(sa.String(300))
+    confirmed: Mapped[datetime | None]
+    last_step: Mapped[int] = mapped_column(default=0)
+
+
+class RecoveryCode(Base):
+    """A code for who lost the device; deleted when used."""
+
+    __tablename__ = "recovery_codes"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey(User.id, ondelete="CASCADE"), index=True)
+    hashed: Mapped[str] = mapped_column(sa.String(128))

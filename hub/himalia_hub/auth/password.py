@@ -37,8 +37,23 @@ def hash_password(password: str) -> str:
     return _hasher.hash(password)
 
 
-def check_new(password: str, *, least: int) -> None:
-    """BadRequest when this may not become a password."""
+_FIRST_GUESSES = """
+12345678 123456789 1234567890 0123456789 11111111 00000000 66666666 88888888 87654321 12341234 abcd1234 abc12345
+password passwort password1 password123 passw0rd p@ssw0rd qwertyui qwertyuiop qwertzui qwerty12 qwerty123 1q2w3e4r
+1qaz2wsx asdfghjk asdfghjkl iloveyou sunshine princess football baseball basketball superman trustno1 welcome1
+welcome123 letmein123 administrator admin123 admin1234 changeme changeme123 test1234 computer internet whatever
+michelle jennifer starwars jupyter1 jupyterhub jupyterlab notebook himalia1
+"""
+COMMON = frozenset(_FIRST_GUESSES.split())
+"""What guessers try first, as far as it is long enough to be typed here at all."""
+
+
+def check_new(password: str, *, least: int, name: str = "") -> None:
+    """BadRequest when this may not become a password. Long is what counts, not which signs are in it."""
+    if password.strip().lower() in COMMON:
+        raise BadRequest("this password is among the first that guessers try", remedy="take a longer phrase")
+    if name and password.strip().lower() in (name.lower(), name.lower() * 2, name.lower()[::-1]):
+        raise BadRequest("the password is the user name", remedy="take a longer phrase")
     if len(password) < least:
         raise BadRequest(f"the password has {len(password)} characters, {least} are needed")
     if len(password) > MAX_LENGTH:

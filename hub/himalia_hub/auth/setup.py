@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.auth import password, xsrf
+from himalia_hub.auth.begin import sign_in
 from himalia_hub.auth.door import DOOR
 from himalia_hub.auth.forms import small_form
 from himalia_hub.errors import BadRequest, Conflict, HimaliaError, NotAuthorized
@@ -98,8 +99,6 @@ async def show_setup(request: web.Request) -> web.Response:
 @public(xsrf_by_hand=True)
 async def set_up(request: web.Request) -> web.Response:
     """302 home, signed in as the first administrator; 400, 409 the form again; 403 when the link is over."""
-    from himalia_hub.auth.login import sign_in  # login.py imports this module
-
     fields = await small_form(request)
     token, name = fields.get("token", ""), fields.get("username", "").strip()
     given = fields.get("password", "")
@@ -107,7 +106,7 @@ async def set_up(request: web.Request) -> web.Response:
     try:
         await xsrf.check(request)
         clean = users.normalise(name)
-        password.check_new(given, least=request.app[SETTINGS].auth.password_min_length)
+        password.check_new(given, least=request.app[SETTINGS].auth.password_min_length, name=clean)
         if fields.get("password_repeat", "") != given:
             raise BadRequest("the two passwords are not the same")
         hashed = await password.hash_off_loop(given)

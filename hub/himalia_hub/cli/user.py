@@ -68,7 +68,7 @@ def _read_password(settings: HubSettings, args: argparse.Namespace) -> str:
             raise BadRequest("the two passwords differ; nothing was changed")
     else:
         raise BadRequest("there is no terminal to ask for the password; give it with --password-stdin")
-    check_new(password, least=settings.auth.password_min_length)
+    check_new(password, least=settings.auth.password_min_length, name=args.name)
     return password
 
 

@@ -11,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.audit.record import tell
-from himalia_hub.auth import origin
+from himalia_hub.auth import origin, second
 from himalia_hub.auth.door import DOOR, sign_in_by_password
+from himalia_hub.auth.vault import VAULT
 from himalia_hub.errors import BadRequest, NotAuthorized, NotFound
 from himalia_hub.keys import DB, IDENTITY
 from himalia_hub.rbac import expand
@@ -23,7 +24,7 @@ from himalia_hub.schemas import read
 from himalia_hub.servers.models import Server
 from himalia_hub.tokens import store
 from himalia_hub.tokens.models import ApiToken
-from himalia_hub.tokens.schemas import NewToken
+from himalia_hub.tokens.schemas import Credentials, NewToken
 from himalia_hub.tokens.view import token_model
 from himalia_hub.users import store as users
 from himalia_hub.users.models import User
@@ -62,15 +63,7 @@ async def create_token(request: web.Request) -> web.Response:
     """
     body = await read(request, NewToken)
     if request.get(IDENTITY) is None and body.auth is not None:
-        given = body.auth
-        user = await sign_in_by_password(
-            request.app[DB],
-            request.app[DOOR],
-            given.username,
-            given.password,
-            method=given.method,
-            address=origin.address(request),
-        )
+        user = await _who_signs_in(request, body.auth)
         if user.name != request.match_info["user"]:
             raise NotAuthorized("the name and password are not those of this user")
         identity = Identity(user.id, user.name, user.admin, of_user(user))
@@ -117,6 +110,19 @@ async def delete_token(request: web.Request) -> web.Response:
             await db.execute(sa.delete(ApiToken).where(same_client))
     log.info("token.deleted", owner=owner.name, token_id=row.id)
     return web.Response(status=204)
+
+
+async def _who_signs_in(request: web.Request, given: Credentials) -> User:
+    database, address = request.app[DB], origin.address(request)
+    try:
+        return await sign_in_by_password(
+            database, request.app[DOOR], given.username, given.password, method=given.method, address=address
+        )
+    except second.CodeNeeded as needed:
+        if not given.otp:
+            raise
+        await second.check(database, request.app[VAULT], needed.user.id, given.otp, address=address)
+        return needed.user
 
 
 def _raw_scopes(body: NewToken) -> list[str]:

@@ -16,6 +16,8 @@ class Credentials(Body):
     password: str = Field(max_length=4096, repr=False)
     method: str = Field("", max_length=32)
     """Which way to sign in, by its name in the configuration; empty: the first that asks for a password."""
+    otp: str = Field("", max_length=64, repr=False)
+    """The code of the second step, for accounts that have one."""
 
 
 class NewToken(Body):

@@ -39,6 +39,7 @@ class Login(Base):
     expires_at: Mapped[datetime]
     last_seen: Mapped[datetime]
     user_agent: Mapped[str] = mapped_column(sa.String(255), default="")
+    address: Mapped[str] = mapped_column(sa.String(64), default="", server_default="")
 
 
 class SetupLink(Base):
