@@ -80,6 +80,17 @@ class Engine:
         except TimeoutError:
             raise BackendGone(f"{self.where} does not answer within {limit:g} seconds") from None
 
+    async def see(self, question: Callable[[APIClient], T]) -> T:
+        """The answer to a question that changes nothing. Here a 5xx tells of the engine, not of what was asked for."""
+        try:
+            return await self.ask(question)
+        except errors.APIError as error:
+            if error.is_server_error():
+                raise BackendGone(
+                    f"{self.where} answers with an error ({error.status_code}: {words(error)})"
+                ) from error
+            raise
+
     def _ask(self, question: Callable[[APIClient], T]) -> T:
         if self._client is None:
             self._client = connect(self.url, self._timeout_s)
@@ -89,6 +100,8 @@ class Engine:
             if error.status_code is not None and error.status_code >= 500 and _is_starting_or_ending(error):
                 raise BackendGone(f"{self.where} is not ready: {words(error)}") from error
             raise
+        except requests.Timeout as error:
+            raise BackendGone(f"{self.where} does not answer within {self._timeout_s:g} seconds") from error
         except (requests.RequestException, OSError) as error:
             raise BackendGone(f"{self.where} does not answer") from error
 
@@ -106,7 +119,9 @@ class Engine:
 
 def _is_starting_or_ending(error: errors.APIError) -> bool:
     text = words(error).lower()
-    return any(word in text for word in ("shutting down", "connection refused", "context canceled"))
+    # A refused unix socket is containerd's; a refused address is a registry's, and says nothing of the engine.
+    refused = "dial unix" in text and "connection refused" in text
+    return refused or any(word in text for word in ("shutting down", "context canceled"))
 
 
 def words(error: errors.APIError) -> str:

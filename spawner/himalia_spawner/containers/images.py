@@ -44,7 +44,7 @@ async def ensure(engine: Engine, settings: ContainerSettings, name: str, say: Sa
 async def inspect(engine: Engine, name: str) -> Image | None:
     """What is known of an image that is there."""
     try:
-        found = await engine.ask(lambda client: client.inspect_image(name))
+        found = await engine.see(lambda client: client.inspect_image(name))
     except errors.ImageNotFound:
         return None
     except errors.APIError as error:
@@ -88,7 +88,13 @@ async def _pull(engine: Engine, name: str, say: Say, *, there: bool) -> None:
         if there:
             say(f"The image could not be renewed ({why}); going on with the one that is here")
             return
-        raise SpawnRefused(f"the image {name!r} cannot be pulled: {why}") from error
+        raise SpawnRefused(f"the image {name!r} cannot be pulled: {why}{_remedy(why)}") from error
+
+
+def _remedy(why: str) -> str:
+    if any(sign in why.lower() for sign in ("unauthorized", "no basic auth", "denied")):
+        return "; `docker login` as the hub's account gives it a way in"
+    return ""
 
 
 class _PullFailed(Exception):

@@ -46,7 +46,7 @@ def is_ambiguous(error: errors.APIError) -> bool:
 
 async def _named(engine: Engine, name: str) -> list[str]:
     """Ids of the networks with exactly this name, the oldest first; the engine's filter also finds parts of names."""
-    found = await engine.ask(lambda client: client.networks(names=[name]))
+    found = await engine.see(lambda client: client.networks(names=[name]))
     return [id_ for _, id_ in sorted((one["Created"], one["Id"]) for one in found if one["Name"] == name)]
 
 

@@ -140,7 +140,7 @@ class DockerSpawner:
     async def list(self) -> builtins.list[Handle]:
         """Every container of this hub that runs."""
         wanted = {"label": f"{asked.HUB}={self._place.hub}"}
-        running = await self._engine.ask(lambda client: client.containers(filters=wanted))
+        running = await self._engine.see(lambda client: client.containers(filters=wanted))
         names = [one["Labels"][asked.NAME] for one in running]
         sightings = await asyncio.gather(*(self.look(name) for name in names))
         return [one.handle for one in sightings if one.handle is not None]
@@ -197,13 +197,22 @@ class DockerSpawner:
             made = await self._engine.ask(lambda client: _create(client, name, options))
         except errors.APIError as error:
             if error.status_code == 409:
-                raise BackendGone(f"server {spec.ref.name!r} is just being started by another hub") from error
+                return await self._made_by_another(spec)
             raise refusal(error) from error
         self._fault("after_create")
         say("The container is made")
         path = options["environment"].get("PATH") or image.path
         await self._must_have(made["Id"], options["entrypoint"][0], path)
         return await self._run(spec, made["Id"], image.id, births)
+
+    async def _made_by_another(self, spec: ServerSpec) -> Handle:
+        """The name was taken between look and create: by another hub of ours, or by a stranger."""
+        found = await self._inspect(spec.ref.name)
+        if found is not None:
+            self._must_be_ours(spec.ref.name, found)
+            if found["State"]["Status"] in RUNNING:
+                return self._adopted(spec, found)
+        raise BackendGone(f"server {spec.ref.name!r} is just being started by another hub")
 
     async def _must_have(self, container_id: str, program: str, path: str) -> None:
         """The engine's init starts well without it, and ends a moment later: too late to be a refusal."""
@@ -336,7 +345,7 @@ class DockerSpawner:
 
     async def _inspect(self, name: str) -> Found | None:
         try:
-            found: Found = await self._engine.ask(
+            found: Found = await self._engine.see(
                 lambda client: client.inspect_container(self._place.container(name))
             )
         except errors.NotFound:

@@ -40,7 +40,7 @@ async def remove(engine: Engine, settings: DockerSettings, place: Place, name: s
     if settings.removed_volumes != "delete":
         return
     wanted = {"label": [f"{asked.HUB}={place.hub}", f"{asked.NAME}={name}"]}
-    found = await engine.ask(lambda client: client.volumes(filters=wanted))
+    found = await engine.see(lambda client: client.volumes(filters=wanted))
     for volume in found.get("Volumes") or []:
         try:
             await engine.ask(partial(APIClient.remove_volume, name=volume["Name"]))

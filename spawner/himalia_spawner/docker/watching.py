@@ -56,7 +56,7 @@ class Watcher:
     async def compare(self) -> None:
         """One full list; names whose state is another than at the last list are told."""
         wanted = {"label": f"{asked.HUB}={self._place.hub}"}
-        found = await self._engine.ask(lambda client: client.containers(all=True, filters=wanted))
+        found = await self._engine.see(lambda client: client.containers(all=True, filters=wanted))
         states = {one["Labels"][asked.NAME]: f"{one['Id']} {one['State']}" for one in found}
         for name in {*states, *self._known}:
             if states.get(name) != self._known.get(name):
