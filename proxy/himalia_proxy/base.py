@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 class ProxyError(Exception):
@@ -42,3 +42,11 @@ class Proxy(Protocol):
 
     async def close(self) -> None:
         """Close connections to the proxy; the proxy goes on."""
+
+
+@runtime_checkable
+class CutsTunnels(Protocol):
+    """A proxy that can end open WebSockets; not every one can."""
+
+    async def cut(self, login: str) -> int:
+        """Cut the tunnels of a browser sign-in (the value of its session cookie); how many. May raise ProxyError."""

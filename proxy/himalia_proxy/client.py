@@ -7,7 +7,7 @@ from urllib.parse import quote, unquote
 
 import aiohttp
 
-from himalia_proxy.base import Proxy, ProxyError, Route
+from himalia_proxy.base import CutsTunnels, Proxy, ProxyError, Route
 
 TIMEOUT_S: Final = 10.0
 
@@ -47,6 +47,23 @@ class HttpProxy:
             raise ProxyError(f"GET {self._url}/api/routes was not answered with a table of routes")
         routes = [_route(path, data) for path, data in table.items()]
         return {route.routespec: route for route in routes}
+
+    async def cut(self, login: str) -> int:
+        """Cut a sign-in's open WebSockets; how many there were. 0 too where the proxy has no such call."""
+        base, session = self._open()
+        said = f"DELETE {self._url}/api/tunnels"
+        try:
+            async with session.delete(f"{base}/api/tunnels", params={"login": login}) as response:
+                if response.status in (404, 405):
+                    return 0  # configurable-http-proxy
+                if response.status != 200:
+                    raise ProxyError(f"{said}: the proxy answered {response.status}")
+                answer = await response.json()
+                return int(answer["cut"])
+        except TimeoutError:
+            raise ProxyError(f"{said}: no answer within {TIMEOUT_S:g} s") from None
+        except (aiohttp.ClientError, OSError, ValueError, KeyError) as error:
+            raise ProxyError(f"{said}: {error}") from error
 
     async def close(self) -> None:
         """Close connections to the proxy; the proxy goes on."""
@@ -107,3 +124,4 @@ def _route(path: str, data: Any) -> Route:
 
 
 _fits: type[Proxy] = HttpProxy
+_cuts: type[CutsTunnels] = HttpProxy

@@ -62,11 +62,14 @@ class HubClient:
     _known: dict[tuple[str, str], _Known] = field(default_factory=dict)
     _asking: dict[tuple[str, str], asyncio.Task[HubUser | None]] = field(default_factory=dict)
 
-    async def user_of(self, token: str, *, session_id: str) -> HubUser | None:
-        """The owner of `token`, None when the hub does not know it; HubUnreachable when it cannot say."""
+    async def user_of(self, token: str, *, session_id: str, fresh: bool = False) -> HubUser | None:
+        """The owner of `token`, None when the hub does not know it; HubUnreachable when it cannot say.
+
+        `fresh` asks the hub even when the answer is known, unless it cannot be reached.
+        """
         key = (token, session_id)
         known = self._known.get(key)
-        if known and time.monotonic() - known.at < CACHE_S:
+        if known and not fresh and time.monotonic() - known.at < CACHE_S:
             return known.user
         task = self._asking.get(key)
         if task is None:
@@ -82,7 +85,7 @@ class HubClient:
                 return known.user
             raise
         if user is None:
-            self._known.pop(key, None)
+            self.forget(token)
             return None
         if len(self._known) >= MOST_KNOWN:
             self._known.pop(next(iter(self._known)))

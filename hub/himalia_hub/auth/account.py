@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.audit.record import tell
-from himalia_hub.auth import accounts, backoff, origin, second
+from himalia_hub.auth import accounts, backoff, origin, out, second
 from himalia_hub.auth import password as passwords
 from himalia_hub.auth.agents import browser_of
 from himalia_hub.auth.forms import small_form
@@ -146,24 +146,25 @@ async def change_password(request: web.Request) -> web.Response:
         mine = sa.and_(User.id == user.id, User.password_hash == user.password_hash)
         await db.execute(sa.update(User).where(mine).values(password_hash=hashed))
         ended = await _end_others(request, db)
-    tell(request, change={"after": {"password": "changed", "sign_ins_ended": ended}})
-    log.info("password.changed", user=user.name, sign_ins_ended=ended)
+    tell(request, change={"after": {"password": "changed", "sign_ins_ended": len(ended)}})
+    await out.cut(request, ended)
+    log.info("password.changed", user=user.name, sign_ins_ended=len(ended))
     return await _page(request, done="Your password is changed. Other browsers were signed out.")
 
 
-async def _end_others(request: web.Request, db: AsyncSession) -> int:
+async def _end_others(request: web.Request, db: AsyncSession) -> list[str]:
     identity = _identity(request)
     rows = await accounts.logins_of(db, _person(request), now=clock.now())
     others = [row for row in rows if identity.login is None or row.id != identity.login.id]
     for row in others:
         await accounts.end_login(db, row)
-    return len(others)
+    return [row.session_id for row in others]
 
 
 @signed_in
 async def sign_out(request: web.Request) -> web.Response:
     """303 back after ending one sign-in (`login`, a number) or all others (`login=others`). 404 for a foreign one."""
-    identity, wanted = _identity(request), (await small_form(request)).get("login", "")
+    wanted = (await small_form(request)).get("login", "")
     async with request.app[DB].begin() as db:
         if wanted == "others":
             ended = await _end_others(request, db)
@@ -173,8 +174,9 @@ async def sign_out(request: web.Request) -> web.Response:
             if row is None:
                 raise NotFound("this sign-in has ended already")
             await accounts.end_login(db, row)
-            ended = 1
-    tell(request, change={"after": {"sign_ins_ended": ended}})
+            ended = [row.session_id]
+    await out.cut(request, ended)
+    tell(request, change={"after": {"sign_ins_ended": len(ended)}})
     return redirect(request.app[SETTINGS].hub_prefix + "account", status=303)
 
 

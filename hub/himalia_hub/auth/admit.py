@@ -52,6 +52,8 @@ async def admit(
             user = await _newcomer(db, section, traits, person, now=now)
             db.add(ExternalIdentity(realm=realm, subject=person.subject, user_id=user.id, created=now))
             await db.flush()
+    if user.suspended is not None:
+        raise NotAdmitted("This account is suspended.", remedy="ask an administrator")
     if traits.vouches and user.name in section.admin_users:
         user.admin = True
     if user.admin and not traits.vouches:

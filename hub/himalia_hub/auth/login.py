@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from aiohttp import web
 
-from himalia_hub.auth import accounts, begin, cookies, origin, second, second_step, setup, xsrf
+from himalia_hub.auth import accounts, begin, cookies, origin, out, second, second_step, setup, xsrf
 from himalia_hub.auth.admit import NotAdmitted
 from himalia_hub.auth.base import WayDown
 from himalia_hub.auth.door import DOOR, WrongPassword, sign_in_by_password
@@ -104,6 +104,7 @@ async def logout(request: web.Request) -> web.Response:
     if identity is not None and identity.login is not None:
         async with request.app[DB].begin() as db:
             await accounts.end_login(db, identity.login)
+        await out.cut(request, [identity.login.session_id])
         log.info("login.ended", user=identity.name)
     location = request.app[SETTINGS].hub_prefix + "login"
     response = web.Response(status=302, headers={"Location": location, "Cache-Control": "no-store"})

@@ -9,7 +9,7 @@ from time import perf_counter
 from prometheus_client import Histogram
 
 from himalia_hub.metrics.figures import Figures
-from himalia_proxy.base import Proxy, Route
+from himalia_proxy.base import CutsTunnels, Proxy, Route
 
 
 @contextmanager
@@ -47,6 +47,10 @@ class MeasuredProxy:
         """As the Protocol says."""
         with self._figures.route_polls.time():
             return await self._proxy.routes()
+
+    async def cut(self, login: str) -> int:
+        """As CutsTunnels says; none where the proxy cannot."""
+        return await self._proxy.cut(login) if isinstance(self._proxy, CutsTunnels) else 0
 
     async def close(self) -> None:
         """As the Protocol says."""

@@ -124,7 +124,7 @@ async def from_login(db: AsyncSession, secret: str, *, now: datetime) -> Identit
     found = await db.execute(
         sa.select(Login, User)
         .join(User, User.id == Login.user_id)
-        .where(Login.hashed == hash_token(secret), Login.expires_at > now)
+        .where(Login.hashed == hash_token(secret), Login.expires_at > now, User.suspended.is_(None))
     )
     row = found.one_or_none()
     if row is None:

@@ -19,13 +19,14 @@ from himalia_hub.users.models import User
 async def find_by_secret(
     db: AsyncSession, token: str, *, now: datetime
 ) -> tuple[ApiToken, User | Service] | None:
-    """The live token with this secret and its owner, or None when unknown or expired."""
+    """The live token with this secret and its owner, or None when unknown, expired or its person suspended."""
     found = await db.execute(
         sa.select(ApiToken, User, Service)
         .outerjoin(User, User.id == ApiToken.user_id)
         .outerjoin(Service, Service.id == ApiToken.service_id)
         .where(ApiToken.hashed == hash_token(token))
         .where(sa.or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > now))
+        .where(User.suspended.is_(None))  # also true for a service, which has no person
     )
     row = found.one_or_none()
     return None if row is None else (row[0], row[1] or row[2])

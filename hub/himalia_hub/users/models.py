@@ -21,6 +21,8 @@ class User(Base):
     password_hash: Mapped[str | None] = mapped_column(sa.String(255))
     created: Mapped[datetime]
     last_activity: Mapped[datetime | None]
+    suspended: Mapped[datetime | None]
+    """Since when nothing of theirs is let in."""
 
 
 class Login(Base):

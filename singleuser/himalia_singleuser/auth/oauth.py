@@ -38,7 +38,11 @@ async def identify(request: web.Request, hub: HubClient, token: str) -> Identity
         token = auth.read_cookie(request, auth.cookie_name(request), max_age_s=TOKEN_AGE_S) or ""
     if not token:
         return None
-    user = await hub.user_of(token, session_id=request.cookies.get(SESSION_COOKIE, ""))
+    # When somebody is signed out elsewhere or suspended, the hub has their WebSockets cut. The page opens them again
+    # at once; were the answer from memory, it would go on for minutes. Asked anew, it ends what is remembered too.
+    opens_socket = request.headers.get(hdrs.UPGRADE, "").lower() == "websocket"
+    session_id = request.cookies.get(SESSION_COOKIE, "")
+    user = await hub.user_of(token, session_id=session_id, fresh=opens_socket)
     if user is None:
         return None
     if not user.may_enter(hub.settings.access_scopes):

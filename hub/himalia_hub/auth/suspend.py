@@ -1,0 +1,88 @@
+"""Suspending people: out everywhere at once, back with everything when it is lifted."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+import structlog
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub import clock
+from himalia_hub.audit.record import tell
+from himalia_hub.auth import accounts, out, second
+from himalia_hub.errors import BadRequest, NotAuthorized, NotFound
+from himalia_hub.keys import DB, DOORBELL, IDENTITY
+from himalia_hub.rbac.guard import NO_ACCESS, scoped
+from himalia_hub.rbac.identity import Identity
+from himalia_hub.servers import store as servers
+from himalia_hub.users import store as users
+from himalia_hub.users.models import Login, User
+
+log = structlog.get_logger()
+
+
+def routes(prefix: str) -> list[web.RouteDef]:
+    """Handler paths below the hub's prefix."""
+    one = prefix + "api/users/{user}"
+    return [
+        web.put(one + "/suspension", suspend),
+        web.delete(one + "/suspension", lift),
+        web.delete(one + "/second-step", forget_second_step),
+    ]
+
+
+@scoped("admin:users")
+async def suspend(request: web.Request) -> web.Response:
+    """204. Signed out everywhere, tokens refused, WebSockets cut, servers stopping. Repeating it is harmless."""
+    async with request.app[DB].begin() as db:
+        user = await _touchable(request, db)
+        if user.suspended is None:
+            user.suspended = clock.now()
+        logins = list(await db.scalars(sa.select(Login).where(Login.user_id == user.id)))
+        for login in logins:
+            await accounts.end_login(db, login)
+        theirs = await servers.list_for_user(db, user.id)
+        for server in theirs:
+            await servers.want_stopped(db, server, now=clock.now())
+    for server in theirs:
+        request.app[DOORBELL].ring(server.id)
+    await out.cut(request, [login.session_id for login in logins])
+    tell(request, change={"after": {"suspended": True, "sign_ins_ended": len(logins)}})
+    log.info("user.suspended", target=user.name)
+    return web.Response(status=204)
+
+
+@scoped("admin:users")
+async def lift(request: web.Request) -> web.Response:
+    """204. The person may sign in again; tokens of their own count again."""
+    async with request.app[DB].begin() as db:
+        user = await _touchable(request, db)
+        user.suspended = None
+    tell(request, change={"after": {"suspended": False}})
+    log.info("user.suspension_lifted", target=user.name)
+    return web.Response(status=204)
+
+
+@scoped("admin:users")
+async def forget_second_step(request: web.Request) -> web.Response:
+    """204. For who lost both the app and the recovery codes: the password alone lets them in again."""
+    async with request.app[DB].begin() as db:
+        user = await _touchable(request, db)
+        await second.turn_off(db, user.id)
+    tell(request, change={"after": {"second_step": "off"}})
+    log.info("second_step.off", target=user.name)
+    return web.Response(status=204)
+
+
+async def _touchable(request: web.Request, db: AsyncSession) -> User:
+    """The person of the path. Nobody does this to themselves, nor to somebody above them."""
+    identity: Identity | None = request[IDENTITY]
+    assert identity is not None  # the guard let it through
+    user = await users.by_name(db, request.match_info["user"])
+    if user is None:
+        raise NotFound(NO_ACCESS)
+    if user.id == identity.user_id:
+        raise BadRequest("nobody can do this to their own account", remedy="ask another administrator")
+    if user.admin and not identity.is_whole_admin:
+        raise NotAuthorized("only an administrator, with all rights, can do this to one")
+    return user

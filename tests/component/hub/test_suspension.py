@@ -1,0 +1,173 @@
+"""Out means out: suspended people, and sign-ins that end, on every door at once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from component.hub.hub_site import EmptyProxy, Site, site
+from himalia_hub.keys import PROXY
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.state import Desired
+from himalia_proxy.base import ProxyError
+from himalia_proxy.client import HttpProxy
+from himalia_singleuser.hub import HubClient
+from himalia_singleuser.settings import HubSettings
+
+
+@asynccontextmanager
+async def served(paths: dict[str, Any]) -> AsyncIterator[str]:
+    """A small server with these handlers for any method."""
+    app = web.Application()
+    for path, handler in paths.items():
+        app.router.add_route("*", path, handler)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+class CuttingProxy(EmptyProxy):
+    """Remembers whose tunnels it was told to cut."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.broken = False
+
+    async def cut(self, login: str) -> int:
+        if self.broken:
+            raise ProxyError("away")
+        self.told.append(login)
+        return 1
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[Site]:
+    async with site(tmp_path) as running:
+        running.app._state[PROXY] = CuttingProxy()
+        yield running
+
+
+async def test_a_suspended_person_is_out_by_every_door_and_back_when_it_is_lifted(hub: Site) -> None:
+    root = await hub.token(await hub.person("root", admin=True))
+    ann = await hub.person("ann")
+    own = await hub.token(ann)
+    server = await hub.server(ann, secret="the server's own token")
+    async with hub.client() as browser, hub.client(root) as admin:
+        await browser.login("ann")
+        session = browser.cookie("jupyterhub-session-id")
+
+        assert (await admin("PUT", "/hub/api/users/ann/suspension")).status == 204
+        assert (await admin("PUT", "/hub/api/users/ann/suspension")).status == 204
+
+        assert hub.app[PROXY].told == [session]
+        assert (await browser("GET", "/hub/api/user")).status == 403
+        answer = await browser.login("ann")
+        assert (answer.status, "suspended" in answer.text) == (403, True)
+        for secret in (own, "the server's own token"):
+            async with hub.client(secret) as script:
+                assert (await script("GET", "/hub/api/user")).status == 403
+        async with hub.db.read() as db:
+            assert (await db.get_one(Server, server.id)).desired is Desired.STOPPED
+
+        assert (await admin("DELETE", "/hub/api/users/ann/suspension")).status == 204
+        assert (await browser.login("ann")).status == 302
+    async with hub.client(own) as script:
+        assert (await script("GET", "/hub/api/user")).status == 200
+
+
+async def test_a_suspended_persons_token_opens_no_path(hub: Site) -> None:
+    from component.hub.test_route_table import SCOPED, filled
+
+    root = await hub.token(await hub.person("root", admin=True))
+    other = await hub.person("boss", admin=True)
+    token = await hub.token(other)
+    async with hub.client(root) as admin, hub.client(token) as client:
+        await admin("PUT", "/hub/api/users/boss/suspension")
+        for method, path in SCOPED:
+            if path.startswith("/hub/api"):
+                assert (await client(method, filled(path), json={})).status == 403, f"{method} {path}"
+
+
+@pytest.mark.parametrize("what", ["PUT suspension", "DELETE suspension", "DELETE second-step"])
+async def test_nobody_does_it_to_themselves_or_to_somebody_above_them(hub: Site, what: str) -> None:
+    method, _, path = what.partition(" ")
+    root = await hub.person("root", admin=True)
+    ann = await hub.person("ann")
+    limited = await hub.token(root, "admin:users")
+    async with hub.client(limited) as script:
+        assert (await script(method, f"/hub/api/users/root/{path}")).status == 400
+    await hub.person("boss", admin=True)
+    async with hub.client(limited) as script:
+        assert (await script(method, f"/hub/api/users/boss/{path}")).status == 403
+        assert (await script(method, f"/hub/api/users/ann/{path}")).status == 204
+    async with hub.client(await hub.token(await hub.person("bob"))) as script:
+        assert (await script(method, f"/hub/api/users/ann/{path}")).status == 403
+    assert ann.suspended is None
+
+
+async def test_signing_out_cuts_the_web_sockets_of_that_browser_only(hub: Site) -> None:
+    await hub.person("ann")
+    async with hub.client() as browser, hub.client() as other:
+        await browser.login("ann")
+        await other.login("ann")
+        session = browser.cookie("jupyterhub-session-id")
+        await browser("GET", "/hub/logout")
+
+    assert hub.app[PROXY].told == [session]
+
+
+async def test_a_proxy_that_is_away_keeps_nobody_signed_in(hub: Site) -> None:
+    await hub.person("ann")
+    hub.app[PROXY].broken = True
+    async with hub.client() as browser:
+        await browser.login("ann")
+        assert (await browser("GET", "/hub/logout")).status == 302
+        assert (await browser("GET", "/hub/api/user")).status == 403
+
+
+@pytest.mark.parametrize(("status", "body", "cut"), [(200, {"cut": 3}, 3), (404, None, 0), (500, None, None)])
+async def test_the_proxy_is_told_the_sign_in_and_may_be_the_official_one(
+    status: int, body: object, cut: int | None
+) -> None:
+    asked: list[str] = []
+
+    async def tunnels(request: web.Request) -> web.Response:
+        asked.append(request.query["login"])
+        return web.json_response(body, status=status)
+
+    async with served({"/api/tunnels": tunnels}) as url:
+        proxy = HttpProxy(url, "secret")
+        try:
+            if cut is None:
+                with pytest.raises(ProxyError, match="500"):
+                    await proxy.cut("s&p")
+            else:
+                assert await proxy.cut("s&p") == cut
+        finally:
+            await proxy.close()
+    assert asked == ["s&p"]
+
+
+async def test_a_server_asks_the_hub_anew_when_a_web_socket_opens_and_then_forgets() -> None:
+    known = True
+
+    async def user(request: web.Request) -> web.Response:
+        return web.json_response({"name": "ann", "scopes": []}, status=200 if known else 403)
+
+    async with served({"/hub/api/user": user}) as url, aiohttp.ClientSession() as session:
+        hub = HubClient(HubSettings(f"{url}/hub/api", "own", "/", "jupyterhub-user-bob", "bob"), session)
+        assert await hub.user_of("t", session_id="s") is not None
+        known = False
+        assert await hub.user_of("t", session_id="s") is not None  # within its cache time
+        assert await hub.user_of("t", session_id="s", fresh=True) is None
+        assert await hub.user_of("t", session_id="s") is None
