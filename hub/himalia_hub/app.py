@@ -21,8 +21,20 @@ from himalia_hub.auth import account, login, setup, suspend
 from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.auth.vault import VAULT, Vault
 from himalia_hub.db import lease
+from himalia_hub.db.memo import Memo
 from himalia_hub.groups import handlers as groups
-from himalia_hub.keys import DB, DOORBELL, PROXY, ROUTES_WAKE_UP, SECRETS, SETTINGS, SPAWNER, WORLD
+from himalia_hub.keys import (
+    DB,
+    DOORBELL,
+    FIGURES,
+    MEMO,
+    PROXY,
+    ROUTES_WAKE_UP,
+    SECRETS,
+    SETTINGS,
+    SPAWNER,
+    WORLD,
+)
 from himalia_hub.metrics import handlers as metrics
 from himalia_hub.oauth import handlers as oauth
 from himalia_hub.oauth.models import OAuthCode
@@ -53,6 +65,7 @@ def make_app(
     """The hub as an aiohttp application. With `loops=False` it serves but works on nothing (for tests)."""
     app = web.Application(middlewares=middleware.stack(), client_max_size=MAX_BODY)
     app[SETTINGS], app[DB], app[SECRETS] = world.settings, world.db, world.secrets
+    app[MEMO], app[FIGURES] = Memo(world.db), world.figures
     app[SPAWNER], app[PROXY], app[DOORBELL], app[WORLD] = world.spawner, world.proxy, world.doorbell, world
     app[DOOR] = make_door(world.settings, world.db)
     app[VAULT] = Vault.of(world.settings, world.secrets)

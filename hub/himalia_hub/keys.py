@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from himalia_hub.audit.record import Told
     from himalia_hub.db.engine import Database
+    from himalia_hub.db.memo import Memo
+    from himalia_hub.metrics.figures import Figures
     from himalia_hub.rbac.identity import Identity
     from himalia_hub.secrets import Secrets
     from himalia_hub.servers.doorbell import Doorbell
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 SETTINGS: web.AppKey[HubSettings] = web.AppKey("settings")
 DB: web.AppKey[Database] = web.AppKey("db")
+MEMO: web.AppKey[Memo] = web.AppKey("memo")
+FIGURES: web.AppKey[Figures] = web.AppKey("figures")
 SECRETS: web.AppKey[Secrets] = web.AppKey("secrets")
 SPAWNER: web.AppKey[Spawner] = web.AppKey("spawner")
 PROXY: web.AppKey[Proxy] = web.AppKey("proxy")

@@ -37,14 +37,19 @@ def asked_page(request: web.Request) -> Page:
 
 def paged(request: web.Request, page: Page, items: Sequence[Any], total: int) -> web.Response:
     """The answer with one page of a list of `total`; the bare list unless the envelope was asked for."""
+    return web.json_response(content(request, page, items, total))
+
+
+def content(request: web.Request, page: Page, items: Sequence[Any], total: int) -> Any:
+    """What `paged` sends."""
     if not page.enveloped:
-        return web.json_response(list(items))
+        return list(items)
     after = page.offset + page.limit
     following = None
     if after < total:
         following = {"offset": after, "limit": page.limit, "url": _own_url(request, after, page.limit)}
     about = {"offset": page.offset, "limit": page.limit, "total": total, "next": following}
-    return web.json_response({"items": list(items), "_pagination": about})
+    return {"items": list(items), "_pagination": about}
 
 
 def _own_url(request: web.Request, offset: int, limit: int) -> str:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
+from himalia_hub.db.revision import PostgresRevision, Revision, SqliteRevision
 from himalia_hub.errors import ConfigError
 
 BUSY_TIMEOUT_S = 30
@@ -54,6 +55,7 @@ class Database:
         self.url = async_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = _make_engine(self.url)
+        self.revision: Revision = SqliteRevision(self.url) if self.is_sqlite else PostgresRevision(self.url)
         self._writing = self.engine.execution_options(himalia_write=True)
 
     @asynccontextmanager
@@ -70,6 +72,7 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection."""
+        await self.revision.close()
         await self.engine.dispose()
 
 

@@ -12,7 +12,7 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from himalia_hub import clock
-from himalia_hub.keys import DB, WORLD
+from himalia_hub.keys import DB, FIGURES
 from himalia_hub.metrics.figures import PERIODS, Figures
 from himalia_hub.rbac.guard import scoped
 from himalia_hub.servers.models import Server
@@ -30,7 +30,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
 @scoped("read:metrics", tokens=True)
 async def get_metrics(request: web.Request) -> web.Response:
     """200 text format 0.0.4. People and servers are counted now; the rest is what this replica saw."""
-    figures, now = request.app[WORLD].figures, clock.now()
+    figures, now = request.app[FIGURES], clock.now()
     counts = [
         sa.select(sa.func.count()).select_from(Server).where(Server.phase == Phase.READY).scalar_subquery(),
         sa.select(sa.func.count()).select_from(User).scalar_subquery(),

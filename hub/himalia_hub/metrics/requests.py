@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from himalia_hub.keys import WORLD
+from himalia_hub.keys import FIGURES
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 SIGN_IN, SIGN_OUT = "himalia_hub.auth.login.login", "himalia_hub.auth.login.logout"
@@ -12,7 +12,7 @@ SIGN_IN, SIGN_OUT = "himalia_hub.auth.login.login", "himalia_hub.auth.login.logo
 
 def count(request: web.Request, status: int, seconds: float) -> None:
     """Under the name of the function that answered; a path that nobody answers is `unknown`."""
-    figures, name = request.app[WORLD].figures, _name(request)
+    figures, name = request.app[FIGURES], _name(request)
     method = request.method if request.method in METHODS else "other"  # anybody may make a word up
     figures.requests.labels(method, name, str(status)).observe(seconds)
     if name == SIGN_IN:

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from himalia_hub import clock
 from himalia_hub.errors import HimaliaError, SpawnProblem, TooMany
-from himalia_hub.keys import WORLD
+from himalia_hub.keys import FIGURES
 from himalia_hub.pages.render import page, wants_fragment
 from himalia_hub.rbac.guard import public
 
@@ -117,7 +117,7 @@ async def csp_report(request: web.Request) -> web.Response:
         blocked = str(body.get("blocked-uri"))[:200].partition("?")[0]
     except (ValueError, AttributeError, RecursionError):
         return web.Response(status=204)
-    request.app[WORLD].figures.csp_reports.inc()
+    request.app[FIGURES].csp_reports.inc()
     log.warning("page.csp_report", directive=directive, blocked=blocked)
     return web.Response(status=204)
 

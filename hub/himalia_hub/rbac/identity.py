@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from himalia_hub import clock
 from himalia_hub.auth import cookies
 from himalia_hub.importing import tokens as imported
-from himalia_hub.keys import DB
+from himalia_hub.keys import DB, MEMO
 from himalia_hub.rbac import expand, roles
 from himalia_hub.secrets import hash_token
 from himalia_hub.servers.models import Server
@@ -26,7 +26,7 @@ from himalia_hub.users.models import Login, User
 class Identity:
     """Who asks, and with what. `scopes` are expanded; exactly one of `token` and `login` is set.
 
-    `scopes` are worked out anew at each request, so that a right taken away is gone at once. A service has a
+    `scopes` are worked out anew whenever a row has changed, so that a right taken away is gone at once. A service has a
     `service_id` in place of a `user_id`, and a token always.
     """
 
@@ -81,6 +81,16 @@ class Identity:
         return self.user_id
 
     @property
+    def ends(self) -> datetime | None:
+        """When the credential is over, if nobody ends it before."""
+        return self.token.expires_at if self.token else self.login.expires_at if self.login else None
+
+    @property
+    def credential(self) -> str:
+        """A name for what was shown, for things that are kept by who may see them."""
+        return f"token {self.token.id}" if self.token else f"login {self.login.id if self.login else ''}"
+
+    @property
     def session_id(self) -> str | None:
         """The browser sign-in this credential belongs to."""
         return self.login.session_id if self.login else self.token.session_id if self.token else None
@@ -133,6 +143,11 @@ async def from_login(db: AsyncSession, secret: str, *, now: datetime) -> Identit
     return Identity(user.id, user.name, user.admin, of_user(user), login=login)
 
 
+def _kept_as(secret: str | None) -> str | None:
+    """Secrets do not lie about in memory."""
+    return None if secret is None else hash_token(secret)
+
+
 async def resolve(request: web.Request, *, tokens_too: bool) -> Identity | None:
     """Who asks. A header token wins; one that is unknown falls back to the cookie, as in JupyterHub."""
     token = bearer(request) if tokens_too else None
@@ -140,10 +155,17 @@ async def resolve(request: web.Request, *, tokens_too: bool) -> Identity | None:
     if token is None and cookie is None:
         return None
     now = clock.now()
-    async with request.app[DB].read() as db:
-        found = await from_token(db, token, now=now) if token else None
-        if found is None and cookie is not None:
-            found = await from_login(db, cookie, now=now)
+
+    async def look() -> Identity | None:
+        async with request.app[DB].read() as db:
+            found = await from_token(db, token, now=now) if token else None
+            if found is None and cookie is not None:
+                found = await from_login(db, cookie, now=now)
+        return found
+
+    found = await request.app[MEMO].get(("identity", _kept_as(token), _kept_as(cookie)), look)
+    if found is not None and found.ends is not None and found.ends <= now:
+        found = await look()
     if found is None and token is not None and await imported.adopt(request.app[DB], token):
         async with request.app[DB].read() as db:
             return await from_token(db, token, now=now)

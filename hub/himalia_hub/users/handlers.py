@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from typing import Any
@@ -13,9 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock, paging
 from himalia_hub.audit.record import tell
+from himalia_hub.auth import origin
 from himalia_hub.errors import BadRequest, Conflict, NotAuthenticated, NotAuthorized, NotFound
 from himalia_hub.groups import store as groups
-from himalia_hub.keys import DB, DOORBELL, IDENTITY, SETTINGS
+from himalia_hub.keys import DB, DOORBELL, IDENTITY, MEMO, SETTINGS
 from himalia_hub.rbac.expand import filters_of
 from himalia_hub.rbac.guard import NO_ACCESS, public, scoped
 from himalia_hub.rbac.identity import Identity
@@ -57,12 +59,17 @@ async def get_self(request: web.Request) -> web.Response:
     identity: Identity | None = request.get(IDENTITY)
     if identity is None:
         raise NotAuthenticated
-    known = replace(identity, scopes=identity.scopes | identity.identify_scopes)
-    model = await (_own_model if identity.service_id is None else _own_service)(request, known)
-    model["token_id"] = f"a{identity.token.id}" if identity.token else None
-    model["session_id"] = identity.session_id
-    model["scopes"] = sorted(identity.scopes)
-    return web.json_response(model)
+
+    async def make() -> bytes:
+        known = replace(identity, scopes=identity.scopes | identity.identify_scopes)
+        model = await (_own_model if identity.service_id is None else _own_service)(request, known)
+        model["token_id"] = f"a{identity.token.id}" if identity.token else None
+        model["session_id"] = identity.session_id
+        model["scopes"] = sorted(identity.scopes)
+        return json.dumps(model).encode()
+
+    body = await request.app[MEMO].get(("self", identity.credential, request.query_string), make)
+    return web.Response(body=body, content_type="application/json", charset="utf-8")
 
 
 async def _own_model(request: web.Request, identity: Identity) -> dict[str, Any]:
@@ -94,16 +101,22 @@ async def get_users(request: web.Request) -> web.Response:
     only = None if filters is None else {value for kind, value in filters if kind == "user"}
     wanted = read_filter(request.query, only)
     page = paging.asked_page(request)
-    async with request.app[DB].read() as db:
-        found, total = await list_users(db, wanted, offset=page.offset, limit=page.limit)
-        ids = [user.id for user in found]
-        theirs, member_of = await servers.list_for_users(db, ids), await groups.of_users(db, ids)
-    settings, too = request.app[SETTINGS], _stopped_too(request)
-    models = [
-        user_model(user, theirs[user.id], identity, settings, groups=member_of[user.id], stopped_too=too)
-        for user in found
-    ]
-    return paging.paged(request, page, models, total)
+
+    async def make() -> bytes:
+        async with request.app[DB].read() as db:
+            found, total = await list_users(db, wanted, offset=page.offset, limit=page.limit)
+            ids = [user.id for user in found]
+            theirs, member_of = await servers.list_for_users(db, ids), await groups.of_users(db, ids)
+        settings, too = request.app[SETTINGS], _stopped_too(request)
+        models = [
+            user_model(user, theirs[user.id], identity, settings, groups=member_of[user.id], stopped_too=too)
+            for user in found
+        ]
+        return json.dumps(paging.content(request, page, models, total)).encode()
+
+    asked = (request.query_string, page.enveloped, request.host, origin.scheme(request))
+    body = await request.app[MEMO].get(("users", identity.credential, *asked), make)
+    return web.Response(body=body, content_type="application/json", charset="utf-8")
 
 
 @scoped("admin:users")

@@ -21,7 +21,9 @@ from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.db import lease  # noqa: F401 -- its table belongs to the schema
 from himalia_hub.db.base import Base
 from himalia_hub.db.engine import Database
-from himalia_hub.keys import DB, DOORBELL, SECRETS, SETTINGS
+from himalia_hub.db.memo import Memo
+from himalia_hub.keys import DB, DOORBELL, FIGURES, MEMO, SECRETS, SETTINGS
+from himalia_hub.metrics.figures import Figures
 from himalia_hub.oauth import models as oauth_models  # noqa: F401
 from himalia_hub.secrets import Secrets
 from himalia_hub.servers import store
@@ -132,6 +134,7 @@ async def site(folder: Path, *, at_port: int = 0, **settings: Any) -> AsyncItera
     app.on_response_prepare.append(middleware.add_headers)
     app[SETTINGS] = HubSettings(data_dir=folder, **settings)
     app[DOOR] = make_door(app[SETTINGS], db)
+    app[MEMO], app[FIGURES] = Memo(db), Figures()
     app[DB], app[SECRETS], app[DOORBELL] = db, Secrets(b"x" * 32), Doorbell()
     prefix, base_url = app[SETTINGS].hub_prefix, app[SETTINGS].base_url
     user = prefix + "api/users/{user}"

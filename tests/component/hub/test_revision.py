@@ -1,0 +1,130 @@
+"""What is kept in memory is what the database says, whoever changed it last."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from component.hub.hub_site import Site, site
+from himalia_hub import clock
+from himalia_hub.db.engine import Database, sync_url
+from himalia_hub.db.memo import Memo
+from himalia_hub.tokens.models import ApiToken
+from himalia_hub.users.models import User
+
+
+@pytest.fixture
+async def hub(tmp_path: Path, database_url: str) -> AsyncIterator[Site]:
+    async with site(tmp_path, database_url) as running:
+        yield running
+
+
+async def test_the_revision_stands_still_while_nobody_writes_and_moves_with_every_commit(hub: Site) -> None:
+    async with (
+        hub.db.read() as db
+    ):  # the first connection of all sets the file's journal mode, which is a commit
+        await db.scalars(sa.select(User))
+    before = await hub.db.revision.now()
+    async with hub.db.read() as db:
+        await db.scalars(sa.select(User))
+    assert before is not None
+    assert await hub.db.revision.now() == before
+    seen = {before}
+    for name in ("ada", "ben"):
+        await hub.person(name)
+        seen.add(await hub.db.revision.now())
+    assert len(seen) == 3
+
+
+async def test_a_commit_of_another_process_moves_it(hub: Site) -> None:
+    await hub.person("ada")
+    before = await hub.db.revision.now()
+    program = (
+        "import sys, sqlalchemy as sa; e = sa.create_engine(sys.argv[1]); c = e.connect();"
+        "c.execute(sa.text('UPDATE users SET admin = true')); c.commit()"
+    )
+    url = sync_url(hub.db.url.render_as_string(hide_password=False)).render_as_string(hide_password=False)
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", program, url], check=True, timeout=60)
+    assert await hub.db.revision.now() not in (before, None)
+
+
+async def test_what_was_read_before_a_commit_is_not_kept_after_it(hub: Site) -> None:
+    """A transaction that was open while the reader read, and was committed afterwards, must be seen next time."""
+    memo = Memo(hub.db)
+
+    async def count() -> int:
+        async with hub.db.read() as db:
+            return int(await db.scalar(sa.select(sa.func.count()).select_from(User)) or 0)
+
+    async with hub.db.begin() as db:
+        db.add(User(name="ada", created=clock.now()))
+        await db.flush()
+        assert await memo.get("people", count) == 0
+    assert await memo.get("people", count) == 1
+
+    async def write_and_count() -> int:
+        found = await count()
+        await hub.person(f"person-{found}")
+        return found
+
+    assert await memo.get("more", write_and_count) == 1
+    assert await memo.get("more", write_and_count) == 2
+
+
+async def test_without_an_answer_nothing_is_kept(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/no/such/folder.sqlite")
+    memo, made = Memo(database), iter(range(10))
+
+    async def make() -> int:
+        return next(made)
+
+    assert [await memo.get("x", make) for _ in range(3)] == [0, 1, 2]
+    await database.close()
+
+
+async def test_a_right_that_is_taken_away_is_gone_with_the_next_request(hub: Site) -> None:
+    ada = await hub.person("ada", admin=True)
+    token = await hub.token(ada)
+    async with hub.client(token) as client:
+        for _ in range(3):
+            assert (await client("GET", "/hub/api/users")).status == 200
+        async with hub.db.begin() as db:
+            (await db.get_one(User, ada.id)).admin = False
+        assert (await client("GET", "/hub/api/users")).status == 403
+        assert (await client("GET", "/hub/api/user")).json["admin"] is False
+        async with hub.db.begin() as db:
+            await db.execute(sa.delete(ApiToken))
+        assert (await client("GET", "/hub/api/user")).status == 403
+
+
+async def test_a_token_that_runs_out_while_nobody_writes_is_out(
+    hub: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = await hub.token(await hub.person("ada"), lasts=timedelta(minutes=5))
+    async with hub.client(token) as client:
+        assert (await client("GET", "/hub/api/user")).status == 200
+        later = clock.now() + timedelta(minutes=6)
+        monkeypatch.setattr(clock, "now", lambda: later)
+        assert (await client("GET", "/hub/api/user")).status == 403
+
+
+async def test_what_one_may_see_is_not_shown_to_another(hub: Site) -> None:
+    root, ada = await hub.person("root", admin=True), await hub.person("ada")
+    tokens = [await hub.token(root), await hub.token(root, "list:users"), await hub.token(ada)]
+    answers = []
+    for token in (*tokens, *tokens):
+        async with hub.client(token) as client:
+            answer = await client("GET", "/hub/api/users")
+            me = await client("GET", "/hub/api/user")
+            answers.append(
+                (answer.status, len(answer.json[0]) if answer.status == 200 else 0, me.json["name"])
+            )
+    assert answers[:3] == answers[3:]
+    assert len(set(answers)) == 3
