@@ -9,8 +9,10 @@ import sys
 
 def main(argv: list[str] | None = None) -> int:
     """0 after an ordinary end, 2 when the settings or the address are wrong."""
-    # structlog imports rich wherever it is installed, for tracebacks that we do not want: 9 MB for nothing.
-    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    from himalia_singleuser import lean
+
+    lean.import_aiohttp()
+    lean.stay_small()
     import structlog
 
     from himalia_singleuser.settings import SettingsError, parse

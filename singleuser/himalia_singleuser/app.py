@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import quote
 
-from aiohttp import ClientSession, DummyCookieJar, UnixConnector, web
+from aiohttp import BaseConnector, ClientSession, DummyCookieJar, TCPConnector, UnixConnector, web
 
 from himalia_singleuser import activity, convert, metrics, middleware, status
 from himalia_singleuser.auth import handlers as auth
@@ -20,7 +21,7 @@ from himalia_singleuser.keys import ACTIVITY, SETTINGS, SHUTDOWN, SOCKETS, Activ
 from himalia_singleuser.prefix import OddPrefix
 from himalia_singleuser.recorder import recorder, takeover
 from himalia_singleuser.sessions import handlers as sessions
-from himalia_singleuser.settings import Settings
+from himalia_singleuser.settings import HubSettings, Settings
 from himalia_singleuser.terminals import handlers as terminals
 
 LARGEST_BODY = 1024 * 2**20
@@ -65,6 +66,14 @@ def routes_of(base_url: str) -> list[web.RouteDef]:
     ]
 
 
+def hub_connector(hub: HubSettings) -> BaseConnector:
+    """To the hub's socket or address. With https: by the authorities that the system knows, read here (`lean`)."""
+    if hub.api_socket:
+        return UnixConnector(hub.api_socket)
+    is_https = hub.api_url.startswith("https:")
+    return TCPConnector(ssl=ssl.create_default_context() if is_https else True)
+
+
 async def open_auth(app: web.Application) -> AsyncIterator[None]:
     """The connection to the hub, if there is one, and the keys of the cookies."""
     settings = app[SETTINGS]
@@ -72,7 +81,6 @@ async def open_auth(app: web.Application) -> AsyncIterator[None]:
         app[AUTH] = make_auth(settings, None)
         yield
         return
-    connector = UnixConnector(settings.hub.api_socket) if settings.hub.api_socket else None
-    async with ClientSession(cookie_jar=DummyCookieJar(), connector=connector) as session:
+    async with ClientSession(cookie_jar=DummyCookieJar(), connector=hub_connector(settings.hub)) as session:
         app[AUTH] = make_auth(settings, HubClient(settings.hub, session))
         yield

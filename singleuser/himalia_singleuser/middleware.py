@@ -120,13 +120,13 @@ def _track(request: web.Request) -> None:
 
 @web.middleware
 async def etags(request: web.Request, handler: Next) -> web.StreamResponse:
-    """JSON of a GET carries the hash of its bytes; whoever already has these bytes gets 304."""
+    """What a GET makes carries the hash of its bytes; whoever already has these bytes gets 304."""
     answer = await handler(request)
     if (
         request.method != hdrs.METH_GET
         or not isinstance(answer, web.Response)
         or answer.status != 200
-        or answer.content_type != "application/json"
+        or answer.content_type not in {"application/json", "text/css"}
         or not isinstance(answer.body, bytes)
         or hdrs.ETAG in answer.headers
     ):

@@ -6,7 +6,8 @@ Importing this module imports it all. Nothing of it may start a thread, open a d
 from __future__ import annotations
 
 import importlib
-import sys
+
+from himalia_singleuser import lean
 
 MODULES = (
     "structlog",
@@ -16,7 +17,6 @@ MODULES = (
 )
 """In this order: `__main__` and what it calls, then what the first requests import."""
 
-# See __main__: structlog would import it.
-sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+lean.import_aiohttp()
 for _name in MODULES:
     importlib.import_module(_name)

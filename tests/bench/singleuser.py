@@ -202,8 +202,8 @@ async def _cell(channel: aiohttp.ClientWebSocketResponse, session: str) -> float
     return time.perf_counter() - began
 
 
-async def page_bytes(server: Server) -> tuple[int, int]:
-    """Bytes over the wire for JupyterLab in Chromium: with an empty cache, and once more."""
+async def page_load(server: Server) -> tuple[int, int, float]:
+    """Bytes over the wire for JupyterLab in Chromium: with an empty cache, and once more; PSS in MB while it is open."""
     async with async_playwright() as play:
         browser = await play.chromium.launch(executable_path="/usr/bin/chromium", args=chromium.FLAGS)
         page = await (await browser.new_context()).new_page()
@@ -218,8 +218,9 @@ async def page_bytes(server: Server) -> tuple[int, int]:
             await lab_is_open(page)
             await page.wait_for_load_state("networkidle")
             loads.append(sum(total))
+        memory = pss_mb(server.process.pid)
         await browser.close()
-    return loads[0], loads[1]
+    return loads[0], loads[1], memory
 
 
 @dataclass
@@ -303,9 +304,10 @@ def main() -> None:
                         cold = 1000 * asyncio.run(kernel_seconds(server))
                     table.add("the same, ours with one kept ready, ms", kind, cold)
                     if number == 1 and not args.no_page:
-                        cold, warm = asyncio.run(page_bytes(server))
+                        cold, warm, memory = asyncio.run(page_load(server))
                         table.add("JupyterLab, empty cache, kB", kind, cold / 1000)
                         table.add("JupyterLab, warm cache, kB", kind, warm / 1000)
+                        table.add("the same page open, PSS in MB", kind, memory)
     table.show()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from aiohttp import hdrs, web
 
@@ -15,21 +16,26 @@ from himalia_singleuser.frontend.places import LAB
 LISTINGS = "@jupyterlab/extensionmanager-extension/listings.json"
 
 
-@authenticated
-async def list_settings(request: web.Request) -> web.Response:
-    """All settings with their schemas, or only their ids. Half a megabyte, so it is compressed."""
-    only_ids = request.query.get("ids_only") == "true"
-    work = settings_store.ids if only_ids else settings_store.everything
-    answer = json_answer({"settings": await asyncio.to_thread(work, request.app[LAB])})
+def _packed(data: Any) -> web.Response:
+    """Every page load asks for these, at an address that no browser keeps: they are compressed."""
+    answer = json_answer(data)
     answer.enable_compression()
     return answer
+
+
+@authenticated
+async def list_settings(request: web.Request) -> web.Response:
+    """All settings with their schemas, or only their ids."""
+    only_ids = request.query.get("ids_only") == "true"
+    work = settings_store.ids if only_ids else settings_store.everything
+    return _packed({"settings": await asyncio.to_thread(work, request.app[LAB])})
 
 
 @authenticated
 async def get_setting(request: web.Request) -> web.Response:
     """One plugin's."""
     plugin = request.match_info["plugin"]
-    return json_answer(await asyncio.to_thread(settings_store.one, request.app[LAB], plugin))
+    return _packed(await asyncio.to_thread(settings_store.one, request.app[LAB], plugin))
 
 
 @authenticated
@@ -44,13 +50,13 @@ async def put_setting(request: web.Request) -> web.Response:
 @authenticated
 async def list_workspaces(request: web.Request) -> web.Response:
     """All saved layouts."""
-    return json_answer(await asyncio.to_thread(workspaces.listing, request.app[LAB]))
+    return _packed(await asyncio.to_thread(workspaces.listing, request.app[LAB]))
 
 
 @authenticated
 async def get_workspace(request: web.Request) -> web.Response:
     """One layout."""
-    return json_answer(await asyncio.to_thread(workspaces.load, request.app[LAB], request.match_info["name"]))
+    return _packed(await asyncio.to_thread(workspaces.load, request.app[LAB], request.match_info["name"]))
 
 
 @authenticated
@@ -77,7 +83,7 @@ async def list_languages(request: web.Request) -> web.Response:
 @authenticated
 async def get_language(request: web.Request) -> web.Response:
     """The texts of one language."""
-    return json_answer(await asyncio.to_thread(translations.load, request.match_info["locale"]))
+    return _packed(await asyncio.to_thread(translations.load, request.match_info["locale"]))
 
 
 @authenticated

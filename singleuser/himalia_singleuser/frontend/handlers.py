@@ -22,6 +22,7 @@ from himalia_singleuser.frontend.places import LAB, Lab, server_assets
 from himalia_singleuser.keys import SETTINGS
 
 PAGE = re.compile(r"(?:/workspaces/(?P<workspace>[a-zA-Z0-9_-]+))?(?:/tree(?:/(?P<tree>.*))?)?")
+HASHED = re.compile(r"\.[0-9a-f]{16,}\.[a-z0-9]+$")
 LOCAL_URL = re.compile(r"""url\((['"]?)(?![a-zA-Z][a-zA-Z0-9+.-]*:|/|#)([^'")]+)\1\)""")
 
 
@@ -67,8 +68,10 @@ async def server_static(request: web.Request) -> web.StreamResponse:
 
 @public
 async def extension_file(request: web.Request) -> web.StreamResponse:
-    """A file of a prebuilt extension."""
-    return await send_asset(request, request.app[LAB].extension_folders, request.match_info["path"])
+    """A file of a prebuilt extension. Bundlers name files after their content: such a name says it all for ever."""
+    path = request.match_info["path"]
+    folders = request.app[LAB].extension_folders
+    return await send_asset(request, folders, path, immutable=bool(HASHED.search(path)))
 
 
 @public
@@ -81,7 +84,9 @@ async def theme_file(request: web.Request) -> web.StreamResponse:
     text = await asyncio.to_thread(find_asset(folders, path).read_text, "utf-8")
     here = f"{base_of(request)}lab/api/themes/{path.rpartition('/')[0]}/"
     text = LOCAL_URL.sub(lambda match: f"url({match[1]}{here}{match[2]}{match[1]})", text)
-    return web.Response(text=text, content_type="text/css", headers={hdrs.CACHE_CONTROL: "no-cache"})
+    answer = web.Response(text=text, content_type="text/css", headers={hdrs.CACHE_CONTROL: "no-cache"})
+    answer.enable_compression()
+    return answer
 
 
 def _theme_folders(lab: Lab) -> list[Path]:

@@ -37,5 +37,6 @@ def expect_notebook(request: web.Request, path: str) -> None:
 def send_page(request: web.Request, text: str) -> web.Response:
     """A rendered page, with the value that its scripts need for changes."""
     answer = web.Response(text=text, content_type="text/html", headers={hdrs.CACHE_CONTROL: "no-store"})
+    answer.enable_compression()
     xsrf.give(request, answer, request[IDENTITY].username)
     return answer

@@ -34,6 +34,20 @@ async def test_the_page_names_its_places(start: Any) -> None:
     assert "jupyterlab_pygments" in names
 
 
+async def test_what_a_page_load_asks_again_is_compressed_or_kept(server: Any) -> None:
+    for path in ("lab", "lab/api/settings/@jupyterlab/docmanager-extension:plugin", "lab/api/workspaces"):
+        _, _, headers = await server.ask("GET", path, headers={"Accept-Encoding": "gzip"})
+        assert headers["Content-Encoding"] == "gzip", path
+    style = "lab/api/themes/@jupyterlab/theme-light-extension/index.css"
+    _, _, headers = await server.bare("GET", style)
+    assert (await server.bare("GET", style, headers={"If-None-Match": headers["ETag"]}))[0] == 304
+    config = await page_config(server)
+    (pygments,) = [one for one in config["federated_extensions"] if one["name"] == "jupyterlab_pygments"]
+    for file, kept in ((pygments["load"], True), ("package.json", False)):
+        _, _, headers = await server.bare("GET", f"lab/extensions/jupyterlab_pygments/{file}")
+        assert ("immutable" in headers["Cache-Control"]) == kept, file
+
+
 @pytest.mark.parametrize("path", ["lab", "tree"])
 async def test_our_own_extension_is_loaded_by_every_front_end(server: Any, path: str) -> None:
     config = await page_config(server, path)
