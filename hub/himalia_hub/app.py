@@ -39,6 +39,8 @@ from himalia_hub.metrics import handlers as metrics
 from himalia_hub.oauth import handlers as oauth
 from himalia_hub.oauth.models import OAuthCode
 from himalia_hub.pages import routes as page_routes
+from himalia_hub.roles import handlers as roles
+from himalia_hub.roles import store as role_store
 from himalia_hub.routes import handlers as proxy_api
 from himalia_hub.routes import sync
 from himalia_hub.servers import cull, listen, loop, orphans
@@ -81,7 +83,7 @@ def make_app(
 def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     """Every handler path of the hub; the order decides where patterns overlap, so pages with wildcards come last."""
     features = (
-        info, audit, users, groups, servers, tokens, services, oauth, proxy_api, metrics, login, account,
+        info, audit, users, groups, servers, tokens, services, roles, oauth, proxy_api, metrics, login, account,
         suspend, setup,
     )  # fmt: skip
     table: list[web.RouteDef] = []
@@ -142,6 +144,7 @@ async def _purge(world: World, owner: str) -> None:
                 now = clock.now()
                 if await lease.take(db, "purge", owner, now=now, ttl=timedelta(seconds=PURGE_EVERY_S / 2)):
                     await token_store.purge_expired(db, now=now)
+                    await role_store.purge(db, now=now)
                     await db.execute(sa.delete(Login).where(Login.expires_at <= now))
                     if world.settings.audit.keep_days:
                         kept = timedelta(days=world.settings.audit.keep_days)

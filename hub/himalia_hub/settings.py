@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
+from himalia_hub.rbac.rules import Rules, rules_of
+from himalia_hub.rbac.settings import CustomScopeSection, RoleSection
 from himalia_hub.section import Section
 from himalia_hub.services.settings import ServiceSection
 from himalia_spawner.limits import cpu_count, memory_bytes
@@ -363,10 +365,19 @@ class HubSettings(Section):
     services: list[ServiceSection] = Field(
         default_factory=list, description="programs with rights of their own, some started by the hub"
     )
+    roles: list[RoleSection] = Field(
+        default_factory=list, description="named lists of scopes, and who has them"
+    )
+    custom_scopes: dict[str, CustomScopeSection] = Field(
+        default_factory=dict,
+        description="by name, such as `custom:grades:read`: scopes that services understand",
+    )
     cull: CullSection = Field(default_factory=CullSection)
     audit: AuditSection = Field(default_factory=AuditSection)
     pages: PagesSection = Field(default_factory=PagesSection)
     log: LogSection = Field(default_factory=LogSection)
+
+    _rules: Rules = PrivateAttr()
 
     @field_validator("profiles")
     @classmethod
@@ -388,6 +399,11 @@ class HubSettings(Section):
         return value
 
     @model_validator(mode="after")
+    def _rules_hold(self) -> HubSettings:
+        self._rules = rules_of(self)
+        return self
+
+    @model_validator(mode="after")
     def _profiles_exist(self) -> HubSettings:
         names = {profile.name for profile in self.profiles}
         if unknown := sorted(set(self.cull.profiles) - names):
@@ -405,6 +421,11 @@ class HubSettings(Section):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @property
+    def rules(self) -> Rules:
+        """Roles and custom scopes, ready for use."""
+        return self._rules
 
     @property
     def hub_prefix(self) -> str:

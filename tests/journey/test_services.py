@@ -88,7 +88,9 @@ async def test_people_sign_in_to_an_official_service_once_and_out_of_it_too(laun
 
 async def test_the_official_culler_stops_an_idle_server_as_a_managed_service(launch: Launch) -> None:
     command = json.dumps([official.python(), "-m", "jupyterhub_idle_culler", "--timeout=2", "--cull-every=1"])
-    hub, admin = await launch(f"[[services]]\nname = 'culler'\nadmin = true\ncommand = {command}\n")
+    scopes = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
+    role = f"[[roles]]\nname = 'culler'\nscopes = {json.dumps(scopes)}\nservices = ['culler']\n"
+    hub, admin = await launch(f"[[services]]\nname = 'culler'\ncommand = {command}\n{role}")
     status, body = await admin.call("POST", "/users/root/server")
     assert status == 201, body
     assert hub.processes()

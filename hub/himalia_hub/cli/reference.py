@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 from himalia_hub.auth.registry import OURS
 from himalia_hub.auth.registry import find_plugin as find_way
 from himalia_hub.config import section_of
+from himalia_hub.rbac.settings import CustomScopeSection, RoleSection
 from himalia_hub.services.settings import ServiceSection
 from himalia_hub.settings import HubSettings, MethodSection, ProfileSection
 from himalia_spawner.registry import find_plugin
@@ -65,6 +66,8 @@ def configuration_page() -> str:
     for kind in sorted(OURS):
         way = find_way(kind).settings
         parts.append(_table(f'[auth.methods.NAME], kind = "{kind}"', _doc(way), way))
+    parts.append(_table("[[roles]]", _doc(RoleSection), RoleSection))
+    parts.append(_table("[custom_scopes.NAME]", _doc(CustomScopeSection), CustomScopeSection))
     parts.append(_table("[[services]]", _doc(ServiceSection), ServiceSection))
     for kind in ("process", "docker", "swarm"):
         plugin = find_plugin(kind).settings

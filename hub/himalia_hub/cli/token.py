@@ -10,11 +10,12 @@ from datetime import timedelta
 from himalia_hub import clock
 from himalia_hub.cli.common import open_database, settings_from
 from himalia_hub.errors import BadRequest, NotFound
-from himalia_hub.rbac import expand, roles
+from himalia_hub.rbac import expand, rights, roles
+from himalia_hub.rbac.rights import Rights
+from himalia_hub.rbac.rules import Rules
 from himalia_hub.settings import HubSettings
 from himalia_hub.tokens import store as tokens
 from himalia_hub.users import store as users
-from himalia_hub.users.models import User
 
 HELP = "make an API token for a user and print it, nothing else, on standard output"
 
@@ -60,7 +61,8 @@ async def _make(settings: HubSettings, args: argparse.Namespace) -> str:
         if user is None:
             raise NotFound(f"there is no user {args.name!r}; make one with: himalia user add {args.name}")
         scopes = args.scope or list(roles.TOKEN)
-        _refuse_more_than_owned(scopes, user)
+        held = await rights.of_user(db, user, settings.rules, now=clock.now())
+        _refuse_more_than_owned(scopes, user.name, held, settings.rules)
         _row, secret = await tokens.issue(
             db,
             user.id,
@@ -72,10 +74,10 @@ async def _make(settings: HubSettings, args: argparse.Namespace) -> str:
     return secret
 
 
-def _refuse_more_than_owned(scopes: list[str], user: User) -> None:
+def _refuse_more_than_owned(scopes: list[str], owner: str, held: Rights, rules: Rules) -> None:
     for scope in scopes:
-        expand.check(scope)
-    held = expand.expand(roles.scopes_of_user(admin=user.admin), user.name)
-    wanted = [scope for scope in scopes if not expand.covers_all(held, expand.expand((scope,), user.name))]
+        rules.check(scope)
+    expanded = {scope: expand.expand((scope,), owner, custom=rules.custom) for scope in scopes}
+    wanted = [s for s in scopes if not expand.covers_all(held.scopes, expanded[s], held.members)]
     if wanted:
-        raise BadRequest(f"{user.name!r} does not hold {', '.join(wanted)}, so no token of theirs can")
+        raise BadRequest(f"{owner!r} does not hold {', '.join(wanted)}, so no token of theirs can")

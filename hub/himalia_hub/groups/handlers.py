@@ -9,17 +9,19 @@ import structlog
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from himalia_hub import paging
+from himalia_hub import clock, paging
 from himalia_hub.body import json_object
 from himalia_hub.errors import NotAuthorized, NotFound
 from himalia_hub.groups import store
 from himalia_hub.groups.models import Group
 from himalia_hub.groups.schemas import NewGroup, NewGroups, People
-from himalia_hub.keys import DB, IDENTITY
-from himalia_hub.rbac.expand import filters_of
+from himalia_hub.keys import DB, IDENTITY, SETTINGS
+from himalia_hub.rbac import rights
+from himalia_hub.rbac.expand import expand, filters_of
 from himalia_hub.rbac.guard import NO_ACCESS, scoped
 from himalia_hub.rbac.identity import Identity
 from himalia_hub.schemas import read
+from himalia_hub.users.models import User
 
 log = structlog.get_logger()
 
@@ -36,6 +38,9 @@ def routes(prefix: str) -> list[web.RouteDef]:
         web.post(one + "/users", add_users),
         web.delete(one + "/users", remove_users),
         web.put(one + "/properties", put_properties),
+        web.get(one + "/managers", get_managers),
+        web.post(one + "/managers", add_managers),
+        web.delete(one + "/managers", remove_managers),
     ]
 
 
@@ -73,6 +78,7 @@ async def create_groups(request: web.Request) -> web.Response:
         people = await store.people(db, body.users)
         made = [await store.create(db, name) for name in dict.fromkeys(body.groups)]
         for group in made:
+            await _may_put_in(request, db, group.name, people)
             await store.add(db, group, people)
         models = await _models(db, made, _identity(request))
     log.info("groups.created", count=len(made))
@@ -93,6 +99,7 @@ async def create_group(request: web.Request) -> web.Response:
     async with request.app[DB].begin() as db:
         people = await store.people(db, body.users)
         group = await store.create(db, request.match_info["group"])
+        await _may_put_in(request, db, group.name, people)
         await store.add(db, group, people)
         log.info("groups.created", count=1)
         return await _answer(request, db, group, status=201)
@@ -112,8 +119,9 @@ async def add_users(request: web.Request) -> web.Response:
     """200 the group with the people added. 400 for a person who does not exist."""
     body = await read(request, People)
     async with request.app[DB].begin() as db:
-        group = await _group(request, db)
-        await store.add(db, group, await store.people(db, body.users))
+        group, people = await _group(request, db), await store.people(db, body.users)
+        await _may_put_in(request, db, group.name, people)
+        await store.add(db, group, people)
         return await _answer(request, db, group)
 
 
@@ -135,6 +143,44 @@ async def put_properties(request: web.Request) -> web.Response:
         group = await _group(request, db)
         group.properties = body
         return await _answer(request, db, group)
+
+
+@scoped("read:groups")
+async def get_managers(request: web.Request) -> web.Response:
+    """200 the names of who manages the group: they see who is in it, and change that."""
+    async with request.app[DB].read() as db:
+        return web.json_response(await store.managers(db, await _group(request, db)))
+
+
+@scoped("admin:groups")
+async def add_managers(request: web.Request) -> web.Response:
+    """200 the names of who manages the group now; a manager is in it too. 400 for a person who does not exist."""
+    return await _set_managers(request, manager=True)
+
+
+@scoped("admin:groups")
+async def remove_managers(request: web.Request) -> web.Response:
+    """200 the names of who manages the group now; who does no longer stays in it."""
+    return await _set_managers(request, manager=False)
+
+
+async def _set_managers(request: web.Request, *, manager: bool) -> web.Response:
+    body = await read(request, People)
+    async with request.app[DB].begin() as db:
+        group, people = await _group(request, db), await store.people(db, body.users)
+        if manager:
+            await _may_put_in(request, db, group.name, people)
+            await store.add(db, group, people)
+        await store.set_manager(db, group, people, manager=manager)
+        return web.json_response(await store.managers(db, group))
+
+
+async def _may_put_in(request: web.Request, db: AsyncSession, group: str, people: Sequence[User]) -> None:
+    """A group's roles become those of who is put into it: nobody gives so what they do not hold."""
+    rules, identity = request.app[SETTINGS].rules, _identity(request)
+    raw = await rights.of_group(db, group, rules, now=clock.now())
+    if people and raw and not identity.may_give(expand(raw, identity.person_name, custom=rules.custom)):
+        raise NotAuthorized(f"members of {group!r} may do more than you, so you cannot choose them")
 
 
 async def _models(db: AsyncSession, groups: Sequence[Group], identity: Identity) -> list[dict[str, Any]]:

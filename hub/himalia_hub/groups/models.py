@@ -21,7 +21,7 @@ class Group(Base):
 
 
 class Membership(Base):
-    """One person in one group."""
+    """One person in one group; a `manager` may change who is in it."""
 
     __tablename__ = "user_group_map"
 
@@ -29,3 +29,4 @@ class Membership(Base):
     group_id: Mapped[int] = mapped_column(
         sa.ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True, index=True
     )
+    manager: Mapped[bool] = mapped_column(default=False, server_default=sa.false())

@@ -65,6 +65,25 @@ async def remove(db: AsyncSession, group: Group, users: Sequence[User]) -> None:
     )
 
 
+async def set_manager(db: AsyncSession, group: Group, users: Sequence[User], *, manager: bool) -> None:
+    """Make members of a group its managers, or no longer."""
+    theirs = Membership.user_id.in_([user.id for user in users])
+    await db.execute(
+        sa.update(Membership).where(Membership.group_id == group.id, theirs).values(manager=manager)
+    )
+
+
+async def managers(db: AsyncSession, group: Group) -> list[str]:
+    """The names of who manages a group, sorted."""
+    found = (
+        sa.select(User.name)
+        .join(Membership, Membership.user_id == User.id)
+        .where(Membership.group_id == group.id, Membership.manager)
+        .order_by(User.name)
+    )
+    return list(await db.scalars(found))
+
+
 async def members(db: AsyncSession, group_ids: Sequence[int]) -> dict[int, list[str]]:
     """The names of the people in each of these groups, sorted."""
     named: dict[int, list[str]] = {group_id: [] for group_id in group_ids}

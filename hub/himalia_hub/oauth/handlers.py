@@ -31,7 +31,7 @@ from himalia_hub.pages.render import page
 from himalia_hub.rbac import expand
 from himalia_hub.rbac.guard import public, signed_in
 from himalia_hub.rbac.identity import Identity
-from himalia_hub.rbac.scopes import SCOPES, Scope
+from himalia_hub.rbac.rules import Rules
 from himalia_hub.tokens import store as tokens
 
 log = structlog.get_logger()
@@ -62,8 +62,7 @@ async def authorize(request: web.Request) -> web.Response:
 async def _question(request: web.Request, client: Client, wish: Wish) -> web.Response:
     """The page with `client_user, client_server` or `client_service`, and `scopes` (name, description)."""
     shown = [
-        {"name": scope, "description": SCOPES.get(scope.partition("!")[0], Scope(scope)).description}
-        for scope in wish.scopes
+        {"name": scope, "description": request.app[SETTINGS].rules.describe(scope)} for scope in wish.scopes
     ]
     server = client if isinstance(client, ServerClient) else None
     response = await page(
@@ -114,7 +113,7 @@ async def _read(request: web.Request) -> tuple[Client, Wish | Refusal, Identity]
     client = right[0]
     _may_visit(identity, client)
     wish = read_wish(query, client)
-    return client, _within(identity, wish), identity
+    return client, _within(identity, wish, request.app[SETTINGS].rules), identity
 
 
 def _may_visit(identity: Identity, client: Client) -> None:
@@ -125,12 +124,19 @@ def _may_visit(identity: Identity, client: Client) -> None:
         raise NotAuthorized(f"You may not open the server of {client.username}.")
 
 
-def _within(identity: Identity, wish: Wish | Refusal) -> Wish | Refusal:
+def _within(identity: Identity, wish: Wish | Refusal, rules: Rules) -> Wish | Refusal:
     """The wish without what its visitor could not give: a token would carry it for nothing."""
     if isinstance(wish, Refusal):
         return wish
-    kept = (s for s in wish.scopes if expand.of_token((s,), identity.name, identity.scopes))
-    return replace(wish, scopes=tuple(kept))
+
+    def is_theirs(scope: str) -> bool:
+        return bool(
+            expand.of_token(
+                (scope,), identity.name, identity.scopes, members=identity.members, custom=rules.custom
+            )
+        )
+
+    return replace(wish, scopes=tuple(filter(is_theirs, wish.scopes)))
 
 
 async def _grant(request: web.Request, client: Client, wish: Wish, scopes: list[str]) -> web.Response:

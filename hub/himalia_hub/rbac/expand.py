@@ -15,6 +15,8 @@ from himalia_hub.rbac.scopes import FILTERS, META, SCOPES, SELF
 
 Members = Mapping[str, Collection[str]]
 NO_GROUPS: Members = {}
+Custom = tuple[tuple[str, tuple[str, ...]], ...]
+"""Custom scopes of the configuration, each with the custom scopes that come with it."""
 
 
 def split(scope: str) -> tuple[str, str, str]:
@@ -24,14 +26,14 @@ def split(scope: str) -> tuple[str, str, str]:
     return name, kind, value
 
 
-def check(scope: str) -> None:
+def check(scope: str, custom: Custom = ()) -> None:
     """BadRequest when this is not a scope that anybody could hold."""
     name, kind, value = split(scope)
     if name in META and name != "identify":
         if "!" in scope:
             raise BadRequest(f"the scope {name!r} takes no filter, but got {scope!r}")
         return
-    if name not in SCOPES and name != "identify":
+    if name not in SCOPES and name != "identify" and name not in dict(custom):
         raise BadRequest(f"unknown scope {name!r}")
     if "!" in scope and (kind not in FILTERS or ("=" in scope.partition("!")[2] and not value)):
         raise BadRequest(
@@ -41,19 +43,31 @@ def check(scope: str) -> None:
         raise BadRequest(f"the filter in {scope!r} must be !server=USER/SERVER")
 
 
-@lru_cache(maxsize=256)
-def subscopes(name: str) -> frozenset[str]:
+@lru_cache(maxsize=512)
+def subscopes(name: str, custom: Custom = ()) -> frozenset[str]:
     """The scope itself and everything that it includes, at any depth. Empty for an unknown name."""
-    if name not in SCOPES:
-        return frozenset()
-    below = (subscopes(child) for child in SCOPES[name].includes)
-    return frozenset({name}).union(*below)
+    includes = {scope: data.includes for scope, data in SCOPES.items()} | dict(custom)
+    found: set[str] = set()
+    ahead = [name] if name in includes else []
+    while ahead:
+        scope = ahead.pop()
+        found.add(scope)
+        ahead += [child for child in includes.get(scope, ()) if child not in found]
+    return frozenset(found)
 
 
 @lru_cache(maxsize=4096)
-def expand(scopes: tuple[str, ...], owner: str, server: str | None = None) -> frozenset[str]:
-    """What raw scopes come to for their owner; `server` ("ann/" or "ann/x") is the server a token belongs to.
+def expand(
+    scopes: tuple[str, ...],
+    owner: str,
+    server: str | None = None,
+    *,
+    service: str = "",
+    custom: Custom = (),
+) -> frozenset[str]:
+    """What raw scopes come to for their owner, a person's name, or "" for a service.
 
+    `server` ("ann/" or "ann/x") and `service` are what short filters of these kinds stand for.
     `self` and short filters are filled in, the hierarchy is walked. What is unknown, or a short filter with
     nothing to stand for, gives nothing: a stored scope that has lost its meaning must never widen a right.
     `inherit` is not expanded here: see `of_token`.
@@ -61,15 +75,15 @@ def expand(scopes: tuple[str, ...], owner: str, server: str | None = None) -> fr
     found: set[str] = set()
     for scope in scopes:
         if scope == "self":
-            found |= expand(tuple(f"{name}!user={owner}" for name in SELF), owner)
+            found |= expand(tuple(f"{name}!user={owner}" for name in SELF), owner)  # nothing for ""
             continue
         name, kind, value = split(scope)
         if "!" in scope and "=" not in scope:
-            value = {"user": owner, "server": server or ""}.get(kind, "")
+            value = {"user": owner, "server": server or "", "service": service}.get(kind, "")
         if "!" in scope and (kind not in FILTERS or not value):
             continue
         tail = f"!{kind}={value}" if kind else ""
-        names = subscopes(name)
+        names = subscopes(name, custom)
         if kind == "server":
             # One server's filter says nothing about the person's own data (JupyterHub's rule).
             names = frozenset(n for n in names if not n.startswith("read:users"))
@@ -91,12 +105,18 @@ def _covered_by_wider(scope: str, scopes: frozenset[str]) -> bool:
 
 
 def of_token(
-    raw: tuple[str, ...], owner: str, owner_scopes: frozenset[str], server: str | None = None
+    raw: tuple[str, ...],
+    owner: str,
+    owner_scopes: frozenset[str],
+    server: str | None = None,
+    *,
+    members: Members = NO_GROUPS,
+    custom: Custom = (),
 ) -> frozenset[str]:
     """What a token may do: its own scopes, but never more than its owner may do at this moment."""
     if "inherit" in raw:
         return owner_scopes
-    return intersect(expand(raw, owner, server), owner_scopes)
+    return intersect(expand(raw, owner, server, custom=custom), owner_scopes, members)
 
 
 def intersect(left: frozenset[str], right: frozenset[str], members: Members = NO_GROUPS) -> frozenset[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -12,8 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from himalia_hub import clock
 from himalia_hub.auth import cookies
 from himalia_hub.importing import tokens as imported
-from himalia_hub.keys import DB, MEMO
-from himalia_hub.rbac import expand, roles
+from himalia_hub.keys import DB, MEMO, SETTINGS
+from himalia_hub.rbac import expand, rights, roles
+from himalia_hub.rbac.expand import Members
+from himalia_hub.rbac.rights import Rights
+from himalia_hub.rbac.rules import Rules
 from himalia_hub.secrets import hash_token
 from himalia_hub.servers.models import Server
 from himalia_hub.services.models import Service
@@ -27,7 +31,8 @@ class Identity:
     """Who asks, and with what. `scopes` are expanded; exactly one of `token` and `login` is set.
 
     `scopes` are worked out anew whenever a row has changed, so that a right taken away is gone at once. A service has a
-    `service_id` in place of a `user_id`, and a token always.
+    `service_id` in place of a `user_id`, and a token always. `members` says who is in the groups that filters name;
+    `until`, when the first of the rights is over by itself.
     """
 
     user_id: int | None
@@ -37,6 +42,9 @@ class Identity:
     token: ApiToken | None = None
     login: Login | None = None
     service_id: int | None = None
+    members: Members = field(default_factory=lambda: expand.NO_GROUPS)
+    roles: tuple[str, ...] = ()
+    until: datetime | None = None
 
     def allows(
         self,
@@ -54,9 +62,20 @@ class Identity:
             return True
         if user is None:
             return False
-        if f"{scope}!user={user}" in self.scopes:
+        if server is not None and f"{scope}!server={user}/{server}" in self.scopes:
             return True
-        return server is not None and f"{scope}!server={user}/{server}" in self.scopes
+        return expand.covers(self.scopes, f"{scope}!user={user}", self.members)
+
+    def covers(self, wanted: Collection[str]) -> bool:
+        """Whether everything wanted (expanded scopes) may be done: nobody gives away what they do not hold."""
+        return expand.covers_all(self.scopes, wanted, self.members)
+
+    def may_give(self, wanted: Collection[str]) -> bool:
+        """Whether these rights may be given to others: those one holds, and any by who could make an administrator.
+
+        An administrator holds no custom scopes, which mean something to services only, and yet decides who does.
+        """
+        return self.is_whole_admin or self.covers(wanted)
 
     def holds(self, scope: str) -> bool:
         """Whether the right is held at all, on whatever."""
@@ -65,7 +84,7 @@ class Identity:
     @property
     def is_whole_admin(self) -> bool:
         """Whether everything an administrator may do is allowed: only then may one be made or changed."""
-        return expand.covers_all(self.scopes, expand.expand(roles.ADMIN, self.name))
+        return expand.covers_all(self.scopes, expand.expand(roles.ADMIN, ""))
 
     @property
     def identify_scopes(self) -> frozenset[str]:
@@ -75,6 +94,11 @@ class Identity:
         return frozenset({f"read:users:name!user={self.name}", f"read:users:groups!user={self.name}"})
 
     @property
+    def person_name(self) -> str:
+        """What `!user` stands for: the person's name, nothing for a service."""
+        return "" if self.service_id is not None else self.name
+
+    @property
     def person(self) -> int:
         """The row of the person who asks; only where no service can: behind a sign-in."""
         assert self.user_id is not None, "a service where only people can come"
@@ -82,8 +106,9 @@ class Identity:
 
     @property
     def ends(self) -> datetime | None:
-        """When the credential is over, if nobody ends it before."""
-        return self.token.expires_at if self.token else self.login.expires_at if self.login else None
+        """When the credential, or a right that comes with it, is over, if nobody ends it before."""
+        credential = self.token.expires_at if self.token else self.login.expires_at if self.login else None
+        return min((end for end in (credential, self.until) if end is not None), default=None)
 
     @property
     def credential(self) -> str:
@@ -96,40 +121,60 @@ class Identity:
         return self.login.session_id if self.login else self.token.session_id if self.token else None
 
 
-def of_user(user: User) -> frozenset[str]:
-    """Everything a person may do."""
-    return expand.expand(roles.scopes_of_user(admin=user.admin), user.name)
-
-
-def of_service(service: Service) -> frozenset[str]:
-    """Everything a service may do."""
-    return expand.expand(roles.ADMIN, service.name) if service.admin else frozenset()
-
-
 def bearer(request: web.Request) -> str | None:
     """The token of the Authorization header, or None. The scheme's case does not matter."""
     scheme, _, value = request.headers.get("Authorization", "").strip().partition(" ")
     return value.strip() or None if scheme.lower() in ("token", "bearer") else None
 
 
-async def from_token(db: AsyncSession, secret: str, *, now: datetime) -> Identity | None:
+async def from_token(db: AsyncSession, secret: str, rules: Rules, *, now: datetime) -> Identity | None:
     """Who holds this token; None when it is unknown or expired."""
     found = await tokens.find_by_secret(db, secret, now=now)
     if found is None:
         return None
     token, owner = found
     if isinstance(owner, Service):
-        scopes = expand.of_token(tuple(token.scopes), owner.name, of_service(owner))
-        return Identity(None, owner.name, owner.admin, scopes, token=token, service_id=owner.id)
+        theirs = await rights.of_service(db, owner, rules, now=now)
+        return _by_token(token, owner, theirs, rules)
     server = None
     if token.server_id is not None:
         name = await db.scalar(sa.select(Server.name).where(Server.id == token.server_id))
         server = None if name is None else f"{owner.name}/{name}"
-    scopes = expand.of_token(tuple(token.scopes), owner.name, of_user(owner), server)
-    return Identity(owner.id, owner.name, owner.admin, scopes, token=token)
+    theirs = await rights.of_user(db, owner, rules, now=now)
+    return _by_token(token, owner, theirs, rules, server)
 
 
-async def from_login(db: AsyncSession, secret: str, *, now: datetime) -> Identity | None:
+def _by_token(
+    token: ApiToken, owner: User | Service, theirs: Rights, rules: Rules, server: str | None = None
+) -> Identity:
+    service_id = owner.id if isinstance(owner, Service) else None
+    scopes = expand.of_token(
+        token_scopes(token, rules),
+        "" if service_id else owner.name,
+        theirs.scopes,
+        server,
+        members=theirs.members,
+        custom=rules.custom,
+    )
+    return Identity(
+        None if service_id else owner.id,
+        owner.name,
+        owner.admin,
+        scopes,
+        token=token,
+        service_id=service_id,
+        members=theirs.members,
+        roles=theirs.roles,
+        until=theirs.until,
+    )
+
+
+def token_scopes(token: ApiToken, rules: Rules) -> tuple[str, ...]:
+    """The raw scopes of a token. A server's own follows the `server` role, whatever it was when the server began."""
+    return (rules.scopes_of("server") or ()) if token.server_id is not None else tuple(token.scopes)
+
+
+async def from_login(db: AsyncSession, secret: str, rules: Rules, *, now: datetime) -> Identity | None:
     """Who signed in with this cookie; None when signed out or over."""
     found = await db.execute(
         sa.select(Login, User)
@@ -140,7 +185,22 @@ async def from_login(db: AsyncSession, secret: str, *, now: datetime) -> Identit
     if row is None:
         return None
     login, user = row
-    return Identity(user.id, user.name, user.admin, of_user(user), login=login)
+    theirs = await rights.of_user(db, user, rules, now=now)
+    return of_person(user, theirs, login=login)
+
+
+def of_person(user: User, theirs: Rights, *, login: Login | None = None) -> Identity:
+    """A person with all their rights."""
+    return Identity(
+        user.id,
+        user.name,
+        user.admin,
+        theirs.scopes,
+        login=login,
+        members=theirs.members,
+        roles=theirs.roles,
+        until=theirs.until,
+    )
 
 
 def _kept_as(secret: str | None) -> str | None:
@@ -154,13 +214,13 @@ async def resolve(request: web.Request, *, tokens_too: bool) -> Identity | None:
     cookie = cookies.login_secret(request)
     if token is None and cookie is None:
         return None
-    now = clock.now()
+    now, rules = clock.now(), request.app[SETTINGS].rules
 
     async def look() -> Identity | None:
         async with request.app[DB].read() as db:
-            found = await from_token(db, token, now=now) if token else None
+            found = await from_token(db, token, rules, now=now) if token else None
             if found is None and cookie is not None:
-                found = await from_login(db, cookie, now=now)
+                found = await from_login(db, cookie, rules, now=now)
         return found
 
     found = await request.app[MEMO].get(("identity", _kept_as(token), _kept_as(cookie)), look)
@@ -168,5 +228,5 @@ async def resolve(request: web.Request, *, tokens_too: bool) -> Identity | None:
         found = await look()
     if found is None and token is not None and await imported.adopt(request.app[DB], token):
         async with request.app[DB].read() as db:
-            return await from_token(db, token, now=now)
+            return await from_token(db, token, rules, now=now)
     return found

@@ -1,4 +1,4 @@
-"""The default roles: named lists of scopes. Roles from configuration and API come with the full rights."""
+"""The default roles: named lists of raw scopes. Data only; others come from the configuration and from rows."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ USER = ("self",)
 ADMIN = (
     "admin-ui",
     "read:audit",
+    "admin:roles",
     "admin:users",
     "admin:servers",
     "admin:services",
@@ -24,15 +25,18 @@ ADMIN = (
 )
 SERVER = ("users:activity!user", "access:servers!server")
 TOKEN = ("inherit",)
+MANAGER = ("groups!group", "list:users!group", "read:users:groups!group", "read:users:activity!group")
+"""Of who manages a group. Nothing that reaches into people's servers: managers choose who is in the group."""
 
-DEFAULT_ROLES: dict[str, tuple[str, ...]] = {"user": USER, "admin": ADMIN, "server": SERVER, "token": TOKEN}
+DEFAULT_ROLES: dict[str, tuple[str, ...]] = {
+    "user": USER,
+    "admin": ADMIN,
+    "server": SERVER,
+    "token": TOKEN,
+    "manager": MANAGER,
+}
 
 
 def of_user(*, admin: bool) -> tuple[str, ...]:
     """The names of a person's roles, sorted as people read them."""
     return ("admin", "user") if admin else ("user",)
-
-
-def scopes_of_user(*, admin: bool) -> tuple[str, ...]:
-    """The raw scopes that a person's roles give."""
-    return tuple(scope for role in of_user(admin=admin) for scope in DEFAULT_ROLES[role])

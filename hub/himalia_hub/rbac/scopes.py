@@ -34,6 +34,7 @@ SCOPES: dict[str, Scope] = {
     "read:users:groups": Scope("Read people's groups."),
     "read:users:activity": Scope("Read when people were last active."),
     "users:activity": Scope("Report people's activity.", ("read:users:activity",)),
+    "admin:roles": Scope("Make roles, and give and take them.", ("read:roles",)),
     "read:roles": Scope("Read roles.", ("read:roles:users", "read:roles:services", "read:roles:groups")),
     "read:roles:users": Scope("Read people's roles."),
     "read:roles:services": Scope("Read services' roles."),

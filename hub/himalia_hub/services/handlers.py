@@ -16,6 +16,7 @@ from himalia_hub.rbac.expand import filters_of
 from himalia_hub.rbac.guard import NO_ACCESS, scoped
 from himalia_hub.rbac.identity import Identity
 from himalia_hub.rbac.roles import ADMIN
+from himalia_hub.rbac.rules import Rules
 from himalia_hub.schemas import read
 from himalia_hub.services import store
 from himalia_hub.services.models import Service
@@ -78,7 +79,7 @@ async def create_service(request: web.Request) -> web.Response:
     Rights that the caller does not hold cannot be given to it, nor be asked for by it: 400 or 403.
     """
     name, body = request.match_info["service"], await read(request, NewService)
-    _check(name, body, _identity(request))
+    _check(name, body, _identity(request), request.app[SETTINGS].rules)
     asks_people = bool(
         body.url or body.oauth_redirect_uri or body.oauth_client_id or body.oauth_client_allowed_scopes
     )
@@ -115,7 +116,7 @@ async def delete_service(request: web.Request) -> web.Response:
     return web.Response()
 
 
-def _check(name: str, body: NewService, identity: Identity) -> None:
+def _check(name: str, body: NewService, identity: Identity, rules: Rules) -> None:
     if not body.model_fields_set:
         raise BadRequest("say something of the service, such as its url or its api_token")
     if not re.fullmatch(NAME, name) or body.name not in (None, name):
@@ -128,10 +129,10 @@ def _check(name: str, body: NewService, identity: Identity) -> None:
     if body.admin and not identity.is_whole_admin:
         raise NotAuthorized("only an administrator, with all rights, can make a service one")
     for scope in body.oauth_client_allowed_scopes:
-        expand.check(scope)
+        rules.check(scope)
         everything = scope == "inherit"
-        wanted = expand.expand(ADMIN if everything else (scope,), identity.name)
-        if not expand.covers_all(identity.scopes, wanted):
+        raw = ADMIN if everything else (scope,)
+        if not identity.may_give(expand.expand(raw, identity.person_name, custom=rules.custom)):
             raise BadRequest(f"you do not hold the scope {scope!r}, so no service can be allowed it")
 
 

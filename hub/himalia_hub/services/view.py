@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,7 +35,9 @@ def redirect_uri(settings: HubSettings, service: Service) -> str:
     return service.oauth_redirect_uri or f"{service_prefix(settings, service.name)}oauth_callback"
 
 
-def service_model(service: Service, identity: Identity, settings: HubSettings) -> dict[str, Any]:
+def service_model(
+    service: Service, identity: Identity, settings: HubSettings, *, role_names: Sequence[str] = ()
+) -> dict[str, Any]:
     """JupyterHub's model with the keys that the caller may see."""
 
     def may(scope: str) -> bool:
@@ -42,7 +45,9 @@ def service_model(service: Service, identity: Identity, settings: HubSettings) -
 
     model: dict[str, Any] = {"kind": "service", "name": service.name, "admin": service.admin}
     if may("read:services") or may("read:roles:services"):
-        model["roles"] = ["admin"] if service.admin else []
+        model["roles"] = sorted(
+            {*role_names, *settings.rules.of_service(service.name), *(["admin"] if service.admin else [])}
+        )
     if may("read:services"):
         model |= {
             "url": service.url,

@@ -15,11 +15,14 @@ from himalia_hub.auth import origin, second
 from himalia_hub.auth.door import DOOR, sign_in_by_password
 from himalia_hub.auth.vault import VAULT
 from himalia_hub.errors import BadRequest, NotAuthorized, NotFound
-from himalia_hub.keys import DB, IDENTITY
-from himalia_hub.rbac import expand
+from himalia_hub.keys import DB, IDENTITY, SETTINGS
+from himalia_hub.rbac import expand, rights
 from himalia_hub.rbac.guard import NO_ACCESS, public, require, scoped
-from himalia_hub.rbac.identity import Identity, of_user
-from himalia_hub.rbac.roles import DEFAULT_ROLES, TOKEN
+from himalia_hub.rbac.identity import Identity, of_person
+from himalia_hub.rbac.rights import Rights
+from himalia_hub.rbac.roles import TOKEN
+from himalia_hub.rbac.rules import Rules
+from himalia_hub.roles import store as roles
 from himalia_hub.schemas import read
 from himalia_hub.servers.models import Server
 from himalia_hub.tokens import store
@@ -46,12 +49,14 @@ def routes(prefix: str) -> list[web.RouteDef]:
 @scoped("read:tokens")
 async def list_tokens(request: web.Request) -> web.Response:
     """200 `{"api_tokens": […]}`; expired ones are purged first."""
+    rules = request.app[SETTINGS].rules
     async with request.app[DB].begin() as db:
         owner = await _owner(db, request.match_info["user"])
         await store.purge_expired(db, now=clock.now())
         rows = await store.list_for_user(db, owner.id)
         names = await _server_names(db, rows)
-    models = [token_model(row, owner, _server(row, owner, names)) for row in rows]
+        theirs = await rights.of_user(db, owner, rules, now=clock.now())
+    models = [token_model(row, owner, theirs, rules, _server(row, owner, names)) for row in rows]
     return web.json_response({"api_tokens": models})
 
 
@@ -66,16 +71,20 @@ async def create_token(request: web.Request) -> web.Response:
         user = await _who_signs_in(request, body.auth)
         if user.name != request.match_info["user"]:
             raise NotAuthorized("the name and password are not those of this user")
-        identity = Identity(user.id, user.name, user.admin, of_user(user))
+        async with request.app[DB].read() as db:
+            own = await rights.of_user(db, user, request.app[SETTINGS].rules, now=clock.now())
+        identity = of_person(user, own)
         tell(request, actor=user.name)
     else:
         identity = require(request, "tokens", outside=403)
-    raw = _raw_scopes(body)
+    rules = request.app[SETTINGS].rules
     async with request.app[DB].begin() as db:
         owner = await users.by_name(db, request.match_info["user"])
         if owner is None:
             raise NotAuthorized(NO_ACCESS)
-        _may_issue(raw, owner, identity)
+        raw = await _raw_scopes(db, body, rules)
+        theirs = await rights.of_user(db, owner, rules, now=clock.now())
+        _may_issue(raw, owner.name, theirs, identity, rules)
         row, secret = await store.issue(
             db,
             owner.id,
@@ -86,16 +95,18 @@ async def create_token(request: web.Request) -> web.Response:
         )
     tell(request, target=f"a{row.id}", change={"after": {"scopes": raw}})
     log.info("token.created", owner=owner.name, token_id=row.id, scopes=raw)
-    return web.json_response(token_model(row, owner) | {"token": secret}, status=201)
+    return web.json_response(token_model(row, owner, theirs, rules) | {"token": secret}, status=201)
 
 
 @scoped("read:tokens")
 async def get_token(request: web.Request) -> web.Response:
     """200 the model; 404 for what is not a token of this person."""
+    rules = request.app[SETTINGS].rules
     async with request.app[DB].read() as db:
         row, owner = await _find(db, request)
         names = await _server_names(db, [row])
-    return web.json_response(token_model(row, owner, _server(row, owner, names)))
+        theirs = await rights.of_user(db, owner, rules, now=clock.now())
+    return web.json_response(token_model(row, owner, theirs, rules, _server(row, owner, names)))
 
 
 @scoped("tokens")
@@ -125,31 +136,36 @@ async def _who_signs_in(request: web.Request, given: Credentials) -> User:
         return needed.user
 
 
-def _raw_scopes(body: NewToken) -> list[str]:
+async def _raw_scopes(db: AsyncSession, body: NewToken, rules: Rules) -> list[str]:
     """What the new token shall carry; BadRequest for names that are not known."""
     if body.scopes and body.roles:
         raise BadRequest("send scopes or roles, not both")
-    for role in body.roles or ():
-        if role not in DEFAULT_ROLES:
-            raise BadRequest(f"unknown role {role[:80]!r}")
-    wanted = body.scopes or [scope for role in body.roles or () for scope in DEFAULT_ROLES[role]]
+    wanted = list(body.scopes or ())
+    for name in body.roles or ():
+        given = rules.scopes_of(name)
+        if given is None and (row := await roles.by_name(db, name)) is not None:
+            given = tuple(row.scopes)
+        if given is None:
+            raise BadRequest(f"unknown role {name[:80]!r}")
+        wanted += given
     for scope in wanted:
         if len(scope) > 600:
             raise BadRequest(f"unknown scope {scope[:80]!r}")
-        expand.check(scope)
-    return list(dict.fromkeys(wanted)) or list(TOKEN)
+        rules.check(scope)
+    return list(dict.fromkeys(wanted)) or list(rules.scopes_of("token") or TOKEN)
 
 
-def _may_issue(raw: list[str], owner: User, identity: Identity) -> None:
+def _may_issue(raw: list[str], owner: str, theirs: Rights, identity: Identity, rules: Rules) -> None:
     """A token carries no right that its owner lacks (400), nor one that who asks for it lacks (403)."""
-    theirs = of_user(owner)
     wanted: set[str] = set()
     for scope in raw:
-        expanded = theirs if scope == "inherit" else expand.expand((scope,), owner.name)
-        if not expand.covers_all(theirs, expanded):
-            raise BadRequest(f"{owner.name} does not hold the scope {scope!r}")
+        expanded = (
+            theirs.scopes if scope == "inherit" else expand.expand((scope,), owner, custom=rules.custom)
+        )
+        if not expand.covers_all(theirs.scopes, expanded, theirs.members):
+            raise BadRequest(f"{owner} does not hold the scope {scope!r}")
         wanted |= expanded
-    if not expand.covers_all(identity.scopes, wanted):
+    if not identity.covers(wanted):
         raise NotAuthorized("a token cannot be given more rights than you hold; name its scopes")
 
 

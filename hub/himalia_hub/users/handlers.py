@@ -18,6 +18,7 @@ from himalia_hub.auth import origin
 from himalia_hub.errors import BadRequest, Conflict, NotAuthenticated, NotAuthorized, NotFound
 from himalia_hub.groups import store as groups
 from himalia_hub.keys import DB, DOORBELL, IDENTITY, MEMO, SETTINGS
+from himalia_hub.rbac import rights
 from himalia_hub.rbac.expand import filters_of
 from himalia_hub.rbac.guard import NO_ACCESS, public, scoped
 from himalia_hub.rbac.identity import Identity
@@ -79,8 +80,15 @@ async def _own_model(request: web.Request, identity: Identity) -> dict[str, Any]
         in_groups = await groups.of_user(db, identity.person)
     if user is None:
         raise NotAuthenticated
-    too = _stopped_too(request)
-    return user_model(user, own, identity, request.app[SETTINGS], groups=in_groups, stopped_too=too)
+    return user_model(
+        user,
+        own,
+        identity,
+        request.app[SETTINGS],
+        groups=in_groups,
+        role_names=identity.roles,
+        stopped_too=_stopped_too(request),
+    )
 
 
 async def _own_service(request: web.Request, identity: Identity) -> dict[str, Any]:
@@ -88,7 +96,7 @@ async def _own_service(request: web.Request, identity: Identity) -> dict[str, An
         service = await db.get(Service, identity.service_id)
     if service is None:
         raise NotAuthenticated
-    return service_model(service, identity, request.app[SETTINGS])
+    return service_model(service, identity, request.app[SETTINGS], role_names=identity.roles)
 
 
 @scoped("list:users", filtered=True)
@@ -98,7 +106,7 @@ async def get_users(request: web.Request) -> web.Response:
     filters = filters_of(identity.scopes, "list:users")
     if filters is not None and any(kind not in ("user", "group") for kind, _ in filters):
         raise NotAuthorized("list:users cannot be filtered by server")
-    only = None if filters is None else {value for kind, value in filters if kind == "user"}
+    only = None if filters is None else _named(identity, filters)
     wanted = read_filter(request.query, only)
     page = paging.asked_page(request)
 
@@ -107,9 +115,18 @@ async def get_users(request: web.Request) -> web.Response:
             found, total = await list_users(db, wanted, offset=page.offset, limit=page.limit)
             ids = [user.id for user in found]
             theirs, member_of = await servers.list_for_users(db, ids), await groups.of_users(db, ids)
+            names = await rights.role_names(db, found, request.app[SETTINGS].rules, now=clock.now())
         settings, too = request.app[SETTINGS], _stopped_too(request)
         models = [
-            user_model(user, theirs[user.id], identity, settings, groups=member_of[user.id], stopped_too=too)
+            user_model(
+                user,
+                theirs[user.id],
+                identity,
+                settings,
+                groups=member_of[user.id],
+                role_names=names[user.id],
+                stopped_too=too,
+            )
             for user in found
         ]
         return json.dumps(paging.content(request, page, models, total)).encode()
@@ -117,6 +134,15 @@ async def get_users(request: web.Request) -> web.Response:
     asked = (request.query_string, page.enveloped, request.host, origin.scheme(request))
     body = await request.app[MEMO].get(("users", identity.credential, *asked), make)
     return web.Response(body=body, content_type="application/json", charset="utf-8")
+
+
+def _named(identity: Identity, filters: set[tuple[str, str]]) -> set[str]:
+    """The people whom filters of users and groups name."""
+    return {
+        name
+        for kind, value in filters
+        for name in ([value] if kind == "user" else identity.members.get(value, ()))
+    }
 
 
 @scoped("admin:users")
@@ -237,11 +263,18 @@ async def _answer(
         user = await _user(db, name)
         theirs = await servers.list_for_user(db, user.id)
         in_groups = await groups.of_user(db, user.id)
+        names = await rights.role_names(db, [user], request.app[SETTINGS].rules, now=clock.now())
     if seen_as is not None and seen_as != name:
         renamed = {scope.replace(f"!user={seen_as}", f"!user={name}") for scope in identity.scopes}
         identity = replace(identity, scopes=frozenset(renamed))
     model = user_model(
-        user, theirs, identity, request.app[SETTINGS], groups=in_groups, stopped_too=_stopped_too(request)
+        user,
+        theirs,
+        identity,
+        request.app[SETTINGS],
+        groups=in_groups,
+        role_names=names[user.id],
+        stopped_too=_stopped_too(request),
     )
     return web.json_response(model, status=status)
 

@@ -33,6 +33,7 @@ def user_model(
     settings: HubSettings,
     *,
     groups: Sequence[str] = (),
+    role_names: Sequence[str] | None = None,
     stopped_too: bool = False,
 ) -> dict[str, Any]:
     """The model with the keys that the caller may see; empty when there are none."""
@@ -49,7 +50,7 @@ def user_model(
         "kind": "user",
         "name": user.name,
         "admin": user.admin,
-        "roles": list(roles.of_user(admin=user.admin)),
+        "roles": list(role_names if role_names is not None else roles.of_user(admin=user.admin)),
         "groups": list(groups),
         "server": server_prefix(settings, user.name, "") if default and ready(default) else None,
         "pending": pending(default) if default else None,

@@ -149,9 +149,39 @@ def test_the_admin_role_covers_an_ordinary_person_entirely() -> None:
 
 
 def test_only_all_rights_make_a_whole_admin() -> None:
-    every = expand.expand(roles.scopes_of_user(admin=True), "root")
+    every = expand.expand((*roles.USER, *roles.ADMIN), "root")
 
     assert Identity(1, "root", admin=True, scopes=every).is_whole_admin
     for missing in roles.ADMIN:
         held = frozenset(scope for scope in every if expand.split(scope)[0] != missing)
         assert not Identity(1, "root", admin=True, scopes=held).is_whole_admin
+
+
+CUSTOM = (("custom:a:write", ("custom:a:read",)), ("custom:a:read", ()), ("custom:loop", ("custom:loop",)))
+
+
+def test_a_custom_scope_brings_what_the_configuration_says_and_nothing_of_the_hubs() -> None:
+    assert expand.expand(("custom:a:write",), "ann", custom=CUSTOM) == {"custom:a:write", "custom:a:read"}
+    assert expand.expand(("custom:loop",), "ann", custom=CUSTOM) == {"custom:loop"}
+    assert expand.expand(("custom:a:write",), "ann") == frozenset()
+    with pytest.raises(BadRequest):
+        expand.check("custom:b", CUSTOM)
+
+
+@given(raw=st.lists(scopes, max_size=4))
+def test_a_service_is_no_person_whatever_its_name(raw: list[str]) -> None:
+    given_to_a_service = expand.expand(("self", *(f"{scope.partition('!')[0]}!user" for scope in raw)), "")
+
+    assert given_to_a_service == frozenset()
+
+
+MEMBERS = {"g": frozenset({"ann"})}
+
+
+@given(left=sets, right=sets, target=targets)
+def test_an_intersection_under_known_groups_allows_what_both_allow_and_no_more(left, right, target) -> None:
+    def under(held: frozenset[str]) -> bool:
+        identity = Identity(1, "ann", admin=False, scopes=held, members=MEMBERS)
+        return identity.allows(target[0], user=target[1], server=target[2])
+
+    assert under(expand.intersect(left, right, MEMBERS)) == (under(left) and under(right))

@@ -1,0 +1,169 @@
+"""What somebody may do at this moment: from rows and rules to expanded scopes, with as few queries as can be."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub.groups.models import Group, Membership
+from himalia_hub.rbac import expand, roles
+from himalia_hub.rbac.expand import NO_GROUPS, Members
+from himalia_hub.rbac.models import Role, RoleAssignment
+from himalia_hub.rbac.rules import Rules
+from himalia_hub.services.models import Service
+from himalia_hub.users.models import User
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """Expanded scopes, the roles that they come from, who is in the groups that filters name, and when the first
+    role ends that was given for a time.
+    """
+
+    scopes: frozenset[str]
+    roles: tuple[str, ...]
+    members: Members = field(default_factory=lambda: NO_GROUPS)
+    until: datetime | None = None
+
+
+def _live(now: datetime) -> sa.ColumnElement[bool]:
+    return sa.or_(RoleAssignment.expires_at.is_(None), RoleAssignment.expires_at > now)
+
+
+async def of_user(db: AsyncSession, user: User, rules: Rules, *, now: datetime) -> Rights:
+    """What a person may do: their own roles, and those of their groups."""
+    return (await of_users(db, [user], rules, now=now))[user.id]
+
+
+async def of_users(
+    db: AsyncSession, users: Sequence[User], rules: Rules, *, now: datetime
+) -> dict[int, Rights]:
+    """The same for several people by id, with one query for roles and one for the groups in filters."""
+    found = await _rows(db, [user.id for user in users], now)
+    raw = {user.id: _raw_of_user(user, found.get(user.id, []), rules) for user in users}
+    expanded = {
+        user.id: expand.expand(tuple(scopes), user.name, custom=rules.custom)
+        for user in users
+        for scopes in [[scope for _, given in raw[user.id] for scope in given]]
+    }
+    members = await members_in(db, frozenset().union(*expanded.values()))
+    return {
+        user.id: Rights(
+            expanded[user.id],
+            tuple(sorted({name for name, _ in raw[user.id]})),
+            members,
+            _first(row.until for row in found.get(user.id, [])),
+        )
+        for user in users
+    }
+
+
+async def role_names(
+    db: AsyncSession, users: Sequence[User], rules: Rules, *, now: datetime
+) -> dict[int, list[str]]:
+    """The names of these people's roles, sorted, by the person's id."""
+    found = await _rows(db, [user.id for user in users], now)
+    return {
+        user.id: sorted({name for name, _ in _raw_of_user(user, found.get(user.id, []), rules)})
+        for user in users
+    }
+
+
+async def of_service(db: AsyncSession, service: Service, rules: Rules, *, now: datetime) -> Rights:
+    """What a service may do: its own roles."""
+    rows = await db.execute(
+        sa.select(Role.name, Role.scopes, RoleAssignment.expires_at)
+        .join(RoleAssignment, RoleAssignment.role_id == Role.id)
+        .where(RoleAssignment.service_id == service.id, _live(now))
+    )
+    found = rows.all()
+    given = {name: tuple(scopes) for name, scopes, _ in found}
+    names = [*rules.of_service(service.name), *(["admin"] if service.admin else [])]
+    given |= {name: rules.scopes_of(name) or () for name in names}
+    raw = tuple(scope for scopes in given.values() for scope in scopes)
+    # A service is no person: `self` and `!user` are nothing for it, also where somebody has its name.
+    scopes = expand.expand(raw, "", service=service.name, custom=rules.custom)
+    ends = _first(until for _, _, until in found)
+    return Rights(scopes, tuple(sorted(given)), await members_in(db, scopes), ends)
+
+
+def _first(moments: Iterable[datetime | None]) -> datetime | None:
+    return min((moment for moment in moments if moment is not None), default=None)
+
+
+async def members_in(db: AsyncSession, scopes: Collection[str]) -> Members:
+    """Who is in each group that a filter of these scopes names; no query where none does."""
+    named = {value for _, kind, value in map(expand.split, scopes) if kind == "group"}
+    if not named:
+        return NO_GROUPS
+    rows = await db.execute(
+        sa.select(Group.name, User.name)
+        .join(Membership, Membership.group_id == Group.id)
+        .join(User, User.id == Membership.user_id)
+        .where(Group.name.in_(named))
+    )
+    found: dict[str, set[str]] = {name: set() for name in named}
+    for group, user in rows:
+        found[group].add(user)
+    return {group: frozenset(users) for group, users in found.items()}
+
+
+async def of_group(db: AsyncSession, group: str, rules: Rules, *, now: datetime) -> tuple[str, ...]:
+    """The raw scopes that membership of a group gives."""
+    rows = await db.scalars(
+        sa.select(Role.scopes)
+        .join(RoleAssignment, RoleAssignment.role_id == Role.id)
+        .join(Group, Group.id == RoleAssignment.group_id)
+        .where(Group.name == group, _live(now))
+    )
+    named = (rules.scopes_of(name) or () for name in rules.of_group(group))
+    return tuple(scope for scopes in (*rows, *named) for scope in scopes)
+
+
+async def _rows(db: AsyncSession, user_ids: Sequence[int], now: datetime) -> dict[int, list[Any]]:
+    """By user: rows of (group or None, manages it, role or None, its scopes, until), in one statement."""
+    direct = (
+        sa.select(
+            RoleAssignment.user_id.label("user_id"),
+            sa.cast(sa.null(), sa.String).label("in_group"),
+            sa.false().label("manages"),
+            Role.name.label("role"),
+            Role.scopes.label("scopes"),
+            RoleAssignment.expires_at.label("until"),
+        )
+        .join(Role, Role.id == RoleAssignment.role_id)
+        .where(RoleAssignment.user_id.in_(user_ids), _live(now))
+    )
+    ends = RoleAssignment.expires_at
+    by_group = (
+        sa.select(Membership.user_id, Group.name, Membership.manager, Role.name, Role.scopes, ends)
+        .join(Group, Group.id == Membership.group_id)
+        .outerjoin(RoleAssignment, sa.and_(RoleAssignment.group_id == Group.id, _live(now)))
+        .outerjoin(Role, Role.id == RoleAssignment.role_id)
+        .where(Membership.user_id.in_(user_ids))
+    )
+    found: dict[int, list[Any]] = {}
+    rows: sa.Result[Any] = await db.execute(sa.union_all(direct, by_group))
+    for row in rows:
+        found.setdefault(row.user_id, []).append(row)
+    return found
+
+
+def _raw_of_user(user: User, rows: Sequence[Any], rules: Rules) -> list[tuple[str, tuple[str, ...]]]:
+    """(role, raw scopes) of a person. A manager's short `!group` filters are filled in for each of their groups."""
+    groups = {row.in_group for row in rows if row.in_group is not None}
+    names = [*roles.of_user(admin=user.admin), *rules.of_user(user.name, groups)]
+    given = [(name, rules.scopes_of(name) or ()) for name in dict.fromkeys(names)]
+    given += [(row.role, tuple(row.scopes)) for row in rows if row.role is not None]
+    for group in sorted({row.in_group for row in rows if row.manages}):
+        own = (
+            f"{scope}={group}" if scope.endswith("!group") else scope
+            for scope in rules.scopes_of("manager") or ()
+        )
+        given.append(("manager", tuple(own)))
+    return given

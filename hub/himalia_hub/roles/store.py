@@ -1,0 +1,80 @@
+"""Queries on roles and who has them. None of them commits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub.errors import BadRequest
+from himalia_hub.groups.models import Group
+from himalia_hub.rbac.models import Role, RoleAssignment
+from himalia_hub.services.models import Service
+from himalia_hub.users.models import User
+
+HOLDERS: dict[str, tuple[type[Any], Any]] = {
+    "user": (User, RoleAssignment.user_id),
+    "group": (Group, RoleAssignment.group_id),
+    "service": (Service, RoleAssignment.service_id),
+}
+
+
+async def by_name(db: AsyncSession, name: str) -> Role | None:
+    """The role of this name, if it is a row."""
+    return (await db.scalars(sa.select(Role).where(Role.name == name))).one_or_none()
+
+
+async def every(db: AsyncSession) -> list[Role]:
+    """Every role that is a row, by name."""
+    return list(await db.scalars(sa.select(Role).order_by(Role.name)))
+
+
+async def holders(db: AsyncSession, role: Role, *, now: datetime) -> list[tuple[str, str, datetime | None]]:
+    """(kind, name, until when) of who has a role, by kind and name."""
+    found: list[tuple[str, str, datetime | None]] = []
+    for kind, (model, column) in HOLDERS.items():
+        rows = await db.execute(
+            sa.select(model.name, RoleAssignment.expires_at)
+            .join(model, model.id == column)
+            .where(RoleAssignment.role_id == role.id)
+            .where(sa.or_(RoleAssignment.expires_at.is_(None), RoleAssignment.expires_at > now))
+            .order_by(model.name)
+        )
+        found += [(kind, name, until) for name, until in rows]
+    return found
+
+
+async def give(
+    db: AsyncSession, role: Role, kind: str, names: Sequence[str], *, until: datetime | None
+) -> None:
+    """Give a role; who has it already has it until the new time. BadRequest names who does not exist."""
+    column = HOLDERS[kind][1]
+    await take(db, role, kind, names)
+    for row_id in (await _ids(db, kind, names)).values():
+        db.add(RoleAssignment(role_id=role.id, expires_at=until, **{column.key: row_id}))
+
+
+async def take(db: AsyncSession, role: Role, kind: str, names: Sequence[str]) -> None:
+    """Take a role; not having it is fine. BadRequest names who does not exist."""
+    column, ids = HOLDERS[kind][1], await _ids(db, kind, names)
+    await db.execute(
+        sa.delete(RoleAssignment).where(RoleAssignment.role_id == role.id, column.in_(ids.values()))
+    )
+
+
+async def purge(db: AsyncSession, *, now: datetime) -> None:
+    """Delete assignments whose time is over."""
+    await db.execute(sa.delete(RoleAssignment).where(RoleAssignment.expires_at <= now))
+
+
+async def _ids(db: AsyncSession, kind: str, names: Sequence[str]) -> dict[str, int]:
+    model = HOLDERS[kind][0]
+    rows = await db.execute(sa.select(model.name, model.id).where(model.name.in_(names)))
+    found: dict[str, int] = {row.name: row.id for row in rows}
+    for name in names:
+        if name not in found:
+            raise BadRequest(f"there is no {kind} {name[:80]!r}")
+    return found
