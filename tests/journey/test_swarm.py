@@ -17,7 +17,7 @@ from hubs import Client, Hub, client
 from support import eventually
 from swarm_lab import SwarmLab
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 SLOW_S = 90
 
 

@@ -52,7 +52,10 @@ async def inspect(engine: Engine, name: str) -> Image | None:
     config = found.get("Config") or {}
     label = (config.get("Labels") or {}).get(COMMAND_LABEL, "")
     variables = dict(pair.partition("=")[::2] for pair in config.get("Env") or [])
-    digest = next(iter(found.get("RepoDigests") or ()), "")
+    repository, _ = _split(name.partition("@")[0])
+    # Of a name it was not pulled by, other machines may know nothing.
+    digests = (one for one in found.get("RepoDigests") or () if one.partition("@")[0] == repository)
+    digest = next(digests, "")
     return Image(found["Id"], _command(name, label), variables.get("PATH") or USUAL_PATH, digest)
 
 

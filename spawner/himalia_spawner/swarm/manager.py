@@ -134,10 +134,9 @@ def _node(id_: str, found: Found | None, settings: SwarmSettings, down_for_s: fl
 
 
 def _create(client: Any, body: dict[str, Any]) -> Any:
-    networks = body["TaskTemplate"].get("Networks")
     return client.create_service(
         body["TaskTemplate"], name=body["Name"], labels=body["Labels"], mode=body["Mode"],
-        endpoint_spec=body["EndpointSpec"], networks=networks,
+        endpoint_spec=body["EndpointSpec"],
     )  # fmt: skip
 
 

@@ -79,7 +79,11 @@ class SwarmSpawner:
         async with self._busy[spec.ref.name]:
             view = await self._manager.view(spec.ref.name)
             found = view.of(spec.ref)
-            if found is None or found.life(self._lost_s) in (Life.ENDED, Life.LOST):
+            if found is not None and found.task is not None and found.life(self._lost_s) is Life.LOST:
+                # Its task may run on: another one of this incarnation would share its token.
+                await self._manager.remove(found.id)
+                raise SpawnFailed(tasks.lost(found.task).reason)
+            if found is None or found.life(self._lost_s) is Life.ENDED:
                 await self._clear(view)
                 found = await self._create(spec, say)
             handle = await self._following.until_running(found, spec, say)
@@ -132,7 +136,7 @@ class SwarmSpawner:
     async def logs(self, name: str, lines: int = 50) -> builtins.list[str]:
         """The last lines its container wrote; they go with its service, and with its machine."""
         found = (await self._manager.view(name)).current(self._lost_s) if lines > 0 else None
-        if found is None or found.life(self._lost_s) in (Life.CUT, Life.LOST):
+        if found is None or (found.task is not None and found.task.is_away):
             return []
         return await self._manager.logs(found.id, lines)
 
@@ -172,7 +176,7 @@ class SwarmSpawner:
         if faults := environment_faults(env):
             raise SpawnRefused("; ".join(faults))
         image = await images.ensure(self._manager.engine, self._settings, spec.image, say)
-        make_missing(service.folders(spec, self._settings), self._settings)
+        await self._make_folders(spec)
         body = service.body(spec, self._settings, image, env, hub=self._hub)
         self._fault("before_create")
         try:
@@ -190,6 +194,15 @@ class SwarmSpawner:
         if found is None:
             raise SpawnFailed("its service was removed by somebody else as it was started")
         return found
+
+    async def _make_folders(self, spec: ServerSpec) -> None:
+        """In a thread: storage on the network may answer late, or never."""
+        limit_s = self._settings.request_timeout_s
+        making = asyncio.to_thread(make_missing, service.folders(spec, self._settings), self._settings)
+        try:
+            await asyncio.wait_for(making, limit_s)
+        except TimeoutError:
+            raise BackendGone(f"the storage of homes does not answer within {limit_s:g} seconds") from None
 
     # -- seeing ---------------------------------------------------------------------------------------
 

@@ -79,6 +79,11 @@ class Task:
         return str(self.found.get("DesiredState")) in ("running", "ready", "accepted")
 
     @property
+    def is_away(self) -> bool:
+        """Whether the manager does not hear of its machine."""
+        return self.node is not None and self.node.down_for_s is not None
+
+    @property
     def where(self) -> str:
         """For sentences: its machine."""
         return f"machine {self.node.name!r}" if self.node else "machine"

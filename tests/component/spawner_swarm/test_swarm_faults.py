@@ -171,6 +171,35 @@ async def test_a_task_that_was_moved_by_hand_is_followed_to_its_new_machine(rig:
     assert now.ref == handle.ref
 
 
+async def test_in_an_overlay_network_a_server_is_reached_by_its_name_from_another_machine(
+    rig: SwarmRig,
+) -> None:
+    client, network = rig.lab.manager.client(), "himalia-test-overlay"
+    try:
+        client.create_network(network, driver="overlay")
+        joined = {"transport": "network", "network": network}
+        there = rig.spawner(**joined, constraints=["node.hostname == n2"])
+        here = rig.spawner(**joined, constraints=["node.hostname == n3"])
+        handle = await there.start(rig.server())
+        asks = python(
+            "import time, urllib.request\n"
+            "while True:\n"
+            f"    try: print(urllib.request.urlopen({handle.url!r}).read()); break\n"
+            "    except OSError: time.sleep(0.1)\n"
+            "time.sleep(600)"
+        )
+        other = await here.start(rig.server(asks, username="bob"))
+
+        async def reached() -> bool:
+            return "b'ok'" in await here.logs(other.ref.name)
+
+        await eventually(reached, within_s=30, what=f"{handle.url} answers on n3")
+        await asyncio.gather(here.stop(other.ref), there.stop(handle.ref))
+        client.remove_network(network)
+    finally:
+        client.close()
+
+
 async def test_a_machine_that_fits_no_server_is_said_in_swarms_words_and_nothing_is_left(
     rig: SwarmRig,
 ) -> None:
