@@ -15,13 +15,14 @@ from aiohttp import hdrs, web
 from himalia_singleuser.answers import flag, json_answer, json_body, url_of
 from himalia_singleuser.auth_marks import authenticated
 from himalia_singleuser.contents import changes, checkpoints, notebooks
+from himalia_singleuser.contents.fileids import FILE_IDS, FileIds
 from himalia_singleuser.contents.models import Model
 from himalia_singleuser.contents.overlay import OVERLAY, NoOverlay
 from himalia_singleuser.contents.paths import Root
 from himalia_singleuser.contents.store import Store, Wanted
 from himalia_singleuser.contents.trust import Notary
 from himalia_singleuser.contents.unchanged import Answers, last_modified
-from himalia_singleuser.errors import BadRequest
+from himalia_singleuser.errors import BadRequest, NotFound
 from himalia_singleuser.keys import EVENTS, SETTINGS
 
 T = TypeVar("T")
@@ -160,6 +161,7 @@ async def rename(request: web.Request) -> web.Response:
         raise BadRequest("JSON body missing: the new path is needed as {'path': ...}")
     moved = await _blocking(request, changes.move, request.app[CONTENTS], _path(request), new, also=(new,))
     request.app[OVERLAY].moved(_path(request), moved["path"])
+    await asyncio.to_thread(request.app[FILE_IDS].moved, _path(request).strip("/"), moved["path"])
     _tell(request, "rename", moved["path"], _path(request))
     return _answer(request, moved, located=True)
 
@@ -176,6 +178,7 @@ async def delete(request: web.Request) -> web.Response:
         to_trash=settings.delete_to_trash,
         whole_folders=settings.always_delete_dir,
     )
+    await asyncio.to_thread(request.app[FILE_IDS].deleted, _path(request).strip("/"))
     _tell(request, "delete", _path(request))
     return web.Response(status=204)
 
@@ -235,6 +238,30 @@ def _trust(store: Store, path: str) -> None:
 
 
 @authenticated
+async def file_id(request: web.Request) -> web.Response:
+    """The id of `?path=`, a file or folder that is there."""
+    if "path" not in request.query:
+        raise BadRequest("The query needs the path of a file: ?path=")
+    wanted = Wanted(content=False)
+    model = await asyncio.to_thread(request.app[CONTENTS].get, request.query["path"], wanted)
+    known = await asyncio.to_thread(request.app[FILE_IDS].id_of, model["path"])
+    return json_answer({"id": known, "path": model["path"]})
+
+
+@authenticated
+async def file_path(request: web.Request) -> web.Response:
+    """Where the file of `?id=` is now."""
+    if "id" not in request.query:
+        raise BadRequest("The query needs the id of a file: ?id=")
+    known = request.query["id"]
+    path = await asyncio.to_thread(request.app[FILE_IDS].path_of, known)
+    if path is None:
+        raise NotFound(f"The path for file, {known}, could not be found.")
+    await asyncio.to_thread(request.app[CONTENTS].get, path, Wanted(content=False))
+    return json_answer({"id": known, "path": path})
+
+
+@authenticated
 async def old_notebooks_url(request: web.Request) -> web.Response:
     """`api/notebooks/*` is the name of ten years ago."""
     query = f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
@@ -250,6 +277,7 @@ async def open_store(app: web.Application) -> AsyncIterator[None]:
     app[ANSWERS] = Answers(app[CONTENTS])
     app[LOCKS] = WeakValueDictionary()
     app[OVERLAY] = NoOverlay()
+    app[FILE_IDS] = FileIds(settings.data_dir, settings.root_dir)
     yield
     await asyncio.to_thread(app[CONTENTS].uploads.close)
 
@@ -262,6 +290,8 @@ routes = [
     web.post(PLACE + r"/checkpoints/{id:[\w-]+}", restore_checkpoint),
     web.delete(PLACE + r"/checkpoints/{id:[\w-]+}", delete_checkpoint),
     web.post(PLACE + "/trust", trust),
+    web.get("/api/fileid/id", file_id, allow_head=False),
+    web.get("/api/fileid/path", file_path, allow_head=False),
     web.post(r"/api/contents/{path:.+\.ipynb}/clear-outputs", clear_outputs),
     *(
         route
