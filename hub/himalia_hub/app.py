@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from himalia_hub import clock, info, middleware
 from himalia_hub.audit import handlers as audit
 from himalia_hub.audit import store as audit_store
-from himalia_hub.auth import account, login, setup, suspend
+from himalia_hub.auth import account, elsewhere, login, setup, suspend
 from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.auth.vault import VAULT, Vault
 from himalia_hub.db import lease
@@ -84,7 +84,7 @@ def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     """Every handler path of the hub; the order decides where patterns overlap, so pages with wildcards come last."""
     features = (
         info, audit, users, groups, servers, tokens, services, roles, oauth, proxy_api, metrics, login, account,
-        suspend, setup,
+        elsewhere, suspend, setup,
     )  # fmt: skip
     table: list[web.RouteDef] = []
     for feature in features:

@@ -71,8 +71,8 @@ async def login_form(
     error: HimaliaError | str = "",
     method: str = "",
 ) -> web.Response:
-    """The sign-in page. `login.html` gets `action`, `ways` (name, title), `method` (the one to show first),
-    `username`, `error` (text), `remedy`, `wait_s`, `setup_needed`.
+    """The sign-in page. `login.html` gets `action`, `ways` and `buttons` (name, title), `query`,
+    `method` (the one to show first), `username`, `error` (text), `remedy`, `wait_s`, `setup_needed`.
     """
     door = request.app[DOOR]
     known = [each.name for each in door.asking]
@@ -85,6 +85,8 @@ async def login_form(
         status=status,
         action=action,
         ways=door.asking,
+        buttons=door.leading_away,
+        query=query,
         method=method if method in known else next(iter(known), ""),
         username=username,
         error=str(error),

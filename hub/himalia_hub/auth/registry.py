@@ -18,6 +18,7 @@ GROUP = "himalia.authenticators"
 OURS = {
     "dummy": "himalia_hub.auth.shared:Dummy",
     "local": "himalia_hub.auth.local:LocalAccounts",
+    "oidc": "himalia_hub.auth.oidc:Oidc",
     "shared-password": "himalia_hub.auth.shared:SharedPassword",
 }
 """The hub's own kinds. They go through the same door as entry points, but need no installed metadata: nobody may
