@@ -9,8 +9,9 @@ from himalia_hub.db.engine import Database
 
 V = TypeVar("V")
 
-MOST = 10_000
-"""Values that are kept; beyond that they are made anew each time, until the next commit clears all."""
+MOST_BYTES = 16 * 2**20
+ABOUT_BYTES = 2048
+"""What a value that is no text is taken to weigh, its key included."""
 
 
 class Memo:
@@ -23,19 +24,26 @@ class Memo:
         self._db = db
         self._at: Hashable | None = None
         self._kept: dict[Hashable, object] = {}
+        self._room = MOST_BYTES
 
     async def get(self, key: Hashable, make: Callable[[], Awaitable[V]]) -> V:
-        """What `make()` gives, from memory when it can be. None is never kept, nor is what it raises."""
+        """What `make()` gives, from memory when it can be. None is never kept, nor is what it raises.
+
+        Beyond MOST_BYTES values are made anew each time, until the next commit clears all: whoever asks for ever other
+        things must not fill the memory.
+        """
         at = await self._db.revision.now()
         if at is None:
             return await make()
         if at != self._at:
             self._kept.clear()
-            self._at = at
+            self._at, self._room = at, MOST_BYTES
         elif key in self._kept:
             return self._kept[key]  # type: ignore[return-value]
         value = await make()
         # `at` is older than what was read, and nothing older may be kept for a newer state.
-        if at == self._at and value is not None and len(self._kept) < MOST:
+        weight = ABOUT_BYTES + (len(value) if isinstance(value, bytes) else 0)
+        if at == self._at and value is not None and weight <= self._room and key not in self._kept:
             self._kept[key] = value
+            self._room -= weight
         return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +34,8 @@ from himalia_hub.users.listing import list_users, read_filter
 from himalia_hub.users.models import User
 from himalia_hub.users.schemas import NewUser, NewUsers, UserChange
 from himalia_hub.users.view import KEYS, user_model
+
+KEPT_S = 5
 
 log = structlog.get_logger()
 
@@ -69,8 +72,15 @@ async def get_self(request: web.Request) -> web.Response:
         model["scopes"] = sorted(identity.scopes)
         return json.dumps(model).encode()
 
-    body = await request.app[MEMO].get(("self", identity.credential, request.query_string), make)
+    body = await request.app[MEMO].get(("self", *_asker(identity), request.query_string), make)
     return web.Response(body=body, content_type="application/json", charset="utf-8")
+
+
+def _asker(identity: Identity) -> tuple[Hashable, ...]:
+    """What an answer that is kept depends on beside the rows. Roles that are given for a time end by themselves, within
+    KEPT_S.
+    """
+    return identity.credential, identity.scopes, int(clock.now().timestamp() / KEPT_S)
 
 
 async def _own_model(request: web.Request, identity: Identity) -> dict[str, Any]:
@@ -132,7 +142,7 @@ async def get_users(request: web.Request) -> web.Response:
         return json.dumps(paging.content(request, page, models, total)).encode()
 
     asked = (request.query_string, page.enveloped, request.host, origin.scheme(request))
-    body = await request.app[MEMO].get(("users", identity.credential, *asked), make)
+    body = await request.app[MEMO].get(("users", *_asker(identity), *asked), make)
     return web.Response(body=body, content_type="application/json", charset="utf-8")
 
 

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from component.hub.hub_site import Site, site
 from himalia_hub import clock
+from himalia_hub.db import memo as memo_module
 from himalia_hub.db.engine import Database, sync_url
 from himalia_hub.db.memo import Memo
 from himalia_hub.tokens.models import ApiToken
@@ -128,3 +129,20 @@ async def test_what_one_may_see_is_not_shown_to_another(hub: Site) -> None:
             )
     assert answers[:3] == answers[3:]
     assert len(set(answers)) == 3
+
+
+async def test_what_is_kept_is_bounded_whatever_is_asked(hub: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memo_module, "MOST_BYTES", 100_000)
+    memo, made = Memo(hub.db), 0
+
+    async def make() -> bytes:
+        nonlocal made
+        made += 1
+        return bytes(30_000)
+
+    await hub.db.revision.now()
+    for _ in range(2):
+        for key in range(10):
+            await memo.get(key, make)
+    assert sum(len(value) for value in memo._kept.values() if isinstance(value, bytes)) <= 100_000
+    assert made == 10 + (10 - len(memo._kept))
