@@ -22,6 +22,8 @@ MAX_HEAD: Final = 64 * 1024
 MAX_CHUNK_LINE: Final = 4096
 MAX_TRAILERS: Final = 16 * 1024
 
+_METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
+_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_IN_PATH = re.compile(rb"[^\x21-\x7e]|[#\\]")
 _NOT_IN_QUERY = re.compile(rb"[^\x21-\x7e]|#")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
@@ -127,6 +129,9 @@ def parse_request(head: bytes) -> RequestHead:
         request = RequestHead(method, target, 0)
     else:
         raise BadRequest("Only HTTP/1.1 and HTTP/1.0 are spoken here.", 505)
+    # The parser passes over line ends before a method, which would then be forwarded with it.
+    if method not in _METHODS and not _METHOD.fullmatch(method):
+        raise BadRequest("The request method is malformed.")
     if method == b"CONNECT":
         raise BadRequest("CONNECT is not offered here.", 405)
     _collector.headers = request.headers
