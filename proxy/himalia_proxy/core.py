@@ -75,6 +75,7 @@ class Core:
             "tunnels": len(self.tunnels),
             "target_connections": len(self.pool.open),
             "routes": len(self.table),
+            "tasks": len(asyncio.all_tasks(self.loop)),
         }
 
     def apply(self, change: dict[str, dict[str, Any]]) -> None:
