@@ -13,6 +13,7 @@ from urllib.parse import parse_qs
 from himalia_proxy.activity import parse_time
 from himalia_proxy.core import Core, log
 from himalia_proxy.errors import BadRequest, BadTarget, Refusal
+from himalia_proxy.follow import PROTOCOL
 from himalia_proxy.framing import CHUNKED, ChunkedBody, RequestHead
 from himalia_proxy.members import Members
 from himalia_proxy.paths import readable
@@ -31,11 +32,20 @@ Reply = Callable[[int, bytes], None]
 class RoutesApi:
     """What the calls do, apart from how they arrive. `changed` is called after every change of the table."""
 
-    def __init__(self, core: Core, members: Members, token: str | None, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        core: Core,
+        members: Members,
+        token: str | None,
+        changed: Callable[[], None],
+        *,
+        leader: str | None = None,
+    ) -> None:
         self._core = core
-        self._members = members
+        self.members = members
         self._token = token.encode() if token else None
         self._changed = changed
+        self._leader = leader
 
     def answer(self, request: RequestHead, body: bytes, reply: Reply) -> None:
         """Call `reply` with status and JSON, now or when all members know of it; Refusal otherwise."""
@@ -48,7 +58,9 @@ class RoutesApi:
         whole = path in (b"/api/routes", b"/api/routes/")
         if request.method not in _METHODS and not (whole and request.method in _BULK):
             raise Refusal(405, "Method not supported")
-        self._authorize(request)
+        self.authorize(request)
+        if self._leader is not None and request.method != b"GET":
+            raise Refusal(409, f"This proxy follows {self._leader}: change the routes there.")
         try:
             routespec = readable(path[len(b"/api/routes") :])
             routespec.encode()
@@ -70,7 +82,8 @@ class RoutesApi:
             raise Refusal(404)
         return _json(shown(entry))
 
-    def _authorize(self, request: RequestHead) -> None:
+    def authorize(self, request: RequestHead) -> None:
+        """Refusal of who does not have the token."""
         if self._token is None:
             return
         for name, value in request.headers:
@@ -103,7 +116,7 @@ class RoutesApi:
         log.info("route.added path=%s target=%s", _plain(entry.path), entry.target.origin)
         self._core.counts.route_add += 1
         self._changed()
-        self._members.publish({"put": {entry.path: data}}, lambda: reply(201, b""))
+        self.members.publish({"put": {entry.path: data}}, lambda: reply(201, b""))
 
     def _delete(self, routespec: str, reply: Reply) -> None:
         if not self._core.table.remove(routespec):
@@ -111,7 +124,7 @@ class RoutesApi:
         log.info("route.removed path=%s", _plain(clean(routespec)))
         self._core.counts.route_delete += 1
         self._changed()
-        self._members.publish({"put": {clean(routespec): None}}, lambda: reply(204, b""))
+        self.members.publish({"put": {clean(routespec): None}}, lambda: reply(204, b""))
 
     def _bulk(self, body: bytes, reply: Reply, *, whole: bool) -> None:
         """PUT: the table is this. PATCH: these routes change, null removes one. All of it, or 400 and nothing."""
@@ -135,7 +148,7 @@ class RoutesApi:
         )
         self._core.counts.route_add += len(routes)
         self._changed()
-        self._members.publish({"whole" if whole else "put": routes}, lambda: reply(204, b""))
+        self.members.publish({"whole" if whole else "put": routes}, lambda: reply(204, b""))
 
     def _tunnels(self, request: RequestHead, reply: Reply) -> None:
         """GET: how many are open. DELETE: cut those of a `user`, a `login`, a `route`; how many there were."""
@@ -143,9 +156,9 @@ class RoutesApi:
             raise Refusal(404, "Not Found")
         if request.method not in (b"GET", b"DELETE"):
             raise Refusal(405, "Method not supported")
-        self._authorize(request)
+        self.authorize(request)
         if request.method == b"GET":
-            by_route = self._members.tunnels()
+            by_route = self.members.tunnels()
             reply(200, _json({"open": by_route.total(), "by_route": by_route}))
             return
         asked = {
@@ -162,7 +175,7 @@ class RoutesApi:
             log.info("tunnels.cut count=%d by=%s", cut, by)
             reply(200, _json({"cut": cut}))
 
-        self._members.cut(asked, done)
+        self.members.cut(asked, done)
 
 
 class ApiConnection(ServerConnection):
@@ -186,6 +199,8 @@ class ApiConnection(ServerConnection):
             self.refuse(BadRequest(f"The body is larger than {MAX_BODY} bytes.", 413))
         elif request.expects and request.body:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif request.target == b"/api/follow":
+            self._follow(request)
         elif not request.body:
             self._call()
 
@@ -207,6 +222,24 @@ class ApiConnection(ServerConnection):
         except Exception:
             log.exception("api.failed")
             self._reply(500, b"")
+
+    def _follow(self, request: RequestHead) -> None:
+        """Let another proxy have the table and its changes over this connection."""
+        try:
+            self._api.authorize(request)
+        except Refusal as refusal:
+            self._reply(refusal.status, b"")
+            return
+        if request.upgrade != PROTOCOL or request.method != b"GET":
+            self._reply(426, b"")
+            return
+        self._core.api_clients.open.discard(self)
+        self.transport.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n" % PROTOCOL
+        )
+        log.info("follow.admitted")
+        ahead, self.ahead = self.ahead, b""
+        self._api.members.admit(self.transport, ahead, lost=lambda: log.info("follow.left"))
 
     def _reply(self, status: int, body: bytes, kind: bytes = b"application/json") -> None:
         request = self.request

@@ -20,17 +20,22 @@ from himalia_proxy.assembly import (
     own_listener,
     places,
 )
+from himalia_proxy.channel import Message
 from himalia_proxy.core import log
 from himalia_proxy.errors import StartError
+from himalia_proxy.follow import Following
 from himalia_proxy.handover import Handover, Taken, fitting, take
 from himalia_proxy.listeners import Listener, bind_soon, name_of, remove
 from himalia_proxy.members import Members, Membership
 from himalia_proxy.settings import ProxySettings
 from himalia_proxy.snapshot import Snapshot
 from himalia_proxy.table import loadable, shown
+from himalia_proxy.target import Target
+from himalia_proxy.tls import client_context
 from himalia_proxy.workers import Workers
 
 API_ENDS_WITHIN_S: Final = 2.0
+LEADER_ANSWERS_WITHIN_S: Final = 5.0
 OLD_WORKERS_END_WITHIN_S: Final = 2.0
 
 
@@ -57,7 +62,8 @@ class Proxy:
         check_certificates(settings)
         self._core = make_core(self._loop, settings)
         self._members = Members(self._core)
-        self._membership = Membership(self._core, self._members, lambda _: None)
+        self._filled = asyncio.Event()
+        self._membership = Membership(self._core, self._members, self._heard)
         self._snapshot = Snapshot(settings.routes_file, self._core.table) if settings.routes_file else None
         self._listeners: dict[str, Listener] = {}
         self._workers: Workers | None = None
@@ -78,7 +84,10 @@ class Proxy:
             patience = OLD_WORKERS_END_WITHIN_S if settings.workers > 1 else 0.0
             sockets = await bind_soon(wanted, within_s=patience)
         self._named += [place.path for place in wanted.values() if place.path is not None]
-        api = RoutesApi(core, self._members, settings.auth_token, self._changed)
+        leader = settings.follow.url if settings.follow else None
+        api = RoutesApi(core, self._members, settings.auth_token, self._changed, leader=leader)
+        if settings.follow is not None:
+            await self._follow(settings.follow)
         for name, sock in sockets.items():
             if name in FOR_CLIENTS:
                 self._listeners[name] = client_listener(name, sock, settings, core)
@@ -101,6 +110,23 @@ class Proxy:
         log.info(
             "proxy.listening %s tls=%s workers=%d", said, "yes" if settings.tls else "no", settings.workers
         )
+
+    async def _follow(self, leader: Target) -> None:
+        """Serve with the leader's table at once, if it can be had."""
+        settings = self._settings
+        context = lambda: client_context(settings.client_tls, settings.tuning, insecure=settings.insecure)
+        following = Following(self._membership, leader, settings.auth_token, context)
+        self._tasks.append(self._loop.create_task(following.keep()))
+        try:
+            await asyncio.wait_for(self._filled.wait(), LEADER_ANSWERS_WITHIN_S)
+        except TimeoutError:
+            log.warning("follow.without_table leader=%s routes=%d", leader.url, len(self._core.table))
+
+    def _heard(self, message: Message) -> None:
+        if "table" in message:
+            self._filled.set()
+        if "table" in message or "change" in message:
+            self._changed()
 
     def _fill(self, taken: Taken | None) -> None:
         if taken is not None:

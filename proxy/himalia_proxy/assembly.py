@@ -120,6 +120,7 @@ def own_listener(
     name: str, sock: socket.socket, settings: ProxySettings, core: Core, members: Members, api: RoutesApi
 ) -> Listener:
     """The API's listener, or that of metrics. StartError if its certificate cannot be used."""
+    find_half_open(sock, settings.half_open_timeout_s)
     if name == "api":
         return _listener(core, sock, lambda: ApiConnection(core, api), settings.api_tls, settings)
     text = lambda: exposition(members.counts(), members.gauges())

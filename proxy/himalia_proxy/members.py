@@ -5,6 +5,7 @@ They are sent every change and say when they have it; they send what they count 
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -13,9 +14,9 @@ from typing import Any, Final
 from himalia_proxy.channel import Channel, Message
 from himalia_proxy.core import Core, log
 from himalia_proxy.counts import Counts
-from himalia_proxy.table import loadable
+from himalia_proxy.table import loadable, shown
 
-PATIENCE_S: Final = 10.0
+PATIENCE_S: Final = 5.0
 
 Change = dict[str, dict[str, Any]]
 """What happened to the table: `{"put": {path: data or None}}`, or `{"whole": …}` for all there is."""
@@ -80,6 +81,17 @@ class Members:
         member.channel = await Channel.over(sock, member.heard, member.gone)
         self._all.add(member)
         return member
+
+    def admit(self, transport: asyncio.Transport, ahead: bytes, *, lost: Callable[[], None]) -> None:
+        """Have a proxy that follows, at the other end of a connection that is the member's from now on."""
+        member = Member(self, ready=lambda: None, lost=lost)
+        member.channel = Channel(member.heard, member.gone)
+        transport.set_protocol(member.channel)
+        member.channel.connection_made(transport)
+        self._all.add(member)
+        member.channel.send({"table": {entry.path: shown(entry) for entry in self._core.table}})
+        if ahead:
+            member.channel.data_received(ahead)
 
     def publish(self, change: Change, then: Callable[[], None]) -> None:
         """Send a change of the table; `then` is called when every member has it."""
@@ -178,8 +190,10 @@ class Membership:
     def heard(self, message: Message) -> None:
         """Do what the head says."""
         if "table" in message:
-            self._core.table.load(loadable(message["table"]))
-            self._reported = {entry.path: entry.last_activity for entry in self._core.table}
+            routes = list(loadable(message["table"]))
+            self._core.table.load(routes)
+            self._reported = {path: last_activity for path, _, last_activity in routes}
+            self._members.tell({"table": message["table"]})
         if "change" in message:
             change, number = message["change"], message["n"]
             self._core.apply(change)

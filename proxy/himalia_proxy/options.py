@@ -83,6 +83,8 @@ def _routing(group: Any) -> None:
     add("--no-prepend-path", dest="prepend_path", action="store_false", help="leave the target's path out")
     add("--no-include-prefix", dest="include_prefix", action="store_false", help="cut the route's prefix off")
     add("--routes-file", metavar="FILE", help="keep the routes in this file over a restart")
+    lead = "serve by the table of the proxy whose API is there, and let it know what is used"
+    add("--follow", metavar="URL", help=lead)
     add("--storage-backend", metavar="MODULE", help=_HIDDEN)
 
 

@@ -36,6 +36,7 @@ class ProxySettings:
     default_target: str | None = None
     error_target: Target | None = None
     error_path: str | None = None
+    follow: Target | None = None
     pid_file: str | None = None
     routes_file: str | None = None
     x_forward: bool = True
@@ -84,10 +85,10 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> ProxySetti
     given |= _addresses(given, warnings)
     if given["error_path"] is not None and given["error_target"] is not None:
         raise StartError("--error-target and --error-path exclude each other.")
-    for name, source in (("default_target", "--default-target"), ("error_target", "--error-target")):
+    for name in ("default_target", "error_target", "follow"):
         if given[name] is not None:
-            target = _target(given[name], source)
-            given[name] = target if name == "error_target" else target.url
+            target = _target(given[name], f"--{name.replace('_', '-')}")
+            given[name] = target.url if name == "default_target" else target
     if given["workers"] < 1:
         raise StartError("--workers must be 1 or more.")
     given["custom_headers"] = tuple(_header(text) for text in given.pop("custom_header"))

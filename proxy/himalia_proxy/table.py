@@ -122,13 +122,14 @@ class RouteTable:
             self.put(path, data, entry.last_activity if same and entry is not None else now)
 
     def load(self, routes: Iterable[tuple[str, Mapping[str, Any], float]]) -> None:
-        """Routes with their data and times of activity, in place of all there are."""
-        self._entries.clear()
-        self._depths.clear()
-        self._probes = ()
-        self._cache.clear()
+        """Routes with their data and times of activity, in place of all there are. Later times that are known stay."""
+        routes = list(routes)
+        named = {self._key(clean(path)) for path, _, _ in routes}
+        for path in [one.path for key, one in self._entries.items() if key not in named]:
+            self.remove(path)
         for path, data, last_activity in routes:
-            self.put(path, data, last_activity)
+            known = self.get(path)
+            self.put(path, data, max(last_activity, known.last_activity if known else 0))
 
     def _kept(self, path: str, data: Mapping[str, Any]) -> dict[str, Any]:
         kept = dict(data)

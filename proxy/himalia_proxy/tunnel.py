@@ -19,7 +19,7 @@ HALF_CLOSED_S: Final = 30.0
 class End(asyncio.Protocol):
     """One end of a tunnel. `counts` is the route whose activity its bytes are: the client's end has one."""
 
-    __slots__ = ("_counts", "_ended", "_gone", "_tls", "login", "other", "transport")
+    __slots__ = ("_counts", "_ended", "_gone", "_timer", "_tls", "login", "other", "transport")
 
     def __init__(
         self, transport: asyncio.Transport, counts: Entry | None, gone: Callable[[End], None], *, tls: bool
@@ -30,6 +30,7 @@ class End(asyncio.Protocol):
         self._counts = counts
         self._gone = gone
         self._ended = False
+        self._timer: asyncio.TimerHandle | None = None
         self._tls = tls
 
     @property
@@ -51,12 +52,16 @@ class End(asyncio.Protocol):
             self.close()
             return None
         other.transport.write_eof()
-        asyncio.get_running_loop().call_later(HALF_CLOSED_S, self.close)
+        self._timer = asyncio.get_running_loop().call_later(HALF_CLOSED_S, self.close)
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._counts is not None:
             self._gone(self)
+        for end in (self, self.other):
+            if end._timer is not None:
+                end._timer.cancel()  # it would keep both ends in memory
+                end._timer = None
         if not self.other.transport.is_closing():
             self.other.transport.close()
 

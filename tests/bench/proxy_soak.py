@@ -34,6 +34,7 @@ async def soak(folder: Path, requests: int, tunnels: int) -> None:
         outcomes = await load(
             proxy, requests=requests, tunnels=tunnels, progress=lambda said: print(said, flush=True)
         )
+        print(f"under load:  {await held(proxy, port)}")
         target.reset_all()
         print(f"outcomes:    {dict(outcomes)}")
         print(f"at the end:  {await flat(proxy, port, before, memory=30 * MB)}")
