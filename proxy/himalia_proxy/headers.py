@@ -28,10 +28,11 @@ HOP_BY_HOP: Final = frozenset(
 # name any of them in vain.
 _OWN: Final = HOP_BY_HOP | {b"host", b"content-length"}
 REDIRECTS: Final = frozenset((201, 301, 302, 307, 308))
+_MOST_TAILS: Final = 8
 _FORWARDED: Final = frozenset((b"x-forwarded-for", b"x-forwarded-port", b"x-forwarded-proto"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ForwardRules:
     """The options that shape a forwarded head."""
 
@@ -52,7 +53,28 @@ def forward_head(
 ) -> bytes:
     """The head sent to the target. `client` is the peer's address, empty on a unix socket."""
     host = target.netloc if rules.change_origin or not request.host else request.host
-    out = [request.method, b" ", _with_query(path, request, target), b" HTTP/1.1\r\nHost: ", host, b"\r\n"]
+    # Requests with equal header fields share what is made of them for a client.
+    key = (client, tls, rules)
+    tail = request.tails.get(key)
+    if tail is None:
+        if len(request.tails) >= _MOST_TAILS:
+            request.tails.clear()
+        tail = request.tails[key] = _tail(request, rules, client=client, tls=tls)
+    line = (
+        request.method,
+        b" ",
+        _with_query(path, request, target),
+        b" HTTP/1.1\r\nHost: ",
+        host,
+        b"\r\n",
+        tail,
+    )
+    return b"".join(line)
+
+
+def _tail(request: RequestHead, rules: ForwardRules, *, client: bytes, tls: bool) -> bytes:
+    """Everything behind the Host: it depends on the header fields, not on method and path."""
+    out: list[bytes] = []
     seen: dict[bytes, bytes] = {}
     overridden = {name.lower() for name, _ in rules.custom}
     named_host = False

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from himalia_proxy import framing
 from himalia_proxy.errors import BadRequest, BadResponse
 from himalia_proxy.framing import (
     CHUNKED,
@@ -219,3 +220,24 @@ def test_broken_chunks_are_refused_and_no_misread_line_gets_through(data: bytes,
     with pytest.raises(ValueError):
         run(body, data, cuts)
     assert not body.done
+
+
+def test_equal_fields_are_read_once_and_belong_to_each_request_alone() -> None:
+    first = parse_request(head("X: y", first="GET /a?b HTTP/1.1"))
+    second = parse_request(head("X: y", first="POST /c HTTP/1.1"))
+    assert (second.method, second.target, second.query) == (b"POST", b"/c", None)
+    assert (first.method, first.target, first.query) == (b"GET", b"/a", b"b")
+    assert second.headers == first.headers
+    old = parse_request(head("X: y", first="GET /a HTTP/1.0"))
+    assert (old.keep_alive, second.keep_alive) == (False, True)
+    for bad in ("GET /a#b HTTP/1.1", "GE(T /a HTTP/1.1", "CONNECT h:1 HTTP/1.1", "GET http://i/ HTTP/1.1"):
+        with pytest.raises(BadRequest):
+            parse_request(head("X: y", first=bad))
+
+
+def test_remembered_fields_are_bounded() -> None:
+    for number in range(2000):
+        parse_request(head(f"X: {number}"))
+    assert len(framing._known) <= 512
+    parse_request(head("X: " + "x" * 5000))
+    assert all(len(fields) <= 4096 for fields, _ in framing._known)
