@@ -11,10 +11,11 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 from himalia_proxy.activity import parse_time
+from himalia_proxy.chunked import ChunkedBody
 from himalia_proxy.core import Core, log
 from himalia_proxy.errors import BadRequest, BadTarget, Refusal
 from himalia_proxy.follow import PROTOCOL
-from himalia_proxy.framing import CHUNKED, ChunkedBody, RequestHead
+from himalia_proxy.framing import CHUNKED, RequestHead
 from himalia_proxy.members import Members
 from himalia_proxy.paths import readable
 from himalia_proxy.serving import CLOSED, ServerConnection

@@ -70,6 +70,8 @@ def make_core(loop: asyncio.AbstractEventLoop, settings: ProxySettings) -> Core:
         auto_rewrite=settings.auto_rewrite,
         protocol_rewrite=settings.protocol_rewrite.encode() if settings.protocol_rewrite else None,
         custom=settings.custom_headers,
+        trusted=settings.trust_forwarded,
+        forwarded=settings.forwarded,
     )
     limits = Limits(
         keep_alive_s=settings.keep_alive_timeout_s,

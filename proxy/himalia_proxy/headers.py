@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 from himalia_proxy.framing import CHUNKED, UNTIL_CLOSE, Headers, RequestHead, ResponseHead
 from himalia_proxy.target import Target
+
+Network = IPv4Network | IPv6Network
 
 # RFC 9110 7.6.1, and the older names that some clients still mean hop by hop.
 HOP_BY_HOP: Final = frozenset(
@@ -27,6 +30,16 @@ HOP_BY_HOP: Final = frozenset(
 # Written anew from what was understood, so that no header can contradict the framing. `Connection` may
 # name any of them in vain.
 _OWN: Final = HOP_BY_HOP | {b"host", b"content-length"}
+_SAID_OF_HOPS: Final = frozenset(
+    (
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-proto",
+        b"x-real-ip",
+    )
+)
 REDIRECTS: Final = frozenset((201, 301, 302, 307, 308))
 _MOST_TAILS: Final = 8
 _FORWARDED: Final = frozenset((b"x-forwarded-for", b"x-forwarded-port", b"x-forwarded-proto"))
@@ -41,6 +54,17 @@ class ForwardRules:
     auto_rewrite: bool = False
     protocol_rewrite: bytes | None = None
     custom: tuple[tuple[bytes, bytes], ...] = ()
+    trusted: tuple[Network, ...] | None = None  # None: what everybody says of forwarding is passed on
+    forwarded: bool = False
+
+    def trusts(self, client: bytes) -> bool:
+        """Whether what a client says of earlier hops is passed on. One on a unix socket is of this machine."""
+        if self.trusted is None or not client:
+            return True
+        address = ip_address(client.decode("ascii").partition("%")[0])
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return any(address in network for network in self.trusted)
 
     @property
     def rewrites(self) -> bool:
@@ -78,9 +102,10 @@ def _tail(request: RequestHead, rules: ForwardRules, *, client: bytes, tls: bool
     seen: dict[bytes, bytes] = {}
     overridden = {name.lower() for name, _ in rules.custom}
     named_host = False
+    dropped = _OWN if rules.trusts(client) else _OWN | _SAID_OF_HOPS
     for name, value in request.headers:
         lower = name.lower()
-        if lower in _OWN or lower in request.connection or lower in overridden:
+        if lower in dropped or lower in request.connection or lower in overridden:
             continue
         if rules.x_forward and lower in _FORWARDED:
             seen[lower] = seen[lower] + b"," + value if lower in seen else value
@@ -95,6 +120,8 @@ def _tail(request: RequestHead, rules: ForwardRules, *, client: bytes, tls: bool
         out += (b"Connection: Upgrade\r\nUpgrade: ", request.upgrade, b"\r\n")
     if rules.x_forward:
         _add_forwarded(out, seen, request, client=client, tls=tls, named_host=named_host)
+    if rules.forwarded:
+        out.append(b"Forwarded: " + _hop(request, client=client, tls=tls) + b"\r\n")
     for name, value in rules.custom:
         out += (name, b": ", value, b"\r\n")
     out.append(b"\r\n")
@@ -136,6 +163,13 @@ def _add_forwarded(
             out += (shown, earlier or value, b"\r\n")
     if request.host and not websocket and not named_host:
         out += (b"X-Forwarded-Host: ", request.host, b"\r\n")
+
+
+def _hop(request: RequestHead, *, client: bytes, tls: bool) -> bytes:
+    """This hop, as RFC 7239 writes it; a further header line is appended to earlier ones by whoever reads them."""
+    address = b'"[%s]"' % client if b":" in client else client or b"unknown"
+    host = b';host="%s"' % request.host if request.host else b""
+    return b"for=%s%s;proto=%s" % (address, host, b"https" if tls else b"http")
 
 
 def port_of(host: bytes | None) -> bytes:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from importlib import metadata
+from ipaddress import ip_network
 from typing import Any, Final, NoReturn
 
 from himalia_proxy.errors import StartError
+from himalia_proxy.headers import Network
 
 LOG_LEVELS: Final = ("debug", "info", "warn", "error")
 _HIDDEN: Final = argparse.SUPPRESS
@@ -91,6 +93,9 @@ def _routing(group: Any) -> None:
 def _forwarding(group: Any) -> None:
     add = group.add_argument
     add("--no-x-forward", dest="x_forward", action="store_false", help="add no X-Forwarded-* headers")
+    whose = "address or network of proxies in front, whose X-Forwarded-* are passed on; others' are dropped; repeatable"
+    add("--trust-forwarded", action="append", type=_network, metavar="NETWORK", help=whose)
+    add("--forwarded", action="store_true", help="add a Forwarded header (RFC 7239)")
     add("--change-origin", action="store_true", help="send the target's Host instead of the client's")
     add(
         "--auto-rewrite",
@@ -148,6 +153,13 @@ def _milliseconds(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of milliseconds")
     return int(text)
+
+
+def _network(text: str) -> Network:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no address or network, such as 10.0.0.0/8") from None
 
 
 def _bytes(text: str) -> int:

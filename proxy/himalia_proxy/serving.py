@@ -11,11 +11,11 @@ import select
 from collections import Counter
 from typing import Final, cast
 
+from himalia_proxy.chunked import ChunkedBody
 from himalia_proxy.errors import BadRequest
 from himalia_proxy.framing import (
     CHUNKED,
     MAX_HEAD,
-    ChunkedBody,
     Headers,
     RequestHead,
     find_head,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from himalia_proxy.errors import BadTarget, StartError
+from himalia_proxy.headers import Network
 from himalia_proxy.options import parser
 from himalia_proxy.target import Target, parse_target
 from himalia_proxy.tls import CIPHERS, TlsFiles, Tuning, versions
@@ -46,6 +47,8 @@ class ProxySettings:
     auto_rewrite: bool = False
     protocol_rewrite: str | None = None
     custom_headers: tuple[tuple[bytes, bytes], ...] = ()
+    trust_forwarded: tuple[Network, ...] | None = None
+    forwarded: bool = False
     insecure: bool = False
     host_routing: bool = False
     timeout_s: float = 0.0
@@ -92,6 +95,8 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> ProxySetti
     if given["workers"] < 1:
         raise StartError("--workers must be 1 or more.")
     given["custom_headers"] = tuple(_header(text) for text in given.pop("custom_header"))
+    if given["trust_forwarded"] is not None:
+        given["trust_forwarded"] = tuple(given["trust_forwarded"])
     backend = given.pop("storage_backend")
     if backend is not None:
         warnings.append(

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from ssl import SSLContext
 from typing import Final, Protocol, cast
 
+from himalia_proxy.chunked import ChunkedBody
 from himalia_proxy.errors import BadResponse, Unreachable
-from himalia_proxy.framing import CHUNKED, MAX_HEAD, UNTIL_CLOSE, ChunkedBody, ResponseHead, parse_response
+from himalia_proxy.framing import CHUNKED, MAX_HEAD, UNTIL_CLOSE, ResponseHead, parse_response
 from himalia_proxy.sockets import pinned
 from himalia_proxy.target import Target
 

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from himalia_proxy import framing
+from himalia_proxy.chunked import ChunkedBody
 from himalia_proxy.errors import BadRequest, BadResponse
 from himalia_proxy.framing import (
     CHUNKED,
     MAX_HEAD,
     UNTIL_CLOSE,
-    ChunkedBody,
     find_head,
     parse_request,
     parse_response,

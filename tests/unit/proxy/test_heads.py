@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -195,3 +197,42 @@ def test_an_address_in_brackets_keeps_them_without_its_port() -> None:
     assert without_port(b"h:") == b"h"
     target = parse_target("http://[::1]:8888")
     assert moved(b"http://[::1]:8888/x", target, b"hub", REWRITING) == b"https://hub/x"
+
+
+@pytest.mark.parametrize(
+    ("networks", "client", "kept"),
+    [
+        (None, b"1.2.3.4", True),
+        (("1.2.3.0/24",), b"1.2.3.4", True),
+        (("1.2.3.0/24",), b"::ffff:1.2.3.4", True),
+        (("10.0.0.0/8", "fd00::/8"), b"1.2.3.4", False),
+        (("fd00::/8",), b"fd00::1", True),
+        (("fd00::/8",), b"fe80::1%eth0", False),
+        (("10.0.0.0/8",), b"", True),
+    ],
+)
+def test_what_a_client_says_of_earlier_hops_is_passed_on_if_it_is_trusted(
+    networks: tuple[str, ...] | None, client: bytes, kept: bool
+) -> None:
+    rules = ForwardRules(trusted=None if networks is None else tuple(ip_network(one) for one in networks))
+    lines = [
+        "X-Forwarded-For: 9.9.9.9",
+        "X-Forwarded-Host: evil",
+        "Forwarded: for=9.9.9.9",
+        "X-Real-IP: 9.9.9.9",
+    ]
+    raw = "\r\n".join(["GET / HTTP/1.1", "Host: hub.org", *lines, "", ""]).encode()
+    request = parse_request(raw)
+    _, headers = split(forward_head(request, b"/", TARGET, rules, client=client, tls=False))
+    said = " ".join(value for name, value in headers if "forwarded" in name or name == "x-real-ip")
+    assert ("9.9.9.9" in said) == kept
+    assert dict(headers)["x-forwarded-host"] == ("evil" if kept else "hub.org")
+
+
+def test_the_hop_is_told_as_rfc_7239_writes_it_when_asked() -> None:
+    for client, shown in ((b"1.2.3.4", "for=1.2.3.4"), (b"fd00::1", 'for="[fd00::1]"'), (b"", "for=unknown")):
+        request = parse_request(b"GET / HTTP/1.1\r\nHost: hub.org:1\r\nForwarded: for=a\r\n\r\n")
+        rules = ForwardRules(forwarded=True)
+        _, headers = split(forward_head(request, b"/", TARGET, rules, client=client, tls=True))
+        hops = [value for name, value in headers if name == "forwarded"]
+        assert hops == ["for=a", f'{shown};host="hub.org:1";proto=https']
