@@ -20,15 +20,10 @@ class Channel(asyncio.Protocol):
         self._held: list[bytes] = []
         self._transport: asyncio.Transport | None = None
 
-    @classmethod
-    async def over(
-        cls, sock: socket.socket, heard: Callable[[Message], None], lost: Callable[[], None]
-    ) -> Channel:
-        """Speak over a connected socket, which is the channel's from now on."""
+    async def speak_over(self, sock: socket.socket) -> None:
+        """Take over a connected socket. Messages may be heard before this returns."""
         sock.setblocking(False)
-        loop = asyncio.get_running_loop()
-        _, channel = await loop.create_unix_connection(lambda: cls(heard, lost), sock=sock)
-        return channel
+        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)

@@ -143,7 +143,8 @@ class Handover:
         try:
             head = json.dumps({"sockets": names}).encode()
             socket.send_fds(asking, [head], [self._sockets[name].fileno() for name in names])
-            self._channel = await Channel.over(asking, self._heard, self._lost)
+            self._channel = Channel(self._heard, self._lost)
+            await self._channel.speak_over(asking)
         except OSError as error:
             asking.close()
             await self._give_up(str(error))

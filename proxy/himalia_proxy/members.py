@@ -78,7 +78,8 @@ class Members:
     ) -> Member:
         """Have one more, at the other end of `sock`."""
         member = Member(self, ready=ready, lost=lost)
-        member.channel = await Channel.over(sock, member.heard, member.gone)
+        member.channel = Channel(member.heard, member.gone)
+        await member.channel.speak_over(sock)
         self._all.add(member)
         return member
 

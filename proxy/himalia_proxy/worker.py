@@ -36,10 +36,14 @@ async def work(settings: ProxySettings, inherited: Inherited) -> None:
         # Nobody would tell it of routes any more, and a new proxy needs the port.
         told.stop.set()
         told.hurry.set()
+        filled.set()
 
     membership = Membership(core, Members(core), heard)
-    channel = membership.channel = await Channel.over(inherited.channel, membership.heard, alone)
+    channel = membership.channel = Channel(membership.heard, alone)
+    await channel.speak_over(inherited.channel)
     await filled.wait()
+    if told.stop.is_set():
+        return
     listeners = [client_listener(name, sock, settings, core) for name, sock in inherited.sockets.items()]
     for listener in listeners:
         await listener.open()

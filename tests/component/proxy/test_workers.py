@@ -167,3 +167,11 @@ async def test_a_worker_that_cannot_start_ends_the_start(tmp_path: Path) -> None
     with pytest.raises(AssertionError, match="cannot be written"):
         async with running(tmp_path, *TWO, "--access-log", str(tmp_path / "none" / "log")):
             pass
+
+
+async def test_workers_of_a_proxy_that_died_before_they_were_ready_end_too(tmp_path: Path) -> None:
+    async with running(tmp_path, *TWO) as proxy:
+        await eventually(lambda: len(proxy.workers()) == 2, within_s=20)
+        workers = proxy.workers()
+        await proxy.stop(signal.SIGKILL)
+    assert psutil.wait_procs(workers, timeout=20)[1] == []
