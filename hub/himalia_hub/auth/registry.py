@@ -19,6 +19,7 @@ OURS = {
     "dummy": "himalia_hub.auth.shared:Dummy",
     "local": "himalia_hub.auth.local:LocalAccounts",
     "oidc": "himalia_hub.auth.oidc:Oidc",
+    "pam": "himalia_hub.auth.pam:Pam",
     "shared-password": "himalia_hub.auth.shared:SharedPassword",
 }
 """The hub's own kinds. They go through the same door as entry points, but need no installed metadata: nobody may
