@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub.auth.base import Person, Traits
 from himalia_hub.auth.models import ExternalIdentity
+from himalia_hub.auth.settings import MethodSection
 from himalia_hub.errors import BadRequest, NotAuthorized
-from himalia_hub.settings import MethodSection
 from himalia_hub.users import store as users
 from himalia_hub.users.models import User
 

@@ -15,9 +15,10 @@ from himalia_hub.auth.base import Context, PasswordWay, Person, RedirectWay, Way
 from himalia_hub.auth.models import ExternalIdentity
 from himalia_hub.auth.password import MAX_LENGTH
 from himalia_hub.auth.registry import find_plugin
+from himalia_hub.auth.settings import MethodSection
 from himalia_hub.db.engine import Database
 from himalia_hub.errors import BadRequest, Conflict, NotAuthenticated, NotFound
-from himalia_hub.settings import HubSettings, MethodSection
+from himalia_hub.settings import HubSettings
 from himalia_hub.users import store as users
 from himalia_hub.users.models import User
 

@@ -16,10 +16,11 @@ from pydantic_core import PydanticUndefined
 
 from himalia_hub.auth.registry import OURS
 from himalia_hub.auth.registry import find_plugin as find_way
+from himalia_hub.auth.settings import MethodSection
 from himalia_hub.config import section_of
 from himalia_hub.rbac.settings import CustomScopeSection, RoleSection
 from himalia_hub.services.settings import ServiceSection
-from himalia_hub.settings import HubSettings, MethodSection, ProfileSection
+from himalia_hub.settings import HubSettings, ProfileSection
 from himalia_spawner.registry import find_plugin
 
 CONFIGURATION_HEAD = """\

@@ -163,7 +163,7 @@ async def test_two_first_visits_at_once_make_one_account(hub_on_each: Site) -> N
 
 def outside(realm: str = "far", *, claims: bool = True, **section: Any) -> Any:
     from himalia_hub.auth.door import Entrance
-    from himalia_hub.settings import MethodSection
+    from himalia_hub.auth.settings import MethodSection
 
     way = SimpleNamespace(realm=realm, traits=Traits(claims=claims))
     return Entrance("far", MethodSection(kind="x", **section), way)
