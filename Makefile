@@ -3,11 +3,12 @@ BIN := .venv/bin
 ARGS ?=
 ROUNDS ?= 20
 WHAT ?= spawn
+BASE ?=
 LOCK := .venv-lock/bin/uv pip compile --quiet --universal --no-annotate --generate-hashes --no-emit-index-url \
         --no-emit-find-links --custom-compile-command "make lock" --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit check format bench soak fault-long docs reference lock
+.PHONY: help run test unit check format bench soak fault-long docs images reference lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -57,14 +58,19 @@ docs:  ## the documentation as pages, in site/
 	@tests/tools/prepare docs
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
 
+images:  ## the images of deploy/Dockerfile (BASE=image:tag; without one, a base of Debian's packages, no registry)
+	@deploy/build-images "$(BASE)"
+
 reference:  ## write docs/reference from the code
 	@tests/tools/prepare dev
 	@tests/tools/reference
 
 lock:  ## choose the newest allowed versions again
 	@test -x .venv-lock/bin/uv || { python3 -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv; }
-	$(LOCK) --upgrade pyproject.toml --extra postgres -o requirements.lock
+	$(LOCK) --upgrade pyproject.toml --extra postgres --extra docker --extra oidc --extra ldap -o requirements.lock
 	$(LOCK) --upgrade pyproject.toml --all-extras --group dev -o requirements-dev.lock
 	$(LOCK) --upgrade --group pyproject.toml:docs -o docs/requirements.lock
 	$(LOCK) --upgrade tests/official/requirements.in -o tests/official/requirements.lock
+	for part in build proxy hub singleuser kernel; do \
+	  $(LOCK) deploy/requirements/$$part.in -c requirements.lock -o deploy/requirements/$$part.lock || exit 1; done
 	cd tests/official && npm install --package-lock-only --omit-lockfile-registry-resolved --silent --no-audit --no-fund

@@ -49,7 +49,7 @@ def listen(settings: Settings) -> socket.socket:
     if settings.listen_fd is not None:
         return _inherited(settings.listen_fd)
     if settings.socket:
-        return _unix(Path(settings.socket))
+        return _unix(Path(settings.socket), settings.socket_mode)
     family = socket.AF_INET6 if ":" in settings.ip else socket.AF_INET
     # Who named no port is content with any near the usual one; who named one must get that.
     ports = [settings.port] if settings.port_was_given else range(settings.port, settings.port + PORTS_TRIED)
@@ -79,7 +79,7 @@ def _inherited(descriptor: int) -> socket.socket:
     return listener
 
 
-def _unix(path: Path) -> socket.socket:
+def _unix(path: Path, mode: int) -> socket.socket:
     """A stale socket of a dead server is removed; a live one, or anything else, is left alone."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
@@ -89,7 +89,7 @@ def _unix(path: Path) -> socket.socket:
                 raise SettingsError(f"another server listens on {str(path)!r}")
         path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    old = os.umask(0o077)
+    old = os.umask(0o777 & ~mode)  # so that it never is open any wider, not even for a moment
     try:
         listener.bind(str(path))
         listener.listen(BACKLOG)

@@ -74,6 +74,7 @@ class Settings:
     socket: str = ""
     listen_fd: int | None = None
     lock_fd: int | None = None
+    socket_mode: int = 0o700
     home_lock: Path | None = None
     hub: HubSettings | None = None
     runtime_dir: Path = Path("/tmp")
@@ -126,6 +127,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         socket=socket,
         listen_fd=_descriptor(environ, "HIMALIA_LISTEN_FD"),
         lock_fd=_descriptor(environ, "HIMALIA_LOCK_FD"),
+        socket_mode=_mode(environ, "HIMALIA_SOCKET_MODE"),
         home_lock=Path(environ["HIMALIA_HOME_LOCK"]) if environ.get("HIMALIA_HOME_LOCK") else None,
         hub=hub,
         runtime_dir=Path(environ.get("JUPYTER_RUNTIME_DIR") or data_dir / "runtime"),
@@ -242,6 +244,13 @@ def _descriptor(environ: Mapping[str, str], name: str) -> int | None:
     if not value.isdecimal():
         raise SettingsError(f"{name} is {value!r}: it must be the number of an open descriptor")
     return int(value)
+
+
+def _mode(environ: Mapping[str, str], name: str) -> int:
+    value = environ.get(name) or "700"
+    if not re.fullmatch("[0-7]{3}", value):
+        raise SettingsError(f"{name} is {value!r}: it must be three octal digits, such as 666")
+    return int(value, 8)
 
 
 def _address(

@@ -156,6 +156,7 @@ def test_a_hub_at_a_unix_socket_is_asked_there(tmp_path: Path) -> None:
     [
         (["--root", "/nonexistent"], {}, "/nonexistent"),
         ([], {"HIMALIA_LISTEN_FD": "x"}, "HIMALIA_LISTEN_FD"),
+        ([], {"HIMALIA_SOCKET_MODE": "rw"}, "HIMALIA_SOCKET_MODE is 'rw'"),
         ([], HUB | {"JUPYTERHUB_SERVICE_URL": "ftp://x"}, "ftp://x"),
         ([], HUB | {"JUPYTERHUB_OAUTH_ACCESS_SCOPES": "x"}, "JUPYTERHUB_OAUTH_ACCESS_SCOPES"),
         ([], HUB | {"JUPYTERHUB_CLIENT_ID": ""}, "JUPYTERHUB_CLIENT_ID"),
