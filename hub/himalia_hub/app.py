@@ -14,7 +14,7 @@ import structlog
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
-from himalia_hub import clock, info, middleware
+from himalia_hub import clock, ending, info, middleware
 from himalia_hub.audit import handlers as audit
 from himalia_hub.audit import store as audit_store
 from himalia_hub.auth import account, elsewhere, login, setup, suspend
@@ -26,6 +26,7 @@ from himalia_hub.groups import handlers as groups
 from himalia_hub.keys import (
     DB,
     DOORBELL,
+    ENDING,
     FIGURES,
     MEMO,
     PROXY,
@@ -72,6 +73,7 @@ def make_app(
     app[DOOR] = make_door(world.settings, world.db)
     app[VAULT] = Vault.of(world.settings, world.secrets)
     app.cleanup_ctx.append(_door)
+    app[ENDING] = ending.Ending()
     app[ROUTES_WAKE_UP] = routes_wake_up or asyncio.Event()
     middleware.install(app)
     app.add_routes(all_routes(world.settings.hub_prefix, world.settings.base_url))
@@ -83,7 +85,7 @@ def make_app(
 def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     """Every handler path of the hub; the order decides where patterns overlap, so pages with wildcards come last."""
     features = (
-        info, audit, users, groups, servers, tokens, services, roles, oauth, proxy_api, metrics, login, account,
+        info, ending, audit, users, groups, servers, tokens, services, roles, oauth, proxy_api, metrics, login, account,
         elsewhere, suspend, setup,
     )  # fmt: skip
     table: list[web.RouteDef] = []

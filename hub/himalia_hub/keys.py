@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from himalia_hub.audit.record import Told
     from himalia_hub.db.engine import Database
     from himalia_hub.db.memo import Memo
+    from himalia_hub.ending import Ending
     from himalia_hub.metrics.figures import Figures
     from himalia_hub.rbac.identity import Identity
     from himalia_hub.secrets import Secrets
@@ -30,6 +31,7 @@ SPAWNER: web.AppKey[Spawner] = web.AppKey("spawner")
 PROXY: web.AppKey[Proxy] = web.AppKey("proxy")
 DOORBELL: web.AppKey[Doorbell] = web.AppKey("doorbell")
 WORLD: web.AppKey[World] = web.AppKey("world")
+ENDING: web.AppKey[Ending] = web.AppKey("ending")
 ROUTES_WAKE_UP: web.AppKey[asyncio.Event] = web.AppKey("routes_wake_up")
 
 IDENTITY: web.RequestKey[Identity | None] = web.RequestKey("identity")

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -22,9 +22,11 @@ from himalia_hub.auth import setup
 from himalia_hub.auth.door import DOOR, Door
 from himalia_hub.db import migrate
 from himalia_hub.db.engine import Database
+from himalia_hub.ending import Ending
 from himalia_hub.errors import ConfigError
 from himalia_hub.faults import fault
 from himalia_hub.folder import only_one, prepare_data_dir
+from himalia_hub.keys import ENDING
 from himalia_hub.metrics.figures import Figures
 from himalia_hub.metrics.measured import MeasuredProxy
 from himalia_hub.routes.launch import ProxyProcess, auth_token
@@ -66,11 +68,10 @@ class Plan:
     keep_servers: bool
     keep_proxy: bool
     reporter: Reporter
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 async def serve(settings: HubSettings, plan: Plan) -> None:
-    """Run until SIGINT or SIGTERM. ConfigError and SpawnError say why it cannot run."""
+    """Run until SIGINT, SIGTERM or a shutdown over the API. ConfigError and SpawnError say why it cannot run."""
     report, began = plan.reporter, clock.now().timestamp()
     prepare_data_dir(settings.data_dir)
     with only_one(settings.data_dir):
@@ -95,7 +96,8 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
             await _tell_how_to_sign_in(world, app[DOOR], report)
             watcher = asyncio.create_task(proxy.watch()) if proxy else None
             try:
-                await _until_signal(plan.stopping)
+                await _until_signal(app[ENDING].wished)
+                _as_asked(plan, app[ENDING])
                 await _end(world, runner, proxy, watcher, plan)
             finally:
                 if watcher is not None:
@@ -232,6 +234,14 @@ async def _tell_how_to_sign_in(world: World, door: Door, report: Reporter) -> No
     if link:
         report.note("Make the first administrator with this link; it works once:")
         report.note(f"  {base}{settings.hub_prefix}setup?token={link}")
+
+
+def _as_asked(plan: Plan, ending: Ending) -> None:
+    """Who ended the hub over the API may have said what goes with it."""
+    if ending.servers is not None:
+        plan.keep_servers = not ending.servers
+    if ending.proxy is not None:
+        plan.keep_proxy = not ending.proxy
 
 
 async def _until_signal(stopping: asyncio.Event) -> None:

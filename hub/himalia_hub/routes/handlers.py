@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from himalia_hub import paging
 from himalia_hub.errors import Unavailable
 from himalia_hub.keys import PROXY, WORLD
 from himalia_hub.rbac.guard import scoped
@@ -18,16 +19,20 @@ def routes(prefix: str) -> list[web.RouteDef]:
 
 @scoped("proxy")
 async def get_routes(request: web.Request) -> web.Response:
-    """200 the proxy's table: routespec → `{routespec, target, data}`."""
+    """200 the proxy's table, by page: routespec → `{routespec, target, data}`."""
+    page = paging.asked_page(request)
     try:
         table = await request.app[PROXY].routes()
     except ProxyError as error:
         raise Unavailable(f"the proxy cannot be asked: {error}", remedy="see its log") from None
-    body = {
-        spec: {"routespec": spec, "target": route.target, "data": dict(route.data)}
-        for spec, route in table.items()
+    shown = sorted(table)[page.offset : page.offset + page.limit]
+    items = {
+        spec: {"routespec": spec, "target": table[spec].target, "data": dict(table[spec].data)}
+        for spec in shown
     }
-    return web.json_response(body)
+    body = paging.content(request, page, list(items), len(table))
+    # Of this list alone the items are an object, with or without the envelope, as in JupyterHub.
+    return web.json_response(body | {"items": items} if page.enveloped else items)
 
 
 @scoped("proxy")

@@ -1,0 +1,46 @@
+"""Ending the hub over the API, as JupyterHub's administrators can."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import structlog
+from aiohttp import web
+
+from himalia_hub.keys import ENDING
+from himalia_hub.rbac.guard import scoped
+from himalia_hub.schemas import Body, read
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Ending:
+    """The wish that this hub ends. What is None is as it would be at Ctrl-C."""
+
+    wished: asyncio.Event = field(default_factory=asyncio.Event)
+    servers: bool | None = None
+    proxy: bool | None = None
+
+
+class Shutdown(Body):
+    """POST /shutdown: whether people's servers and the proxy are ended too."""
+
+    servers: bool | None = None
+    proxy: bool | None = None
+
+
+def routes(prefix: str) -> list[web.RouteDef]:
+    """Handler paths below the hub's prefix."""
+    return [web.post(prefix + "api/shutdown", shutdown)]
+
+
+@scoped("shutdown")
+async def shutdown(request: web.Request) -> web.Response:
+    """202, then this hub ends; of several only this one. A supervisor may start it again."""
+    body, ending = await read(request, Shutdown), request.app[ENDING]
+    ending.servers, ending.proxy = body.servers, body.proxy
+    ending.wished.set()
+    log.warning("hub.shutdown_asked", servers=body.servers, proxy=body.proxy)
+    return web.json_response({"message": "Shutting down Hub"}, status=202)
