@@ -70,8 +70,8 @@ def make_app(
     app[SETTINGS], app[DB], app[SECRETS] = world.settings, world.db, world.secrets
     app[MEMO], app[FIGURES] = Memo(world.db), world.figures
     app[SPAWNER], app[PROXY], app[DOORBELL], app[WORLD] = world.spawner, world.proxy, world.doorbell, world
-    app[DOOR] = make_door(world.settings, world.db)
     app[VAULT] = Vault.of(world.settings, world.secrets)
+    app[DOOR] = make_door(world.settings, world.db, app[VAULT])
     app.cleanup_ctx.append(_door)
     app[ENDING] = ending.Ending()
     app[ROUTES_WAKE_UP] = routes_wake_up or asyncio.Event()

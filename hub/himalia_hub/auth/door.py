@@ -10,12 +10,13 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
-from himalia_hub.auth import admit, backoff, second
+from himalia_hub.auth import admit, backoff, second, state
 from himalia_hub.auth.base import Context, PasswordWay, Person, RedirectWay, Way
 from himalia_hub.auth.models import ExternalIdentity
 from himalia_hub.auth.password import MAX_LENGTH
 from himalia_hub.auth.registry import find_plugin
 from himalia_hub.auth.settings import MethodSection
+from himalia_hub.auth.vault import Vault
 from himalia_hub.db.engine import Database
 from himalia_hub.errors import BadRequest, Conflict, NotAuthenticated, NotFound
 from himalia_hub.settings import HubSettings
@@ -55,7 +56,8 @@ class Entrance:
 class Door:
     """Every configured way, in the order of the configuration."""
 
-    def __init__(self, entrances: list[Entrance]) -> None:
+    def __init__(self, entrances: list[Entrance], vault: Vault | None = None) -> None:
+        self.vault = vault
         self._all = {each.name: each for each in entrances}
 
     @property
@@ -96,7 +98,7 @@ class Door:
             await each.way.close()
 
 
-def make_door(settings: HubSettings, database: Database) -> Door:
+def make_door(settings: HubSettings, database: Database, vault: Vault | None = None) -> Door:
     """Every way that the configuration names, ready for use; ConfigError names the first that cannot be."""
     entrances = []
     for name, section in configured(settings).items():
@@ -104,7 +106,7 @@ def make_door(settings: HubSettings, database: Database) -> Door:
         context = Context(name=name, db=database, data_dir=settings.data_dir)
         way = plugin.make(plugin.validate(name, section.model_extra or {}), context)
         entrances.append(Entrance(name, section, way))
-    return Door(entrances)
+    return Door(entrances, vault)
 
 
 def configured(settings: HubSettings) -> Mapping[str, MethodSection]:
@@ -133,7 +135,7 @@ async def sign_in_by_password(
         async with database.begin() as db:
             await backoff.failed(db, from_address, now=clock.now())
         raise WrongPassword
-    user = await enter(database, entrance, person)
+    user = await enter(database, entrance, person, vault=door.vault)
     async with database.begin() as db:
         await backoff.succeeded(db, account)
         code_needed = entrance.section.kind == LOCAL and await second.is_on(db, user.id)
@@ -142,28 +144,33 @@ async def sign_in_by_password(
     return user
 
 
-async def enter(database: Database, entrance: Entrance, person: Person) -> User:
+async def enter(
+    database: Database, entrance: Entrance, person: Person, *, vault: Vault | None = None
+) -> User:
     """The account of a proven person. NotAdmitted when the hub does not let them in.
 
     Two first visits at once end in one account: who loses the race looks again, and then finds what was made.
     """
     way = entrance.way
     try:
-        return await _admit(database, entrance, person)
+        return await _admit(database, entrance, person, vault)
     except (sa.exc.IntegrityError, Conflict, admit.NotAdmitted):
         pass
     try:
-        return await _admit(database, entrance, person)
+        return await _admit(database, entrance, person, vault)
     except admit.NotAdmitted:
         if way.traits.vouches:
             raise
         raise WrongPassword from None  # who knows one shared password shall not find out names with it
 
 
-async def _admit(database: Database, entrance: Entrance, person: Person) -> User:
+async def _admit(database: Database, entrance: Entrance, person: Person, vault: Vault | None) -> User:
     way = entrance.way
     async with database.begin() as db:
-        return await admit.admit(db, entrance.section, way.traits, way.realm, person, now=clock.now())
+        user = await admit.admit(db, entrance.section, way.traits, way.realm, person, now=clock.now())
+        if vault is not None and person.account is None:
+            await state.keep(db, vault, way.realm, person)
+        return user
 
 
 async def _account_key(db: AsyncSession, entrance: Entrance, realm: str, name: str) -> str:

@@ -14,6 +14,7 @@ from himalia_hub.auth.admit import NotAdmitted
 from himalia_hub.auth.base import WayDown
 from himalia_hub.auth.door import DOOR, enter
 from himalia_hub.auth.login import login_form
+from himalia_hub.auth.vault import VAULT
 from himalia_hub.errors import NotAuthenticated
 from himalia_hub.keys import DB, SECRETS, SETTINGS
 from himalia_hub.rbac.guard import public
@@ -67,7 +68,7 @@ async def come_back(request: web.Request) -> web.Response:
         person = await way.finish(_callback(request, entrance.name), dict(request.query), kept)
         if person is None:
             raise NotProven(entrance.title)
-        user = await enter(request.app[DB], entrance, person)
+        user = await enter(request.app[DB], entrance, person, vault=request.app[VAULT])
         response = await begin.sign_in(request, user, location)
     except (NotProven, NotAdmitted, WayDown) as error:
         log.info("login.refused", reason=error.code, method=entrance.name, address=origin.address(request))

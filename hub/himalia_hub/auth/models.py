@@ -25,6 +25,8 @@ class ExternalIdentity(Base):
     subject: Mapped[str] = mapped_column(sa.String(255))
     user_id: Mapped[int] = mapped_column(sa.ForeignKey(User.id, ondelete="CASCADE"), index=True)
     created: Mapped[datetime]
+    state: Mapped[str | None] = mapped_column(sa.Text)
+    """What the way gave to keep (JupyterHub's auth_state), encrypted."""
 
 
 class SecondFactor(Base):

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 
-from himalia_hub.cli.common import settings_from
+from himalia_hub import secrets
+from himalia_hub.auth import state
+from himalia_hub.auth.vault import Vault
+from himalia_hub.cli.common import open_database, settings_from
 from himalia_hub.db import migrate
+from himalia_hub.errors import ConfigError
 from himalia_hub.folder import prepare_data_dir
+from himalia_hub.settings import HubSettings
 
 HELP = "bring the database to this release, or say where it stands"
 
 ACTIONS = {
     "upgrade": "bring it to this release; SQLite is copied first when there is something to lose",
     "current": "print its revision",
+    "rekey": "encrypt what is kept encrypted with the first key of `auth.crypt_keys_file`; older keys may go then",
     "check": "exit 0 when it fits this release; else say what to do",
 }
 
@@ -37,6 +44,21 @@ def run(args: argparse.Namespace) -> int:
             )
         case "current":
             print(migrate.current_blocking(settings.db_url) or "empty")
+        case "rekey":
+            count, lost = asyncio.run(_rekey(settings))
+            print(f"{count} values are encrypted with the first key")
+            if lost:
+                raise ConfigError(
+                    f"{lost} values were encrypted with a key that is not in the file; put it back, or have these "
+                    "people sign in anew"
+                )
         case _:
             print(f"database fits this release (revision {migrate.check_blocking(settings.db_url)})")
     return 0
+
+
+async def _rekey(settings: HubSettings) -> tuple[int, int]:
+    secret = secrets.load_or_create(settings.hub.secret_file or settings.data_dir / "secret")
+    vault = Vault.of(settings, secret)
+    async with open_database(settings) as database, database.begin() as db:
+        return await state.rekey(db, vault)

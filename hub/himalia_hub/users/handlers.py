@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock, paging
 from himalia_hub.audit.record import tell
-from himalia_hub.auth import origin
+from himalia_hub.auth import origin, state
+from himalia_hub.auth.vault import VAULT
 from himalia_hub.errors import BadRequest, Conflict, NotAuthenticated, NotAuthorized, NotFound
 from himalia_hub.groups import store as groups
 from himalia_hub.keys import DB, DOORBELL, IDENTITY, MEMO, SETTINGS
@@ -274,6 +275,7 @@ async def _answer(
         theirs = await servers.list_for_user(db, user.id)
         in_groups = await groups.of_user(db, user.id)
         names = await rights.role_names(db, [user], request.app[SETTINGS].rules, now=clock.now())
+        kept = await state.of_user(db, request.app[VAULT], user.id)
     if seen_as is not None and seen_as != name:
         renamed = {scope.replace(f"!user={seen_as}", f"!user={name}") for scope in identity.scopes}
         identity = replace(identity, scopes=frozenset(renamed))
@@ -286,6 +288,8 @@ async def _answer(
         role_names=names[user.id],
         stopped_too=_stopped_too(request),
     )
+    if "auth_state" in model:
+        model["auth_state"] = kept
     return web.json_response(model, status=status)
 
 
