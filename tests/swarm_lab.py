@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ NUMBERS = range(240, 253)
 HEARTBEAT_S = 2
 """A manager calls a node down after three missed heartbeats; Docker's own default is 5 s."""
 UP_S = 60.0
+GONE_S = 20.0
 TMPFS_MAX = 4 * 2**30
 BEGIN = """
 hostname "$1" && mount --rbind /sys/fs/cgroup "$2" && mount -t sysfs sysfs /sys && mount --rbind "$2" /sys/fs/cgroup || exit 1
@@ -244,14 +246,21 @@ def _take_bridge() -> int:
 
 
 def _remove_cgroups(name: str) -> None:
+    """Remove a node's control groups. Its processes are killed, and take a moment to leave them."""
     top = Path("/sys/fs/cgroup")
-    for root in (top, *(one for one in top.iterdir() if one.is_dir() and not one.is_symlink())):
-        folder = root / name.strip("/")
-        for inner in sorted((each for each in folder.rglob("*") if each.is_dir()), reverse=True):
-            with suppress(OSError):
-                inner.rmdir()
-        with suppress(OSError):
-            folder.rmdir()
+    roots = (top, *(one for one in top.iterdir() if one.is_dir() and not one.is_symlink()))
+    folders = [one for root in roots if (one := root / name.strip("/")).is_dir()]
+    deadline, pause = time.monotonic() + GONE_S, threading.Event()
+    while folders and time.monotonic() < deadline:
+        for folder in folders:
+            for inner in (
+                *sorted((each for each in folder.rglob("*") if each.is_dir()), reverse=True),
+                folder,
+            ):
+                with suppress(OSError):
+                    inner.rmdir()
+        folders = [one for one in folders if one.is_dir()]
+        pause.wait(0.05 if folders else 0)
 
 
 def _ip(*args: str) -> None:
