@@ -42,13 +42,9 @@ bench:  ## ours beside the official: starts and memory, or WHAT=proxy, WHAT=sing
 	@tests/tools/prepare test
 	$(BIN)/python tests/bench/$(WHAT).py $(ARGS)
 
-soak:  ## the journeys again and again (ROUNDS=20), each time in another order; or WHAT=proxy
+soak:  ## 200 idle servers held for ten minutes (ARGS="--users 200 --minutes 10 --kernels 20"); or WHAT=proxy
 	@tests/tools/prepare test
-ifeq ($(WHAT),proxy)
-	$(BIN)/python tests/bench/proxy_soak.py $(ARGS)
-else
-	for round in $$(seq $(ROUNDS)); do $(BIN)/pytest tests/journey -q -p no:cacheprovider $(ARGS) || exit 1; done
-endif
+	$(BIN)/python tests/bench/$(if $(filter proxy,$(WHAT)),proxy_soak,soak).py $(ARGS)
 
 fault-long:  ## the kill tests again and again (ROUNDS=20)
 	@tests/tools/prepare test

@@ -32,7 +32,7 @@ NOT_SETTINGS = frozenset(
     {"HIMALIA_CONFIG", "HIMALIA_LISTEN_FD", "HIMALIA_LOCK_FD", "HIMALIA_INCARNATION", "HIMALIA_STATIC_CACHE"}
     | {"HIMALIA_BUSY_KERNELS_COUNT", "HIMALIA_CLEAR_OUTPUTS_ON_SAVE", "HIMALIA_SOCKET_MODE"}
     | {"HIMALIA_SPARE_KERNEL"}
-    | {"HIMALIA_FAULT", "HIMALIA_SHOTS"}
+    | {"HIMALIA_FAULT", "HIMALIA_TRACE", "HIMALIA_SHOTS"}
 )
 # Names that give a value away as a secret where the names are free: environment variables, plug-ins' tables.
 SECRET_WORDS = ("token", "secret", "password", "passwd", "key", "credential")

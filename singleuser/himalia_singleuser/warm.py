@@ -1,6 +1,7 @@
 """What a server needs for its first requests, for a parent process that forks servers and so loads it only once.
 
 Importing this module imports it all. Nothing of it may start a thread, open a descriptor or hold a secret.
+The parent calls `rehearse` in a child that it forked ahead and that waits for its person.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 import importlib
 
 from himalia_singleuser import lean
+from himalia_singleuser.rehearsal import rehearse
+
+__all__ = ["MODULES", "rehearse"]
 
 MODULES = (
     "structlog",

@@ -14,14 +14,14 @@ import argparse
 import atexit
 import errno
 import gc
-import importlib
 import json
 import os
 import resource
 import select
+import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -29,63 +29,27 @@ from typing import NoReturn
 from himalia_spawner import birth, procfs, shown
 from himalia_spawner.birth import FAILED_STATUS, fault
 from himalia_spawner.plan import Plan, Report, is_plan, send_report
+from himalia_spawner.preloading import Unfit, changed, code_of_now, entry_of, preload
+from himalia_spawner.spare import Spare, rehearse, wait_at
 
 _BACKLOG = 512
 _FIRST_HUB_MS = 60_000
+_QUIET_MS = 150
 _NO_FILES = (errno.EMFILE, errno.ENFILE)
 _REMEDY = "stop servers that are not needed, or raise its limits"
 _WITHOUT_FILES = f"the warm parent of the servers has too many open files; {_REMEDY}"
 _KEEP = 3  # the number a child's own connection gets; nothing above it is inherited
 
 
-class Unfit(Exception):
-    """The nest can't be one; `str()` says why."""
-
-
-def preload(names: list[str]) -> None:
-    """Import what the servers need, once for all of them. Unfit when that starts a thread: forks lose threads."""
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except Exception as error:  # a site's own module may do anything
-            raise Unfit(f"{name!r} of spawner.process.preload can't be imported: {error!r}") from error
-    if len(os.listdir("/proc/self/task")) > 1:
-        raise Unfit("importing spawner.process.preload started a thread; such modules can't be preloaded")
-
-
-def code_of_now() -> dict[str, int]:
-    """The files of all loaded modules with their times: a change means that the nest is out of date."""
-    found = {}
-    for module in list(sys.modules.values()):
-        path = getattr(module, "__file__", None)
-        if path:
-            with suppress(OSError):
-                found[path] = os.stat(path).st_mtime_ns
-    return found
-
-
-def changed(code: dict[str, int]) -> bool:
-    """Whether any of these files has another time now, or is gone."""
-    for path, then in code.items():
-        try:
-            if os.stat(path).st_mtime_ns != then:
-                return True
-        except OSError:
-            return True
-    return False
-
-
-def entry_of(name: str) -> Callable[[list[str]], int | None]:
-    """The function that `module:function` names."""
-    module, _, function = name.partition(":")
-    found: Callable[[list[str]], int | None] = getattr(importlib.import_module(module), function)
-    return found
-
-
 class Nest:
     """The loop: one `poll`, nothing that waits elsewhere."""
 
-    def __init__(self, folder: Path, key: str, allowed: Callable[[int], bool]) -> None:
+    def __init__(
+        self, folder: Path, key: str, allowed: Callable[[int], bool], modules: Sequence[str] = ()
+    ) -> None:
+        self._modules = modules
+        self._spare: Spare | None = None
+        self._spare_is_due = True
         self.path = folder / f"{key}.sock"
         self._exits = folder / "exits"
         self._exits.mkdir(mode=0o700, exist_ok=True)
@@ -99,7 +63,7 @@ class Nest:
         self._peers: dict[int, socket.socket] = {}
         self._children: dict[int, tuple[int, int]] = {}
         self._met = False
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._listener, select.POLLIN)
 
@@ -119,22 +83,28 @@ class Nest:
         """Until there is neither hub nor child. A forked child never comes back from here."""
         while True:
             for descriptor, _ in self._poll.poll(self._patience_ms()) or [(-1, 0)]:
-                if descriptor == -1:  # nobody needs it, and nothing has come meanwhile
-                    self._leave()
-                    return
-                if descriptor in self._children:
+                if descriptor == -1:  # nothing has come meanwhile
+                    if not (self._children or self._peers):  # and nobody needs it
+                        self._leave()
+                        return
+                    self._lay_by()
+                elif descriptor in self._children:
                     self._reap(descriptor)
+                elif self._spare is not None and descriptor == self._spare.pidfd:
+                    self._dismiss_spare()
                 elif descriptor in self._peers:
                     self._hear(descriptor)
                 elif self._listener is not None:
                     self._accept(self._listener)
 
     def _patience_ms(self) -> int | None:
-        if self._children or self._peers:
-            return None
-        return 0 if self._met else _FIRST_HUB_MS
+        if not (self._children or self._peers):
+            return 0 if self._met else _FIRST_HUB_MS
+        # Made while nothing happens: its making would take the processor from a server that starts.
+        return _QUIET_MS if self._spare_is_due and self._peers and self._listener else None
 
     def _leave(self) -> None:
+        self._dismiss_spare()
         if self._listener is not None:
             with suppress(OSError):
                 if os.stat(self.path).st_ino == self._inode:  # else a successor's by now
@@ -157,7 +127,7 @@ class Nest:
             self._poll.register(peer, select.POLLIN)
 
     def _accepted(self, listener: socket.socket) -> socket.socket:
-        """The next connection. Without a descriptor for it, it is let in by the spare one and told so: one that
+        """The next connection. Without a descriptor for it, it is let in by the reserved one and told so: one that
         nobody takes would wake the loop for ever.
         """
         try:
@@ -165,12 +135,12 @@ class Nest:
         except OSError as error:
             if error.errno not in _NO_FILES:
                 raise
-        os.close(self._spare)
+        os.close(self._reserve)
         try:
             with listener.accept()[0] as peer:
                 _refuse(peer, _WITHOUT_FILES)
         finally:
-            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         raise BlockingIOError
 
     def _hear(self, descriptor: int) -> None:
@@ -204,28 +174,86 @@ class Nest:
     def _bear(self, descriptor: int) -> None:
         peer = self._peers[descriptor]
         fault("nest.before_fork")
-        try:
-            held = os.dup(self._spare)  # the number for the child's pidfd: without one it must not be made
-        except OSError:
-            _refuse(peer, _WITHOUT_FILES)
-            self._drop(descriptor)
-            return
-        try:
-            pid = os.fork()
-        except OSError as error:
-            os.close(held)
-            _refuse(peer, f"the machine could not make another process ({error.strerror}); {_REMEDY}")
-            self._drop(descriptor)
-            return
-        if pid == 0:
-            self._be_server(peer)
+        born = self._from_spare(peer) or self._fork(peer)
         fault("nest.after_fork")
         self._drop(descriptor)  # it is the child's now
-        os.close(held)
-        pidfd = os.pidfd_open(pid)
+        if born is not None:
+            pidfd, pid, ticks = born
+            self._children[pidfd] = (pid, ticks)
+            self._poll.register(pidfd, select.POLLIN)
+        self._spare_is_due = self._spare is None
+
+    def _fork(self, peer: socket.socket) -> tuple[int, int, int] | None:
+        """A child for this request: its pidfd, number and start time. None when the machine has no more."""
+        try:
+            return self._forked(lambda: self._shed(peer))
+        except OSError as error:
+            if error.errno in _NO_FILES:
+                _refuse(peer, _WITHOUT_FILES)
+            else:
+                _refuse(peer, f"the machine could not make another process ({error.strerror}); {_REMEDY}")
+            return None
+
+    def _forked(self, request: Callable[[], socket.socket | None]) -> tuple[int, int, int]:
+        """A child that serves what `request` gives: its pidfd, number and start time."""
+        held = os.dup(self._reserve)  # room to look at it, then to hold it: without that it must not be made
+        try:
+            pid = os.fork()
+        finally:
+            os.close(held)
+        if pid == 0:
+            self._be_child(request)
         found = procfs.stat(pid)
-        self._children[pidfd] = (pid, found.ticks if found is not None else 0)
+        return os.pidfd_open(pid), pid, found.ticks if found is not None else 0
+
+    def _from_spare(self, peer: socket.socket) -> tuple[int, int, int] | None:
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return None
+        self._poll.unregister(spare.pidfd)
+        with spare.door:
+            if spare.take(peer):
+                return spare.pidfd, spare.pid, spare.ticks
+        self._bury(spare)
+        return None
+
+    def _lay_by(self) -> None:
+        """Fork the next server ahead. Tried again after the next start, if it can't be made now."""
+        self._spare_is_due = False
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:
+            return
+        with theirs:
+            try:
+                pidfd, pid, ticks = self._forked(lambda: self._wait_its_turn(theirs))
+            except OSError:
+                ours.close()
+                return
+        self._spare = Spare(pid, ticks, pidfd, ours)
         self._poll.register(pidfd, select.POLLIN)
+
+    def _wait_its_turn(self, door: socket.socket) -> socket.socket | None:
+        mine = self._shed(door)
+        rehearse(self._modules)
+        gc.collect()
+        gc.freeze()
+        return wait_at(mine)
+
+    def _dismiss_spare(self) -> None:
+        """It ends by itself, as its door closes; or has ended."""
+        if self._spare is not None:
+            self._poll.unregister(self._spare.pidfd)
+            self._spare.door.close()
+            self._bury(self._spare)
+            self._spare = None
+
+    @staticmethod
+    def _bury(spare: Spare) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(spare.pidfd, signal.SIGKILL)
+        os.close(spare.pidfd)
+        os.waitid(os.P_PID, spare.pid, os.WEXITED)  # nobody else reaps it, so the number is still its own
 
     def _reap(self, pidfd: int) -> None:
         pid, ticks = self._children[pidfd]
@@ -243,12 +271,15 @@ class Nest:
         del self._children[pidfd]
         os.close(pidfd)
 
-    def _be_server(self, peer: socket.socket) -> NoReturn:
-        """In the child: keep nothing of the nest but its loaded code."""
+    def _be_child(self, request: Callable[[], socket.socket | None]) -> NoReturn:
+        """In the child: keep nothing of the nest but its loaded code; serve the request that it gets, if any."""
         status = FAILED_STATUS
         try:
-            own = self._shed(peer)
             birth.restore_signals()
+            own = request()
+            if own is None:
+                os._exit(0)
+            own.setblocking(True)
             plan, alive = birth.be_born(own, allowed=self._allowed, as_root=self._take_name)
             if alive:
                 os.environ.update(plan.env)
@@ -265,14 +296,13 @@ class Nest:
 
     def _shed(self, peer: socket.socket) -> socket.socket:
         mine = peer.detach()
-        for other in [*self._peers.values(), *([self._listener] if self._listener else [])]:
+        others = [*self._peers.values(), *([self._listener] if self._listener else [])]
+        for other in [*others, *([self._spare.door] if self._spare else [])]:
             other.detach()  # else its end would close a number that means something else by then
         os.dup2(mine, _KEEP, inheritable=False)
         os.closerange(_KEEP + 1, self._files[1])
         resource.setrlimit(resource.RLIMIT_NOFILE, self._files)
-        own = socket.socket(fileno=_KEEP)
-        own.setblocking(True)
-        return own
+        return socket.socket(fileno=_KEEP)
 
     def _take_name(self, plan: Plan) -> None:
         os.setsid()
@@ -333,7 +363,7 @@ def main() -> int:
     with open(told.ready, "wb", closefd=True) as ready:
         try:
             preload(told.preload)
-            nest = Nest(told.dir, told.key, _uids(told.uids))
+            nest = Nest(told.dir, told.key, _uids(told.uids), told.preload)
         except (Unfit, OSError) as error:
             ready.write(str(error).encode())
             return 1

@@ -6,6 +6,8 @@ After each fault: the words name the cause, whoever was working goes on, and a s
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -87,9 +89,13 @@ async def rests_without(admin: Client, user: str) -> bool:
 
 
 def everything_of(hub: Hub) -> list[int]:
-    """The hub's process and its nest."""
+    """The hub's process and its nest, which now has no child ready."""
     assert hub.process is not None
-    return [hub.process.pid, hub.nest()]
+    nest = hub.nest()
+    for pid in hub.nests():
+        if pid != nest:
+            os.kill(pid, signal.SIGKILL)
+    return [hub.process.pid, nest]
 
 
 async def test_without_a_process_to_spare_a_start_says_so(place: tuple[Hub, Client]) -> None:

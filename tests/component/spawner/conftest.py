@@ -131,12 +131,27 @@ class ProcessRig:
 
     def nests(self) -> list[int]:
         """Numbers of the nests that run."""
+        return [pid for pid in self._of_nests() if (found := procfs.stat(pid)) and found.session == pid]
+
+    def spares(self) -> list[int]:
+        """Numbers of the children that wait for a plan."""
+        return [pid for pid in self._of_nests() if (found := procfs.stat(pid)) and found.session != pid]
+
+    async def without_spare(self) -> None:
+        """The next start needs a fork."""
+        (spare,) = await eventually(self.spares)
+        os.kill(spare, signal.SIGKILL)
+        await eventually(lambda: procfs.stat(spare) is None, what="the nest has let go of it")
+
+    def _of_nests(self) -> list[int]:
         return [
             pid
             for pid in procfs.pids()
             if (words := procfs.command_of(pid))
             and "himalia_spawner.nest" in words
             and str(self.root) in " ".join(words)
+            and (found := procfs.stat(pid))
+            and found.running
         ]
 
     async def end(self) -> None:
@@ -150,7 +165,7 @@ class ProcessRig:
             await spawner.close()
         _reap_children()
         await eventually(
-            lambda: not self.nests(), within_s=20, what="every nest ends with its last hub and server"
+            lambda: not self._of_nests(), within_s=20, what="every nest ends with its last hub and server"
         )
         self._disks.close()
         shutil.rmtree(self.root)

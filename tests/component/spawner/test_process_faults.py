@@ -40,6 +40,8 @@ async def test_without_a_process_to_spare_a_start_is_refused_and_the_others_go_o
     spawner = rig.spawner()
     first = await spawner.start(own)
     second = replace(own, ref=OTHER)
+    if rig.nests():
+        await rig.without_spare()
     with machine.pids_group([os.getpid(), *rig.nests()]) as group:
         group.close()
         with pytest.raises(SpawnFailed, match=r"could not make another process.*stop servers"):
@@ -72,6 +74,7 @@ async def test_a_nest_without_a_file_to_spare_refuses_a_start_and_goes_on(warm) 
     first = await spawner.start(own)
     (nest,) = warm.nests()
     second = replace(own, ref=OTHER)
+    await warm.without_spare()
     for more in range(4):
         with machine.few_files(nest, more):
             refused = await _refused_for_files(spawner, second)
