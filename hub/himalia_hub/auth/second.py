@@ -169,7 +169,5 @@ def picture(address: str) -> Markup:
     """The QR code as SVG elements without styles, for a page with a strict policy."""
     import segno
 
-    svg = segno.make(address, error="m").svg_inline(
-        scale=4, border=2, dark="#000", light="#fff", omitsize=True
-    )
+    svg = segno.make(address, error="m").svg_inline(scale=5, border=2, dark="#000", light="#fff")
     return Markup(svg)  # noqa: S704 -- segno's own elements and numbers: the address is drawn, not written
