@@ -16,6 +16,7 @@ from himalia_singleuser.events import handlers as events
 from himalia_singleuser.files import handlers as files
 from himalia_singleuser.frontend import handlers as frontend
 from himalia_singleuser.hub import HubClient
+from himalia_singleuser.keeper import keeping
 from himalia_singleuser.kernels import handlers as kernels
 from himalia_singleuser.keys import ACTIVITY, SETTINGS, SHUTDOWN, SOCKETS, Activity
 from himalia_singleuser.prefix import OddPrefix
@@ -30,7 +31,7 @@ LARGEST_BODY = 1024 * 2**20
 Lifetime = Callable[[web.Application], AsyncIterator[None]]
 
 FEATURES = (
-    *(auth, status, metrics, events, contents, files, recorder, kernels, sessions, takeover),
+    *(auth, status, metrics, events, contents, files, recorder, kernels, sessions, takeover, keeping),
     *(terminals, convert, frontend),
 )
 

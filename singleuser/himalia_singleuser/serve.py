@@ -102,7 +102,7 @@ def _unix(path: Path, mode: int) -> socket.socket:
 
 
 async def serve(settings: Settings, listener: socket.socket) -> None:
-    """Serve until SIGINT, SIGTERM or `api/shutdown`; then kernels, terminals and sockets end quickly."""
+    """Serve until SIGINT, SIGTERM, SIGHUP or `api/shutdown`; then kernels, terminals and sockets end quickly."""
     app = make_app(settings)
     ended = asyncio.Event()
     app[SHUTDOWN].append(ended.set)
@@ -110,6 +110,8 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else nohup asked for going on
+        loop.add_signal_handler(signal.SIGHUP, ended.set)
     # Handlers are given a moment to end by themselves, kernels their own time in the lifetimes after it.
     runner = LingeringRunner(
         app, access_log=None, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=HANDLERS_END_S

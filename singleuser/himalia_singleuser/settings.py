@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 SPARE_KERNEL_S = 600.0
 LONGEST_S = 10e6
+KEEP_KERNELS_S = 3600.0
 PASSWORD_NAME = "himalia_password"
 PASSWORD_FILE = f"~/.jupyter/{PASSWORD_NAME}"
 
@@ -96,6 +97,8 @@ class Settings:
     stop_grace_s: float = 5.0
     spare_kernel_s: float = 0.0
     """How long a kernel is kept ready for the next notebook; 0: none is."""
+    keep_kernels_s: float = 0.0
+    """How long kernels outlive a server that is killed, counted from when they are idle; 0: they end with it."""
     set_password: bool = False
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
 
@@ -143,6 +146,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         allow_origin_pat=_pattern(args.allow_origin_pat),
         allow_remote_access=hub is not None or ip not in {"127.0.0.1", "::1", "localhost"},
         spare_kernel_s=_spare_kernel_s(args, environ),
+        keep_kernels_s=_keep_kernels_s(args, environ),
         set_password=args.set_password,
         environ=dict(environ),
     )
@@ -175,6 +179,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"how long a kernel is kept ready for the next notebook (default {SPARE_KERNEL_S:g}; 0: none is)",
     )
     parser.add_argument(
+        "--keep-kernels",
+        type=float,
+        metavar="SECONDS",
+        help="how long idle kernels wait for the next server when this one is killed (default 3600; 0: not at all)",
+    )
+    parser.add_argument(
         "--clear-outputs-on-save", action="store_true", help="write notebooks without their outputs"
     )
     parser.add_argument("--allow-origin", default="", help="origin of other pages that may call this server")
@@ -192,6 +202,15 @@ def _spare_kernel_s(args: argparse.Namespace, environ: Mapping[str, str]) -> flo
             f"--spare-kernel is {seconds}: it must be a number of seconds from 0 to {LONGEST_S:g}"
         )
     return seconds
+
+
+def _keep_kernels_s(args: argparse.Namespace, environ: Mapping[str, str]) -> float:
+    """The first process of a container takes all others with it: there, nothing can be kept."""
+    if os.getpid() == 1:
+        return 0.0
+    if args.keep_kernels is not None:
+        return max(0.0, float(args.keep_kernels))
+    return _number(environ, "HIMALIA_KEEP_KERNELS", KEEP_KERNELS_S)
 
 
 def _default_url(args: argparse.Namespace, environ: Mapping[str, str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 import structlog
@@ -36,6 +36,8 @@ class Client:
         self._filled = asyncio.Event()
         self._backlog: Iterator[Message] = iter(())
         self._in_hand: Message | None = None
+        self.on_caught_up: Callable[[], None] = lambda: None
+        """Called when all that waited has been written."""
         self.dismissed: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
 
     def deliver(self, message: Message) -> None:
@@ -79,6 +81,12 @@ class Client:
                 except ConnectionError:
                     return
                 self._in_hand = None
+            self.on_caught_up()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something waits to be written."""
+        return self._filled.is_set() or self._in_hand is not None or len(self._outbox) > 0
 
     def _next(self) -> Message | None:
         message = next(self._backlog, None)

@@ -15,15 +15,17 @@ from typing import Any
 import structlog
 
 from himalia_singleuser.kernels.channels import Context
-from himalia_singleuser.kernels.connection import new_connection
+from himalia_singleuser.kernels.connection import Connection, new_connection
 from himalia_singleuser.kernels.errors import KernelSilentError, KernelWontStart
 from himalia_singleuser.kernels.messages import make
 from himalia_singleuser.kernels.options import KernelOptions
-from himalia_singleuser.kernels.process import KernelProcess
+from himalia_singleuser.kernels.process import KernelProcess, Launcher, Start
 from himalia_singleuser.kernels.relay import Relay
 from himalia_singleuser.kernels.requests import NoTap, TapFor
 from himalia_singleuser.kernels.specs import KernelSpec
+from himalia_singleuser.kernels.spoken_for import certify_death
 from himalia_singleuser.kernels.state import ExecutionState
+from himalia_singleuser.kernels.witness import Witness
 
 log = structlog.get_logger(__name__)
 
@@ -39,34 +41,49 @@ class Surroundings:
     folder: Path
     options: KernelOptions
     environ: Mapping[str, str]
+    launcher: Launcher
+    witness: Witness
     on_activity: Callable[[datetime], None] = lambda _: None
     on_dead: Callable[[Kernel], None] = lambda _: None
     tap_for: TapFor = lambda _: NoTap()
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def log_of(self, kernel_id: str) -> Path:
+        """What this kernel's processes print outside their protocol."""
+        return self.folder / f"kernel-{kernel_id}.log"
 
 
 class Kernel:
     """One kernel under one id, through all its processes."""
 
     def __init__(
-        self, kernel_id: str, spec: KernelSpec, *, cwd: Path, env: Mapping[str, str], around: Surroundings
+        self,
+        kernel_id: str,
+        spec: KernelSpec,
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        around: Surroundings,
+        connection: Connection | None = None,
     ) -> None:
         self.id = kernel_id
         self.spec = spec
         self.cwd = cwd
         self.reason = ""
         self.state = ExecutionState(around.on_activity)
-        self._env = env
+        self.env = env
         self._around = around
         self._options = around.options
-        self._connection = new_connection(self._options.transport, around.folder)
+        self.connection = connection or new_connection(self._options.transport, around.folder)
         self.relay = Relay(
             around.context,
-            self._connection,
+            self.connection,
             around.options,
             on_published=self.state.published,
             on_sent=self.state.sent,
             tap=around.tap_for(kernel_id),
+            witness=around.witness,
+            kernel_id=kernel_id,
         )
         self._process: KernelProcess | None = None
         self._lock = asyncio.Lock()
@@ -160,32 +177,44 @@ class Kernel:
         file = folder / f"kernel-{self.id}.json"
         self._ready.clear()
         self._answered_at = None
-        self._connection.write(
-            file, kernel_name=spec.name, session_name=self._env.get("JPY_SESSION_NAME", "")
-        )
+        self.connection.write(file, kernel_name=spec.name, session_name=self.env.get("JPY_SESSION_NAME", ""))
         argv = spec.command(str(file))
         try:
-            process = await KernelProcess.start(
-                argv,
-                cwd=self.cwd,
-                env=spec.environ(self._around.environ, self._env),
-                log=folder / f"kernel-{self.id}.log",
+            process = await self._around.launcher.start(
+                Start(
+                    self.id,
+                    argv,
+                    cwd=self.cwd,
+                    env=spec.environ(self._around.environ, self.env),
+                    log=self._around.log_of(self.id),
+                    iopub=self.connection.endpoint("iopub"),
+                )
             )
         except OSError as error:
             raise KernelWontStart(spec.name, f"{argv[0]}: {error.strerror or error}") from None
+        self.take_over(process)
+        log.info("kernel.started", kernel=self.id, spec=spec.name, pid=process.pid)
+
+    def take_over(self, process: KernelProcess, *, has_answered: bool = False) -> None:
+        """Its process from now on: one just started, or one that outlived the server that started it."""
         self._process = process
+        self._around.witness.changed()
         # The process may have ended while this task was not looking: then the callback runs at once.
         process.exited.add_done_callback(lambda _: self._on_exit(process))
-        self._own(self._watch_readiness(process))
-        log.info("kernel.started", kernel=self.id, spec=spec.name, pid=process.pid)
+        if has_answered:
+            self._note_answer()
+        else:
+            self._own(self._watch_readiness(process))
 
     async def _watch_readiness(self, process: KernelProcess) -> None:
         asking = asyncio.current_task()
         # An answer that can no longer come is not waited for.
         process.exited.add_done_callback(lambda _: asking.cancel() if asking is not None else None)
         await self.relay.wait_until_heard()
-        if process is not self._process:
-            return
+        if process is self._process:
+            self._note_answer()
+
+    def _note_answer(self) -> None:
         self._answered_at = time.monotonic()
         self.state.answered()
         self._ready.set()
@@ -203,7 +232,7 @@ class Kernel:
         self._deaths = 1 if stable else self._deaths + 1
         how = dead.how_it_ended()
         log.warning("kernel.died", kernel=self.id, how=how, deaths=self._deaths)
-        self.relay.certify_death(how)
+        certify_death(self.relay, how)
         if self._deaths > self._options.restart_limit:
             self._give_up(dead)
             return
@@ -258,17 +287,18 @@ class Kernel:
                 request.cancel()
 
     def _renew_connection(self, *, fresh: bool, closing: bool = False) -> None:
-        self._connection.remove_sockets()
+        self.connection.remove_sockets()
         if closing:
             return
         if fresh:
-            self._connection = new_connection(self._options.transport, self._around.folder)
-        self.relay.open(self._connection)
+            self.connection = new_connection(self._options.transport, self._around.folder)
+        self.relay.open(self.connection)
 
     def _end(self) -> None:
         self._gone.set()
+        self._around.witness.changed()
         self.relay.close("the kernel was shut down")
-        self._connection.remove_sockets()
+        self.connection.remove_sockets()
         for ending in ("json", "log"):
             (self._around.folder / f"kernel-{self.id}.{ending}").unlink(missing_ok=True)
 

@@ -21,8 +21,10 @@ from himalia_singleuser.kernels.connection import private_folder
 from himalia_singleuser.kernels.errors import KernelExists, NoSuchKernel
 from himalia_singleuser.kernels.lifecycle import Kernel, Surroundings
 from himalia_singleuser.kernels.options import KERNEL_OPTIONS, KernelOptions
+from himalia_singleuser.kernels.process import ChildLauncher, Launcher
 from himalia_singleuser.kernels.requests import NoTap, TapFor
 from himalia_singleuser.kernels.spare import Spare
+from himalia_singleuser.kernels.witness import NoWitness, Witness
 from himalia_singleuser.keys import ACTIVITY, EVENTS, SETTINGS
 
 log = structlog.get_logger(__name__)
@@ -45,6 +47,9 @@ class KernelPool:
         on_activity: Callable[..., None] = lambda _: None,
         tap_for: TapFor = lambda _: NoTap(),
     ) -> None:
+        self.launcher: Launcher = ChildLauncher()
+        """Set before the first kernel."""
+        self.witness: Witness = NoWitness()
         self.options = options
         self._root_dir = root_dir
         self._runtime_dir = runtime_dir
@@ -165,6 +170,7 @@ class KernelPool:
             task.cancel()
         await asyncio.gather(*self._around.tasks, return_exceptions=True)
         self._context.close()
+        await self.launcher.close(self._around.folder)
         shutil.rmtree(self._around.folder, ignore_errors=True)
         self._around = None
 
@@ -180,13 +186,26 @@ class KernelPool:
             folder = folder.parent
         return folder
 
-    def _surroundings(self) -> Surroundings:
+    @property
+    def folder(self) -> Path | None:
+        """Where sockets and files of the kernels are, if there was one."""
+        return self._around.folder if self._around is not None else None
+
+    def take_back(self, kernel_id: str, spec: specs.KernelSpec, *, folder: Path, **known: Any) -> Kernel:
+        """A kernel of an earlier server, whose files are in `folder`; it has no process yet."""
+        kernel = Kernel(kernel_id, spec, around=self._surroundings(folder), **known)
+        self._kernels[kernel_id] = kernel
+        return kernel
+
+    def _surroundings(self, folder: Path | None = None) -> Surroundings:
         if self._around is None:
             self._around = Surroundings(
                 context=self._context,
-                folder=private_folder(self._runtime_dir),
+                folder=folder or private_folder(self._runtime_dir),
                 options=self.options,
                 environ=self._environ,
+                launcher=self.launcher,
+                witness=self.witness,
                 on_activity=self._on_activity,
                 on_dead=self._forget,
                 tap_for=self._tap_for,

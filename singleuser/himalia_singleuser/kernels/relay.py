@@ -15,6 +15,7 @@ import asyncio
 import hashlib
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -30,11 +31,13 @@ from himalia_singleuser.kernels.options import KernelOptions
 from himalia_singleuser.kernels.replay import Replay
 from himalia_singleuser.kernels.requests import Request, Requests, Tap
 from himalia_singleuser.kernels.spill import SPILL_FOLDER, Spill
+from himalia_singleuser.kernels.witness import Witness
 
 log = structlog.get_logger(__name__)
 
 ASKED_CHANNELS = ("shell", "control", "stdin")
 IOPUB_WAIT_S = 0.2
+CATCH_UP_S = 5.0
 HIDDEN_ERROR: dict[str, Any] = {"ename": "ExecutionError", "evalue": "Execution error", "traceback": []}
 
 
@@ -63,11 +66,19 @@ class Relay:
         on_published: Callable[[Message], None],
         on_sent: Callable[[str], None],
         tap: Tap,
+        witness: Witness,
+        kernel_id: str,
     ) -> None:
         self._context = context
         self._options = options
         self._on_published = on_published
         self._on_sent = on_sent
+        self._witness = witness
+        self._kernel_id = kernel_id
+        self.divert: Callable[[list[bytes]], None] | None = None
+        """Where published messages go instead, while those before them are still missing."""
+        self.latest: list[bytes] = []
+        """The last published message, as it came."""
         self._sessions: dict[str, Session] = {}
         self.requests = Requests(tap)
         self._replay = Replay(
@@ -76,6 +87,7 @@ class Relay:
             spill=Spill(SPILL_FOLDER, options.spill_bytes) if options.spill_bytes else None,
         )
         self._iopub: Channel | None = None
+        self._idle_after: dict[str, asyncio.Event] = {}
         self.heard_iopub = asyncio.Event()
         self.open(connection)
 
@@ -125,8 +137,10 @@ class Relay:
             session.client.dismiss(WSCloseCode.POLICY_VIOLATION, "another connection took over this session")
             missed = session.client.unsent()
         session.client = client
+        client.on_caught_up = self._note_shown
         client.catch_up(missed)
         if is_new:
+            self._witness.changed()
             self._show_what_runs(client)
 
     def detach(self, client: Client) -> None:
@@ -152,6 +166,7 @@ class Relay:
         if allowed and msg_type not in allowed:
             return
         if msg_type == "execute_request" and channel == "shell":
+            self._witness.opened(self._kernel_id, client.session_id, parts)
             self.requests.open(client.session_id, header, parts)
         elif msg_type == "input_reply":
             asked = self.requests.answered(parts)
@@ -191,17 +206,10 @@ class Relay:
             session.client.deliver_all([start, *made])
         return str(start.header["msg_id"])
 
-    def certify_death(self, how: str) -> None:
-        """The kernel died: the cell that ran says so, in the page that shows it or in what is recorded."""
-        running = self.requests.running
-        if running is not None:
-            content = {
-                "name": "stderr",
-                "text": f"\nThe kernel died: {how}. What it held in memory is gone.\n",
-            }
-            message = make("iopub", "stream", content, parent=running.header_part)
-            self.requests.published(message)
-            self.broadcast(message)
+    @property
+    def session_ids(self) -> list[str]:
+        """All sessions, with a browser or without."""
+        return list(self._sessions)
 
     def is_here(self, session_id: str) -> bool:
         """Whether a browser holds this session now."""
@@ -233,7 +241,21 @@ class Relay:
 
     async def ask(self, channel: str, msg_type: str, content: dict[str, Any] | None = None) -> dict[str, Any]:
         """Ask the kernel on a socket of the server's own; the content of its reply, however late."""
-        request = make(channel, msg_type, content or {})
+        return await self._ask(channel, make(channel, msg_type, content or {}))
+
+    async def catch_up(self) -> None:
+        """Until the kernel has dealt with all that it was asked before, and all it published of that is here."""
+        request = make("shell", "kernel_info_request", {})
+        idle = self._idle_after[request.header["msg_id"]] = asyncio.Event()
+        try:
+            await self._ask("shell", request)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CATCH_UP_S):
+                    await idle.wait()
+        finally:
+            del self._idle_after[request.header["msg_id"]]
+
+    async def _ask(self, channel: str, request: Message) -> dict[str, Any]:
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
         def received(frames: list[bytes]) -> None:
@@ -281,8 +303,11 @@ class Relay:
 
     def _replied(self, session_id: str, channel: str, frames: list[bytes]) -> None:
         message = self._read(channel, frames)
-        if message is None:
-            return
+        if message is not None:
+            self.answer(session_id, message)
+
+    def answer(self, session_id: str, message: Message) -> None:
+        """Give a reply to the session that waits for it, or keep it for its return."""
         request = self.requests.replied(message)
         target = request.holder if request is not None else session_id
         session = self._sessions.get(target)
@@ -295,6 +320,13 @@ class Relay:
             asyncio.get_running_loop().call_soon(self._tidy)
 
     def _published(self, frames: list[bytes]) -> None:
+        if self.divert is None:
+            self.take(frames)
+        else:
+            self.divert(frames)
+
+    def take(self, frames: list[bytes], *, shown: bool = False) -> None:
+        """A published message; one that was `shown` to the browsers already is only followed."""
         message = self._read("iopub", frames)
         if message is None:
             return
@@ -303,7 +335,29 @@ class Relay:
             return  # the kernel's greeting to this one subscription; no browser asked for it
         self._on_published(message)
         self.requests.published(message)
-        self.broadcast(message)
+        if not shown:
+            self.broadcast(message)
+        if self._idle_after and message.type == "status":
+            self._note_idle(message)
+        self.latest = frames
+        self._note_shown()
+
+    def _note_shown(self) -> None:
+        """All browsers that are there have been given all there is: should this server be killed, they miss nothing."""
+        if self.latest and not any(one.client and one.client.is_behind for one in self._sessions.values()):
+            self._witness.shown(self._kernel_id, self.latest)
+
+    def _note_idle(self, message: Message) -> None:
+        parent = parse_object(message.parts[1]) or {}
+        waiting = self._idle_after.get(str(parent.get("msg_id")))
+        if waiting is not None and b'"idle"' in message.parts[3]:
+            waiting.set()
+
+    def expect(self, session_ids: Iterable[str]) -> None:
+        """Sessions that an earlier server had may come back; what they miss from now on is kept for them."""
+        for session_id in session_ids:
+            self._sessions[session_id] = Session(self._connect(session_id))
+            self._forget(self._replay.leave(session_id))
 
     def _read(self, channel: str, frames: list[bytes]) -> Message | None:
         parts = self._signer.from_wire(frames)

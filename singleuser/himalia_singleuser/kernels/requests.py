@@ -25,6 +25,8 @@ class Request:
     question: Message | None = None
     reply: Message | None = None
     idle: bool = False
+    failed: bool = False
+    count: int | None = None
 
     @property
     def id(self) -> str:
@@ -88,6 +90,14 @@ class Requests:
         self._open[request.id] = request
         self.tap.opened(request)
 
+    def take_back(self, request: Request) -> None:
+        """One that an earlier server opened, and that whoever follows already knows."""
+        self._open[request.id] = request
+
+    def all(self) -> list[Request]:
+        """Those that are open, the oldest first."""
+        return list(self._open.values())
+
     def is_open(self, request: Request) -> bool:
         """Whether more is to come."""
         return request.id in self._open
@@ -111,6 +121,10 @@ class Requests:
         if request is None:
             return
         request.started = True
+        if message.type == "execute_input":
+            count = (parse_object(message.parts[3]) or {}).get("execution_count")
+            request.count = count if isinstance(count, int) else None
+        request.failed = request.failed or message.type == "error"
         self.tap.said(request, message)
         if message.type == "status":
             state = (parse_object(message.parts[3]) or {}).get("execution_state")

@@ -59,7 +59,6 @@ class KernelSpec:
         for name, value in self.env.items():
             env[name] = string.Template(value).safe_substitute(base)
         env.update(extra)
-        env["JPY_PARENT_PID"] = str(os.getpid())
         return env
 
     def model(self, base_url: str) -> dict[str, Any]:

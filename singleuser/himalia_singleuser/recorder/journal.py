@@ -44,6 +44,30 @@ class Run:
     _unread: list[tuple[str, bytes]] = field(default_factory=list)
     _unread_bytes: int = 0
     _has_displays: bool = False
+    changes: int = 0
+    """Counts what came: whoever writes the outputs down knows whether it has."""
+
+    def dump_outputs(self) -> dict[str, Any]:
+        """What came so far, as JSON."""
+        unread = [[kind, content.decode("utf-8", "surrogateescape")] for kind, content in self._unread]
+        return {"outputs": self.outputs.dump(), "unread": unread, "has_displays": self._has_displays}
+
+    def load_outputs(self, told: dict[str, Any]) -> None:
+        """What `dump_outputs` gave."""
+        self.outputs = Outputs.load(told["outputs"])
+        self._has_displays = told["has_displays"]
+        self._unread = [(kind, text.encode("utf-8", "surrogateescape")) for kind, text in told["unread"]]
+        self._unread_bytes = sum(len(content) for _, content in self._unread)
+
+    def dump(self) -> dict[str, Any]:
+        """All else, as JSON."""
+        return {name: getattr(self, name) for name in _PLAIN} | {"given": sorted(self.given)}
+
+    @classmethod
+    def load(cls, told: dict[str, Any]) -> Run:
+        """What `dump` gave."""
+        named = {name: told[name] for name in _PLAIN}
+        return cls(**named, given=set(told["given"]))
 
     @property
     def size(self) -> int:
@@ -53,6 +77,7 @@ class Run:
     def take(self, message: Message) -> bool:
         """A message of the kernel about it. Whether its size should be looked at again."""
         kind = message.type
+        self.changes += 1
         if kind in KINDS:
             self.is_written = False
             self._unread.append((kind, message.parts[3]))
@@ -105,6 +130,12 @@ class Run:
         )
 
 
+_PLAIN = (
+    *("kernel_id", "request_id", "asker", "path", "cell_id", "code", "timed", "execution_count", "times"),
+    *("is_open", "is_saved", "is_written", "is_given"),
+)
+
+
 class Journal:
     """At most one run per cell: the last one."""
 
@@ -150,6 +181,10 @@ class Journal:
     def of_kernel(self, kernel_id: str) -> list[Run]:
         """The runs that this kernel worked on."""
         return [run for run in self._runs.values() if run.kernel_id == kernel_id]
+
+    def all(self) -> list[Run]:
+        """Every run, the oldest first."""
+        return list(self._runs.values())
 
     def paths(self) -> Iterator[str]:
         """Notebooks with runs, each once."""

@@ -87,6 +87,36 @@ class Outputs:
         self._clear_next = False
         self.left_out = 0
 
+    def dump(self) -> dict[str, Any]:
+        """All of it as JSON; `load` is the inverse."""
+        items = [
+            [item.name, "".join(item.done), item.line, item.at]
+            if isinstance(item, Stream)
+            else [item.output, item.size, item.display_id]
+            for item in self._items
+        ]
+        return {
+            "most": self._most,
+            "items": items,
+            "closed_size": self._closed_size,
+            "clear_next": self._clear_next,
+            "left_out": self.left_out,
+        }
+
+    @classmethod
+    def load(cls, told: dict[str, Any]) -> Outputs:
+        """What `dump` gave."""
+        outputs = cls(told["most"])
+        for item in told["items"]:
+            if len(item) == 4:
+                name, done, line, at = item
+                outputs._items.append(Stream(name, [done] if done else [], line, at, len(done)))
+            else:
+                outputs._items.append(Display(*item))
+        outputs._closed_size, outputs._clear_next = told["closed_size"], told["clear_next"]
+        outputs.left_out = told["left_out"]
+        return outputs
+
     @property
     def size(self) -> int:
         """Characters held, in the form of JSON but for streams."""

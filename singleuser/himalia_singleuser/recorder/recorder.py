@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import structlog
@@ -47,6 +47,8 @@ class Recorder:
         self._runs: dict[str, Run] = {}
         self._written: dict[str, Written] = {}
         self._alone_since: dict[str, float] = {}
+        self.changed: Callable[[], None] = lambda: None
+        """Called when a client's or the recorder's own writing changed what must be remembered."""
         self.stopping = asyncio.Event()
         self.quiet_s = QUIET_S
         self.look_every_s = LOOK_EVERY_S
@@ -159,16 +161,38 @@ class Recorder:
         given = {run.cell_id: run.given for run in runs}
         return whole | merge(notebook, [run.recorded() for run in runs], given)
 
+    def runs(self) -> list[tuple[Run, str]]:
+        """All runs, the oldest first, each with the request that still adds to it or an empty text."""
+        open_runs = {id(run): request_id for request_id, run in self._runs.items()}
+        return [(run, open_runs.get(id(run), "")) for run in self._journal.all()]
+
+    def written(self) -> dict[str, dict[str, Any]]:
+        """The files that only the recorder has changed since a client saved them, as JSON."""
+        return {path: asdict(one) for path, one in self._written.items()}
+
+    def take_back(self, runs: list[tuple[Run, str]], written_files: dict[str, dict[str, Any]]) -> None:
+        """What `runs` and `written` gave to an earlier server."""
+        for run, request_id in runs:
+            self._journal.add(run)
+            if request_id:
+                self._runs[request_id] = run
+        for path, one in written_files.items():
+            device, size, inode = one["stamp"]
+            self._written[path] = Written(**{**one, "stamp": (device, size, inode)})
+
     def saved(self, path: str, settled: set[str]) -> None:
         """A client's version is on disk: what it decided on is forgotten, and so is what its page held itself."""
-        self._written.pop(path, None)
-        for run in self._journal.of(path):
+        runs = self._journal.of(path)
+        was_written = self._written.pop(path, None) is not None
+        for run in runs:
             if self._is_here(run):
                 run.is_saved = True
                 if not run.is_open:
                     self._journal.drop(run)
             elif run.cell_id in settled:
                 self._journal.drop(run)
+        if runs or was_written:
+            self.changed()
 
     def condition(self, path: str, if_match: str | None) -> str | None:
         """The hash of what the recorder wrote over the version that the client knows."""
@@ -177,6 +201,7 @@ class Recorder:
 
     def moved(self, old: str, new: str) -> None:
         """The runs go with their notebook."""
+        self.changed()
         self._journal.move(old, new)
         for path in [one for one in self._written if one == old or one.startswith(old + "/")]:
             self._written[new + path[len(old) :]] = self._written.pop(path)
@@ -229,6 +254,7 @@ class Recorder:
                         self._journal.drop(run)
                 return
         self._written[path] = done
+        self.changed()
         for run in runs:
             if not run.given:
                 run.given.add(on_disk[run.cell_id])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,16 @@ class SessionStore:
         self._sessions: dict[str, Session] = {}
         # One at a time: two pages that open the same notebook together must get one kernel.
         self._lock = asyncio.Lock()
+        self.changed: Callable[[], None] = lambda: None
+        """Called when there is another session, or one is other than it was."""
+
+    def all(self) -> list[Session]:
+        """Every session, also one whose kernel is gone."""
+        return list(self._sessions.values())
+
+    def take_back(self, session: Session) -> None:
+        """One of an earlier server."""
+        self._sessions[session.id] = session
 
     def notebook_of(self, kernel_id: str) -> str | None:
         """The API path of the notebook that uses this kernel; None when none does, or several do."""
@@ -104,6 +115,7 @@ class SessionStore:
             kernel = await self._kernel_for(wanted, path, name)
             session = Session(str(uuid.uuid4()), path, name, kind, kernel.id)
             self._sessions[session.id] = session
+            self.changed()
             return session.model(kernel)
 
     async def update(self, session_id: str, body: dict[str, Any] | None) -> dict[str, Any]:
@@ -122,6 +134,7 @@ class SessionStore:
             session.name = changes.get("name", session.name)
             session.type = changes.get("type", session.type)
             former, session.kernel_id = session.kernel_id, kernel_id
+            self.changed()
         if former != kernel_id and not any(one.kernel_id == former for one in self._sessions.values()):
             await self._stop_kernel(former)
         return self.model(session_id)
@@ -130,6 +143,7 @@ class SessionStore:
         """Forget the session and shut its kernel down. KernelAlreadyGoneError when there is none."""
         session = self._get(session_id)
         del self._sessions[session_id]
+        self.changed()
         if not await self._stop_kernel(session.kernel_id):
             raise KernelAlreadyGoneError
 

@@ -1,0 +1,400 @@
+"""A server that is killed and started again finds its kernels: variables, sessions and outputs, with real kernels."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from component.singleuser.conftest import TOKEN, Running, Start
+from component.singleuser.kernel_parts import Browser
+from component.singleuser.recorded_parts import cell, notebook_of, text_of
+from himalia_singleuser.kernels.framing import V1
+from support import eventually
+
+NOTEBOOK = "work.ipynb"
+PRINTING = """
+import pathlib, time
+print('begun', flush=True)
+number = 0
+while not pathlib.Path('go').exists():
+    number += 1
+    print(number, flush=True)
+    time.sleep(0.02)
+print('ended')
+"""
+
+
+@pytest.fixture(autouse=True)
+async def no_process_is_left(tmp_path: Path) -> AsyncIterator[None]:
+    """Whatever a test leaves behind is ended; most promise to leave nothing."""
+    yield
+    for pid in processes(tmp_path):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def processes(tmp_path: Path) -> list[int]:
+    """All processes with this test's home, the keeper and the kernels."""
+    home = f"HOME={tmp_path / 'home'}".encode()
+    found = []
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError):
+            if folder.name.isdecimal() and home in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    return found
+
+
+def keeper_of(tmp_path: Path) -> int:
+    return next(pid for pid in processes(tmp_path) if b"himalia_singleuser.keeper" in command(pid))
+
+
+def command(pid: int) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+async def browser(server: Running, kernel_id: str, session: str = "") -> Browser:
+    session = session or uuid.uuid4().hex
+    socket = await server.http.ws_connect(
+        server.url(f"api/kernels/{kernel_id}/channels").update_query(session_id=session, token=TOKEN),
+        protocols=(V1,),
+        max_msg_size=0,
+    )
+    return Browser(socket, session, v1=True)
+
+
+async def opened(server: Running, code: str = PRINTING) -> tuple[str, Browser]:
+    """A saved notebook with its kernel; the kernel's id."""
+    content = notebook_of(cell("a", code), cell("b", "print('next')"))
+    body = {"type": "notebook", "format": "json", "content": content}
+    assert (await server.ask("PUT", f"api/contents/{NOTEBOOK}", json=body))[0] in {200, 201}
+    wanted = {"path": NOTEBOOK, "name": NOTEBOOK, "type": "notebook", "kernel": {"name": "python3"}}
+    status, session, _ = await server.ask("POST", "api/sessions", json=wanted)
+    assert status == 201, session
+    return session["kernel"]["id"], await browser(server, session["kernel"]["id"])
+
+
+async def killed(server: Running) -> None:
+    server.process.kill()
+    await server.process.wait()
+
+
+async def shown(server: Running) -> dict[str, Any]:
+    status, model, _ = await server.ask("GET", f"api/contents/{NOTEBOOK}?content=1")
+    assert status == 200, model
+    return dict(model["content"])
+
+
+async def ended(server: Running, cell_id: str = "a", last: str = "ended\n") -> str:
+    """The outputs of the cell once its last line is there."""
+
+    async def there() -> str:
+        text = text_of(await shown(server), cell_id)
+        return text if text.endswith(last) else ""
+
+    return await eventually(there, within_s=30)
+
+
+def complete(text: str) -> bool:
+    lines = text.splitlines()
+    numbers = [int(line) for line in lines[1:-1]]
+    return (lines[0], lines[-1]) == ("begun", "ended") and numbers == list(range(1, len(numbers) + 1))
+
+
+def number_in(got: Any, least: int) -> bool:
+    last = got.content.get("text", "").split()[-1:] if got.type == "stream" else []
+    return bool(last and last[0].isdecimal() and int(last[0]) >= least)
+
+
+async def test_kernel_variables_session_and_all_outputs_outlive_a_killed_server(
+    start: Start, tmp_path: Path
+) -> None:
+    first = await start()
+    kernel_id, page = await opened(first)
+    await page.run("kept = 41")
+    await page.execute(PRINTING, cell="a")
+    await page.execute("print('next')", cell="b")
+    await page.until(lambda got: number_in(got, 20))
+    sessions = (await first.ask("GET", "api/sessions"))[1]
+    pid = processes(tmp_path)
+
+    await killed(first)
+    second = await start()
+
+    (session,) = (await second.ask("GET", "api/sessions"))[1]
+    assert (session["id"], session["path"], session["kernel"]["id"]) == (
+        sessions[0]["id"],
+        NOTEBOOK,
+        kernel_id,
+    )
+    assert session["kernel"]["execution_state"] == "busy"
+    (second.root / "go").touch()
+    assert complete(await ended(second))
+    assert await ended(second, "b", "next\n") == "next\n"
+    page = await browser(second, kernel_id)
+    assert await page.printed("print(kept + 1)") == "42\n"
+    assert set(pid) - {first.process.pid} <= set(processes(tmp_path)), "no kernel was started anew"
+    await page.close()
+
+
+async def test_what_was_put_out_while_no_server_lived_is_there_afterwards(
+    start: Start, tmp_path: Path
+) -> None:
+    first = await start()
+    _, page = await opened(first)
+    await page.execute(PRINTING, cell="a")
+    await page.until(lambda got: number_in(got, 5))
+
+    await killed(first)
+    (first.root / "go").touch()
+    journal = next((tmp_path / "home").rglob("kept-*"))
+    await eventually(
+        lambda: any(b"ended" in file.read_bytes() for file in journal.glob("*.journal.*")), within_s=20
+    )
+    second = await start()
+
+    assert complete(await ended(second))
+    model = (await second.ask("GET", "api/kernels"))[1][0]
+
+    async def idle() -> bool:
+        return bool((await second.ask("GET", "api/kernels"))[1][0]["execution_state"] == "idle")
+
+    await eventually(idle, within_s=20, what=str(model))
+
+
+async def test_a_page_that_stayed_gets_what_it_missed_and_the_reply_of_its_cell(start: Start) -> None:
+    first = await start()
+    kernel_id, page = await opened(first)
+    asked = await page.execute(PRINTING, cell="a")
+    await page.until(lambda got: number_in(got, 5))
+    before = [got for got in page.seen if got.type == "stream"]
+
+    await killed(first)
+    with suppress(ConnectionError):
+        while True:
+            before += [await page.receive()]
+    second = await start()
+    again = await browser(second, kernel_id, page.session)
+    (second.root / "go").touch()
+    after = await again.finished(asked)
+
+    told_twice = {got.header["msg_id"] for got in before} & {got.header["msg_id"] for got in after}
+    assert len(told_twice) <= 1, "only the message that was being written when the server was killed"
+    messages = {got.header["msg_id"]: got for got in before + after if got.type == "stream"}
+    assert complete("".join(got.content["text"] for got in messages.values()))
+    (reply,) = [got for got in after if got.type == "execute_reply"]
+    assert reply.content["status"] == "ok"
+    await again.close()
+
+
+async def test_two_restarts_in_a_row_lose_nothing(start: Start) -> None:
+    server = await start()
+    _, page = await opened(server)
+    await page.execute(PRINTING, cell="a")
+    await page.until(lambda got: number_in(got, 5))
+    for least in (30, 60):
+        await killed(server)
+        server = await start()
+
+        async def came(server: Running = server, least: int = least) -> bool:
+            return f"\n{least}\n" in text_of(await shown(server), "a")
+
+        await eventually(came, within_s=30)
+    (server.root / "go").touch()
+
+    assert complete(await ended(server))
+
+
+async def test_without_its_keeper_the_kernel_goes_on_and_the_gap_is_marked(
+    start: Start, tmp_path: Path
+) -> None:
+    first = await start()
+    kernel_id, page = await opened(first)
+    await page.run("kept = 41")
+    await page.execute(PRINTING, cell="a")
+    await page.until(lambda got: number_in(got, 5))
+
+    os.kill(keeper_of(tmp_path), signal.SIGSTOP)
+    await killed(first)
+    os.kill(keeper_of(tmp_path), signal.SIGKILL)
+    await eventually(lambda: not any(b"singleuser.keeper" in command(pid) for pid in processes(tmp_path)))
+    second = await start()
+
+    (second.root / "go").touch()
+    text = await ended(second)
+    assert "Output may be missing here: the server was killed, and so was the keeper" in text
+    page = await browser(second, kernel_id)
+    assert await page.printed("print(kept + 1)") == "42\n"
+    assert keeper_of(tmp_path)
+    await page.close()
+
+
+async def test_a_killed_keeper_is_replaced_and_its_successor_keeps_the_same_kernels(
+    start: Start, tmp_path: Path
+) -> None:
+    first = await start()
+    kernel_id, page = await opened(first)
+    await page.run("kept = 41")
+    os.kill(keeper_of(tmp_path), signal.SIGKILL)
+
+    folder = next((tmp_path / "home").rglob("kept-*"))
+
+    def heard() -> bool:
+        told = json.loads((folder / "state.json").read_text())["kernels"][0]
+        journal = b"".join(file.read_bytes() for file in folder.glob("*.journal.*"))
+        return "keeper.renewed" in first.log.read_text() and told["mark"].encode() in journal
+
+    await eventually(
+        heard, within_s=20, what="the new keeper hears the kernel, and the server knows that it does"
+    )
+    await page.execute(PRINTING, cell="a")
+    await page.until(lambda got: number_in(got, 5))
+    await killed(first)
+    second = await start()
+
+    (second.root / "go").touch()
+    assert complete(await ended(second))
+    page = await browser(second, kernel_id)
+    assert await page.printed("print(kept + 1)") == "42\n"
+    await page.close()
+
+
+async def test_a_kernel_that_died_while_no_server_lived_says_how(start: Start, tmp_path: Path) -> None:
+    first = await start()
+    kernel_id, page = await opened(first)
+    await page.execute(PRINTING, cell="a")
+    await page.until(lambda got: number_in(got, 5))
+    await killed(first)
+    (kernel,) = [pid for pid in processes(tmp_path) if b"ipykernel" in command(pid)]
+    os.kill(kernel, signal.SIGSEGV)
+    await eventually(lambda: kernel not in processes(tmp_path))
+
+    second = await start()
+
+    assert "The kernel died: killed by SIGSEGV" in await ended(second, last="is gone.\n")
+    model = (await second.ask("GET", f"api/kernels/{kernel_id}"))[1]
+    assert model["reason"] == "killed by SIGSEGV"
+    page = await browser(second, kernel_id)
+    assert await page.printed("print('a new one')") == "a new one\n"
+    await page.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_a_deliberate_stop_leaves_no_process_and_no_file(
+    start: Start, tmp_path: Path, number: int
+) -> None:
+    server = await start()
+    _, page = await opened(server)
+    await page.execute(PRINTING, cell="a")
+    await page.until(lambda got: number_in(got, 1))
+
+    await server.stop(number)
+
+    assert processes(tmp_path) == []
+    assert list((tmp_path / "home").rglob("kept-*")) == []
+
+
+async def test_a_server_that_is_killed_while_it_stops_leaves_no_process(start: Start, tmp_path: Path) -> None:
+    server = await start()
+    _, page = await opened(server)
+    last_words = "import pathlib, time; pathlib.Path('ending').touch(); time.sleep(600)"
+    await page.run(f"import atexit; atexit.register(exec, {last_words!r}, {{}})")
+    server.process.terminate()
+    await eventually((server.root / "ending").exists, within_s=20, what="the kernel was asked to end")
+    assert len(processes(tmp_path)) >= 3
+    await killed(server)
+
+    await eventually(lambda: processes(tmp_path) == [], within_s=10)
+
+
+async def test_a_server_that_keeps_nothing_takes_its_kernels_along(start: Start, tmp_path: Path) -> None:
+    server = await start(args=("--keep-kernels", "0"))
+    kernel_id, page = await opened(server)
+    await page.run("1")
+
+    await killed(server)
+
+    await eventually(lambda: processes(tmp_path) == [], within_s=10)
+    assert kernel_id
+
+
+async def test_kernels_that_nobody_comes_for_end_when_they_are_idle(start: Start, tmp_path: Path) -> None:
+    server = await start(args=("--keep-kernels", "0.2"))
+    _, page = await opened(server)
+    await page.execute(PRINTING, cell="a")
+    await page.until(lambda got: number_in(got, 1))
+
+    await killed(server)
+    keeper = keeper_of(tmp_path)
+    journal = next((tmp_path / "home").rglob("kept-*")).resolve()
+
+    def written() -> int:
+        return sum(file.stat().st_size for file in journal.glob("*.journal.*"))
+
+    size = written()
+    await eventually(lambda: written() > size + 10_000, within_s=20, what="a busy kernel goes on")
+    assert keeper in processes(tmp_path)
+    (server.root / "go").touch()
+
+    await eventually(lambda: processes(tmp_path) == [], within_s=20)
+    assert not journal.exists()
+
+
+async def test_another_server_of_the_same_folder_leaves_the_first_ones_kernels_alone(start: Start) -> None:
+    first = await start()
+    kernel_id, page = await opened(first)
+    second = await start()
+
+    assert (await second.ask("GET", "api/kernels"))[1] == []
+    assert [one["id"] for one in (await first.ask("GET", "api/kernels"))[1]] == [kernel_id]
+    await second.stop()
+    assert await page.printed("print('still here')") == "still here\n"
+
+
+async def test_a_stale_folder_is_removed_and_hinders_nobody(start: Start, tmp_path: Path) -> None:
+    first = await start()
+    await opened(first)
+    await killed(first)
+    folder = next((tmp_path / "home").rglob("kept-*"))
+    for pid in processes(tmp_path):
+        os.kill(pid, signal.SIGKILL)
+    state = folder / "state.json"
+    for stale in (b"{}", b"nonsense", json.dumps(json.loads(state.read_text()) | {"boot": "x"}).encode()):
+        state.write_bytes(stale)
+        server = await start()
+        assert (await server.ask("GET", "api/kernels"))[1] == []
+        assert not folder.exists()
+        await opened(server)
+        await killed(server)
+        folder = next((tmp_path / "home").rglob("kept-*"))
+        state = folder / "state.json"
+        await asyncio.gather(
+            *(asyncio.to_thread(os.kill, pid, signal.SIGKILL) for pid in processes(tmp_path))
+        )
+
+
+async def test_what_a_client_decided_before_the_kill_stays_decided(start: Start) -> None:
+    first = await start()
+    _, page = await opened(first)
+    await page.run("1")
+    await page.finished(await page.execute("print('seen')", cell="b"))
+    await page.close()
+    content = await shown(first)
+    content["cells"][1]["outputs"] = []
+    body = {"type": "notebook", "format": "json", "content": content}
+    assert (await first.ask("PUT", f"api/contents/{NOTEBOOK}", json=body))[0] == 200
+
+    await killed(first)
+    second = await start()
+
+    assert text_of(await shown(second), "b") == ""
