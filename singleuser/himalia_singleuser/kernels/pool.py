@@ -106,6 +106,7 @@ class KernelPool:
         kernel = None if kernel_id else await self.spare.take(spec, cwd, env)
         if kernel is not None:
             self._kernels[kernel.id] = kernel
+            self.witness.changed()
         else:
             kernel = await self._start_new(kernel_id or str(uuid.uuid4()), spec, cwd, env)
         self._tell(kernel, "start")
