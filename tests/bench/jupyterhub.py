@@ -37,6 +37,8 @@ class JupyterHub:
             "Spawner.args": ["--allow-root"],
             "Authenticator.allow_all": True,
             "JupyterHub.concurrent_spawn_limit": 0,
+            "Spawner.start_timeout": 600,  # a crowd needs longer on a small machine than the minute it is given
+            "Spawner.http_timeout": 600,
             "JupyterHub.services": [{"name": "bench", "api_token": TOKEN}],
             "JupyterHub.load_roles": [
                 {

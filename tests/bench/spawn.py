@@ -73,8 +73,9 @@ class Side:
         status, body = await self.admin.call("POST", f"/users/{user}/server")
         assert status in (201, 202), body
         answered = time.monotonic_ns()
-        while not await self._is_open(user):
-            await asyncio.sleep(0.002)
+        async with asyncio.timeout(600):
+            while not await self._is_open(user):
+                await asyncio.sleep(0.002)
         return asked, answered, time.monotonic_ns()
 
     async def seconds(self, user: str) -> float:
