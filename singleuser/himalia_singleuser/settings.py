@@ -182,7 +182,8 @@ def _parser() -> argparse.ArgumentParser:
         "--keep-kernels",
         type=float,
         metavar="SECONDS",
-        help="how long idle kernels wait for the next server when this one is killed (default 3600; 0: not at all)",
+        help="how long idle kernels wait for the next server when this one is killed (default 3600, behind a hub 0: "
+        "not at all)",
     )
     parser.add_argument(
         "--clear-outputs-on-save", action="store_true", help="write notebooks without their outputs"
@@ -205,12 +206,15 @@ def _spare_kernel_s(args: argparse.Namespace, environ: Mapping[str, str]) -> flo
 
 
 def _keep_kernels_s(args: argparse.Namespace, environ: Mapping[str, str]) -> float:
-    """The first process of a container takes all others with it: there, nothing can be kept."""
+    """The first process of a container takes all others with it: there, nothing can be kept. A hub's spawner ends what
+    a dead server left behind, so behind a hub nothing is kept unless it is asked for.
+    """
     if os.getpid() == 1:
         return 0.0
     if args.keep_kernels is not None:
         return max(0.0, float(args.keep_kernels))
-    return _number(environ, "HIMALIA_KEEP_KERNELS", KEEP_KERNELS_S)
+    behind_a_hub = bool(environ.get("JUPYTERHUB_API_TOKEN"))
+    return _number(environ, "HIMALIA_KEEP_KERNELS", 0.0 if behind_a_hub else KEEP_KERNELS_S)
 
 
 def _default_url(args: argparse.Namespace, environ: Mapping[str, str]) -> str:

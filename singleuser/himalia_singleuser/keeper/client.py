@@ -25,7 +25,7 @@ SOCKET = "keeper.sock"
 ENDED_S = 2.0
 """How long after a kernel's end the keeper may take to say how it was."""
 KEPT_MARK = "HIMALIA_KEPT"
-"""In the environment of the keeper, its kernels and what they start: who cleans up after a dead server spares these."""
+"""In the environment of the keeper, its kernels and what they start: for those who clean up after a dead server."""
 
 
 class KeeperGone(OSError):

@@ -227,3 +227,21 @@ def test_a_workspace_name_becomes_a_safe_file_name(name: str) -> None:
     assert "/" not in made
     assert not made.startswith(".")
     assert len(made) <= 128
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "seconds"),
+    [
+        ([], {}, 3600),
+        ([], {"JUPYTERHUB_API_TOKEN": "t", "JUPYTERHUB_API_URL": "http://127.0.0.1:1/hub/api"}, 0),
+        ([], {"HIMALIA_KEEP_KERNELS": "60"}, 60),
+        (["--keep-kernels", "30"], {"HIMALIA_KEEP_KERNELS": "60"}, 30),
+        (["--keep-kernels", "-1"], {}, 0),
+    ],
+)
+def test_kernels_outlive_a_server_that_runs_by_itself(
+    tmp_path: Path, argv: list[str], environ: dict[str, str], seconds: float
+) -> None:
+    hub = {"JUPYTERHUB_USER": "ada", "JUPYTERHUB_CLIENT_ID": "jupyterhub-user-ada"} if environ else {}
+    home = {"HOME": str(tmp_path), "JUPYTERHUB_SERVICE_PREFIX": "/user/ada/", "JUPYTERHUB_HOST": ""}
+    assert parse(["--root", str(tmp_path), *argv], {**home, **hub, **environ}).keep_kernels_s == seconds
