@@ -31,6 +31,14 @@ def after(seen: list[str], first: str) -> list[str]:
     return seen[seen.index(first) :] if first in seen else []
 
 
+async def layout_has(page: Page, origin: str, *names: str) -> bool:
+    """Whether the saved layout would bring all of these back."""
+    answer = await page.request.get(f"{origin}/lab/api/workspaces")
+    text = await answer.text()
+    assert answer.ok, text
+    return all(name in text for name in names)
+
+
 @pytest.fixture
 async def page() -> AsyncIterator[Page]:
     """A page that writes down everything that went wrong, in `page.problems`."""
@@ -82,6 +90,8 @@ async def test_lab_opens_edits_a_text_and_saves_a_notebook_without_a_single_erro
     await eventually(
         lambda: "GET hello.txt/checkpoints" in after(page.answered, "POST hello.txt/checkpoints")
     )
+    # The layout is saved a moment after each change: a reload before that brings back the one before.
+    await eventually(lambda: layout_has(page, server.origin, "Untitled.ipynb", "hello.txt"))
     await page.reload()
     await page.click("li.lm-TabBar-tab:has-text('Untitled.ipynb')")
     await page.wait_for_selector(".jp-OutputArea-output:has-text('42')")
