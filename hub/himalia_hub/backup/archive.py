@@ -5,6 +5,7 @@
     rows/TABLE.jsonl    see `rows.py`
     files/secret        the hub's secret: without it every sign-in, cookie and server token would be worthless
     files/proxy.token   the token of the proxy's REST API, when it is kept in a file
+    files/crypt.keys    the keys of encrypted columns, when they are kept in a file of their own
     files/himalia.toml  the configuration, when it stands in the data folder
 
 It holds secrets and is made for its owner's eyes alone.
@@ -25,7 +26,7 @@ from himalia_hub.errors import BadRequest
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-MEMBER = re.compile(r"rows/[a-z_]+\.jsonl|files/(secret|proxy\.token|himalia\.toml)")
+MEMBER = re.compile(r"rows/[a-z_]+\.jsonl|files/(secret|proxy\.token|crypt\.keys|himalia\.toml)")
 CHUNK = 1 << 20
 
 

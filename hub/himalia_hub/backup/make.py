@@ -71,6 +71,8 @@ def files_of(settings: HubSettings) -> dict[str, Path]:
         "secret": settings.hub.secret_file or settings.data_dir / "secret",
         FILE_NAME: settings.data_dir / FILE_NAME,
     }
+    if settings.auth.crypt_keys_file is not None:
+        files["crypt.keys"] = settings.auth.crypt_keys_file
     if settings.proxy.auth_token is None:
         files["proxy.token"] = settings.proxy.auth_token_file or settings.data_dir / "proxy.token"
     return files

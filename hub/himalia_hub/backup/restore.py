@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -25,13 +26,24 @@ def opened(backup: Path, beside: Path) -> Iterator[Unpacked]:
         yield archive.unpack(backup, folder)
 
 
-def restore_files(unpacked: Unpacked, settings: HubSettings, *, now: datetime, replace: bool) -> list[Path]:
+def restore_files(
+    unpacked: Unpacked,
+    settings: HubSettings,
+    *,
+    now: datetime,
+    replace: bool,
+    only: Collection[str] | None = None,
+) -> list[Path]:
     """Put secrets and configuration where the settings want them; what was kept of the old ones.
 
+    `only` these, by their names in a backup: the configuration comes first, since it may say where the rest belongs.
     Conflict, before anything is changed, when another file is there and `replace` does not allow it.
     """
+    there = unpacked.files()
     wanted = {
-        path: unpacked.files()[name] for name, path in files_of(settings).items() if name in unpacked.files()
+        path: there[name]
+        for name, path in files_of(settings).items()
+        if name in there and (only is None or name in only)
     }
     differing = [
         path for path, new in wanted.items() if path.exists() and path.read_bytes() != new.read_bytes()
@@ -44,7 +56,10 @@ def restore_files(unpacked: Unpacked, settings: HubSettings, *, now: datetime, r
     kept = [_set_aside(path, now) for path in differing]
     for path, new in wanted.items():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        new.rename(path) if not path.exists() else new.unlink()
+        if path.exists():
+            new.unlink()
+        else:
+            shutil.move(new, path)  # it may lie on another filesystem
     return kept
 
 

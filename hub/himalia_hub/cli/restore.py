@@ -39,9 +39,9 @@ def run(args: argparse.Namespace) -> int:
     prepare_data_dir(settings.data_dir)
     with only_one(settings.data_dir), restore.opened(args.file, settings.data_dir / "restore") as unpacked:
         _describe(unpacked, terminal)
-        kept = restore.restore_files(unpacked, settings, now=now, replace=args.replace)
-        if FILE_NAME in unpacked.files():  # it is in its place now, and may name the database
-            settings = settings_from(args)
+        kept = restore.restore_files(unpacked, settings, now=now, replace=args.replace, only=[FILE_NAME])
+        settings = settings_from(args)  # the configuration is in its place now, and may name the database
+        kept += restore.restore_files(unpacked, settings, now=now, replace=args.replace)
         kept += restore.restore_rows(unpacked, settings, now=now, replace=args.replace, told=terminal.count)
     for path in kept:
         terminal.note(f"What was there is kept as {path}")

@@ -287,3 +287,30 @@ def test_the_two_commands_say_what_they_did_and_what_is_not_in_the_file(
     assert capsys.readouterr().out.startswith("ann")
     assert main(["restore", str(to), "--data", str(new)]) == 1
     assert "--replace" in capsys.readouterr().err
+
+
+def test_secrets_go_where_the_restored_configuration_wants_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new, kept = tmp_path / "old", tmp_path / "new", tmp_path / "kept"
+    old.mkdir(mode=0o700)
+    (old / "himalia.toml").write_text(
+        f'[hub]\nsecret_file = "{kept}/secret"\n[auth]\ncrypt_keys_file = "{kept}/keys"\n'
+        f'[db]\nurl = "sqlite:///{kept}/rows.sqlite"\n'
+    )
+    kept.mkdir(mode=0o700)
+    (kept / "keys").write_text("A" * 43 + "=\n")
+    assert main(["user", "add", "ann", "--no-password", "--data", str(old)]) == 0
+    assert main(["backup", str(tmp_path / "hub.tar.gz"), "--data", str(old)]) == 0
+    before = {path.name: path.read_bytes() for path in kept.iterdir() if path.name in ("secret", "keys")}
+    kept.rename(tmp_path / "gone")
+    kept.mkdir(mode=0o700)
+
+    assert main(["restore", str(tmp_path / "hub.tar.gz"), "--data", str(new)]) == 0
+
+    assert {name: (kept / name).read_bytes() for name in ("secret", "keys")} == before
+    assert not (new / "secret").exists()
+    capsys.readouterr()
+    assert main(["user", "list", "--data", str(new)]) == 0
+    assert capsys.readouterr().out.startswith("ann")
+    assert (kept / "rows.sqlite").exists()
