@@ -50,6 +50,8 @@ from himalia_hub.servers.loop import Owner
 from himalia_hub.servers.world import World
 from himalia_hub.services import handlers as services
 from himalia_hub.services import supervise
+from himalia_hub.shares import handlers as shares
+from himalia_hub.shares import store as share_store
 from himalia_hub.tokens import handlers as tokens
 from himalia_hub.tokens import store as token_store
 from himalia_hub.users import handlers as users
@@ -85,8 +87,8 @@ def make_app(
 def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     """Every handler path of the hub; the order decides where patterns overlap, so pages with wildcards come last."""
     features = (
-        info, ending, audit, users, groups, servers, tokens, services, roles, oauth, proxy_api, metrics, login, account,
-        elsewhere, suspend, setup,
+        info, ending, audit, users, groups, servers, tokens, services, roles, shares, oauth, proxy_api, metrics, login,
+        account, elsewhere, suspend, setup,
     )  # fmt: skip
     table: list[web.RouteDef] = []
     for feature in features:
@@ -139,7 +141,7 @@ def _end_hub_on_failure(task: asyncio.Task[None]) -> None:
 
 
 async def _purge(world: World, owner: str) -> None:
-    """Delete what has expired: tokens, sign-ins, codes; in one replica at a time."""
+    """Delete what has expired: tokens, roles, shares, sign-ins, codes; in one replica at a time."""
     while True:
         try:
             async with world.db.begin() as db:
@@ -147,6 +149,7 @@ async def _purge(world: World, owner: str) -> None:
                 if await lease.take(db, "purge", owner, now=now, ttl=timedelta(seconds=PURGE_EVERY_S / 2)):
                     await token_store.purge_expired(db, now=now)
                     await role_store.purge(db, now=now)
+                    await share_store.purge(db, now=now)
                     await db.execute(sa.delete(Login).where(Login.expires_at <= now))
                     if world.settings.audit.keep_days:
                         kept = timedelta(days=world.settings.audit.keep_days)

@@ -48,5 +48,7 @@ class Proxy(Protocol):
 class CutsTunnels(Protocol):
     """A proxy that can end open WebSockets; not every one can."""
 
-    async def cut(self, login: str) -> int:
-        """Cut the tunnels of a browser sign-in (the value of its session cookie); how many. May raise ProxyError."""
+    async def cut(self, *, login: str | None = None, route: str | None = None) -> int:
+        """Cut the tunnels of a browser sign-in (the value of its session cookie), of a routespec, or of that sign-in on
+        that route; how many. One of the two is said. May raise ProxyError.
+        """

@@ -48,12 +48,14 @@ class HttpProxy:
         routes = [_route(path, data) for path, data in table.items()]
         return {route.routespec: route for route in routes}
 
-    async def cut(self, login: str) -> int:
-        """Cut a sign-in's open WebSockets; how many there were. 0 too where the proxy has no such call."""
+    async def cut(self, *, login: str | None = None, route: str | None = None) -> int:
+        """Cut open WebSockets; how many there were. 0 too where the proxy has no such call."""
+        asked = {"login": login, "route": route and _wire_path(route)}
+        params = {name: value for name, value in asked.items() if value is not None}
         base, session = self._open()
         said = f"DELETE {self._url}/api/tunnels"
         try:
-            async with session.delete(f"{base}/api/tunnels", params={"login": login}) as response:
+            async with session.delete(f"{base}/api/tunnels", params=params) as response:
                 if response.status in (404, 405):
                     return 0  # configurable-http-proxy
                 if response.status != 200:

@@ -10,6 +10,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock, paging
+from himalia_hub.auth import out
 from himalia_hub.body import json_object
 from himalia_hub.errors import NotAuthorized, NotFound
 from himalia_hub.groups import store
@@ -21,6 +22,7 @@ from himalia_hub.rbac.expand import expand, filters_of
 from himalia_hub.rbac.guard import NO_ACCESS, scoped
 from himalia_hub.rbac.identity import Identity
 from himalia_hub.schemas import read
+from himalia_hub.shares import store as share_store
 from himalia_hub.users.models import User
 
 log = structlog.get_logger()
@@ -107,9 +109,12 @@ async def create_group(request: web.Request) -> web.Response:
 
 @scoped("delete:groups")
 async def delete_group(request: web.Request) -> web.Response:
-    """204; the people in it stay. 404 unknown."""
+    """204; the people in it stay, without what it gave them. 404 unknown."""
     async with request.app[DB].begin() as db:
-        await db.delete(await _group(request, db))
+        group = await _group(request, db)
+        losing = await _who_loses(request, db, group)
+        await db.delete(group)
+    await out.cut_people(request, losing)
     log.info("groups.deleted")
     return web.Response(status=204)
 
@@ -130,9 +135,12 @@ async def remove_users(request: web.Request) -> web.Response:
     """200 the group without these people. 400 for a person who does not exist."""
     body = await read(request, People)
     async with request.app[DB].begin() as db:
-        group = await _group(request, db)
-        await store.remove(db, group, await store.people(db, body.users))
-        return await _answer(request, db, group)
+        group, people = await _group(request, db), await store.people(db, body.users)
+        losing = (await _who_loses(request, db, group)) & {user.id for user in people}
+        await store.remove(db, group, people)
+        answer = await _answer(request, db, group)
+    await out.cut_people(request, losing)
+    return answer
 
 
 @scoped("groups")
@@ -181,6 +189,15 @@ async def _may_put_in(request: web.Request, db: AsyncSession, group: str, people
     raw = await rights.of_group(db, group, rules, now=clock.now())
     if people and raw and not identity.may_give(expand(raw, identity.person_name, custom=rules.custom)):
         raise NotAuthorized(f"members of {group!r} may do more than you, so you cannot choose them")
+
+
+async def _who_loses(request: web.Request, db: AsyncSession, group: Group) -> set[int]:
+    """Who is in the group, when it gives its members anything."""
+    rules, now = request.app[SETTINGS].rules, clock.now()
+    _, shares = await share_store.page_of(db, share_store.with_group(group), now=now, limit=1)
+    if not shares and not await rights.of_group(db, group.name, rules, now=now):
+        return set()
+    return await store.member_ids(db, group)
 
 
 async def _models(db: AsyncSession, groups: Sequence[Group], identity: Identity) -> list[dict[str, Any]]:

@@ -98,6 +98,11 @@ async def members(db: AsyncSession, group_ids: Sequence[int]) -> dict[int, list[
     return named
 
 
+async def member_ids(db: AsyncSession, group: Group) -> set[int]:
+    """Who is in a group, by row."""
+    return set(await db.scalars(sa.select(Membership.user_id).where(Membership.group_id == group.id)))
+
+
 async def of_users(db: AsyncSession, user_ids: Sequence[int]) -> dict[int, list[str]]:
     """The names of the groups each of these people is in, sorted."""
     named: dict[int, list[str]] = {user_id: [] for user_id in user_ids}

@@ -48,9 +48,9 @@ class MeasuredProxy:
         with self._figures.route_polls.time():
             return await self._proxy.routes()
 
-    async def cut(self, login: str) -> int:
+    async def cut(self, *, login: str | None = None, route: str | None = None) -> int:
         """As CutsTunnels says; none where the proxy cannot."""
-        return await self._proxy.cut(login) if isinstance(self._proxy, CutsTunnels) else 0
+        return await self._proxy.cut(login=login, route=route) if isinstance(self._proxy, CutsTunnels) else 0
 
     async def close(self) -> None:
         """As the Protocol says."""

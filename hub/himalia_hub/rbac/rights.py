@@ -15,14 +15,16 @@ from himalia_hub.rbac import expand, roles
 from himalia_hub.rbac.expand import NO_GROUPS, Members
 from himalia_hub.rbac.models import Role, RoleAssignment
 from himalia_hub.rbac.rules import Rules
+from himalia_hub.servers.models import Server
 from himalia_hub.services.models import Service
+from himalia_hub.shares.models import Share
 from himalia_hub.users.models import User
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """Expanded scopes, the roles that they come from, who is in the groups that filters name, and when the first
-    role ends that was given for a time.
+    """Expanded scopes, the roles that they come from beside shares, who is in the groups that filters name, and when
+    the first role or share ends that was given for a time.
     """
 
     scopes: frozenset[str]
@@ -36,18 +38,21 @@ def _live(now: datetime) -> sa.ColumnElement[bool]:
 
 
 async def of_user(db: AsyncSession, user: User, rules: Rules, *, now: datetime) -> Rights:
-    """What a person may do: their own roles, and those of their groups."""
+    """What a person may do: their own roles and those of their groups, and what is shared with either."""
     return (await of_users(db, [user], rules, now=now))[user.id]
 
 
 async def of_users(
     db: AsyncSession, users: Sequence[User], rules: Rules, *, now: datetime
 ) -> dict[int, Rights]:
-    """The same for several people by id, with one query for roles and one for the groups in filters."""
-    found = await _rows(db, [user.id for user in users], now)
+    """The same for several people by id, with one query for roles, one for shares, one for the groups in filters."""
+    ids = [user.id for user in users]
+    found, shared = await _rows(db, ids, now), await _shares(db, ids, now)
     raw = {user.id: _raw_of_user(user, found.get(user.id, []), rules) for user in users}
     expanded = {
-        user.id: expand.expand(tuple(scopes), user.name, custom=rules.custom)
+        user.id: expand.expand(
+            (*scopes, *_of_shares(shared.get(user.id, []))), user.name, custom=rules.custom
+        )
         for user in users
         for scopes in [[scope for _, given in raw[user.id] for scope in given]]
     }
@@ -57,7 +62,7 @@ async def of_users(
             expanded[user.id],
             tuple(sorted({name for name, _ in raw[user.id]})),
             members,
-            _first(row.until for row in found.get(user.id, [])),
+            _first(row.until for row in (*found.get(user.id, []), *shared.get(user.id, []))),
         )
         for user in users
     }
@@ -152,6 +157,38 @@ async def _rows(db: AsyncSession, user_ids: Sequence[int], now: datetime) -> dic
     for row in rows:
         found.setdefault(row.user_id, []).append(row)
     return found
+
+
+async def _shares(db: AsyncSession, user_ids: Sequence[int], now: datetime) -> dict[int, list[Any]]:
+    """By user: rows of (owner of a server, its name, shared scopes, until)."""
+    columns = (
+        User.name.label("owner"),
+        Server.name.label("server"),
+        Share.scopes,
+        Share.expires_at.label("until"),
+    )
+    live = sa.or_(Share.expires_at.is_(None), Share.expires_at > now)
+
+    def of(user_id: Any) -> sa.Select[Any]:
+        chosen = sa.select(user_id.label("user_id"), *columns).select_from(Share)
+        return chosen.join(Server, Server.id == Share.server_id).join(User, User.id == Server.user_id)
+
+    direct = of(Share.user_id).where(Share.user_id.in_(user_ids), live)
+    by_group = (
+        of(Membership.user_id)
+        .join(Membership, Membership.group_id == Share.group_id)
+        .where(Membership.user_id.in_(user_ids), live)
+    )
+    found: dict[int, list[Any]] = {}
+    rows: sa.Result[Any] = await db.execute(sa.union_all(direct, by_group))
+    for row in rows:
+        found.setdefault(row.user_id, []).append(row)
+    return found
+
+
+def _of_shares(rows: Sequence[Any]) -> list[str]:
+    """Shared scopes, each narrowed to its server by the names of this moment."""
+    return [f"{scope}!server={row.owner}/{row.server}" for row in rows for scope in row.scopes]
 
 
 def _raw_of_user(user: User, rows: Sequence[Any], rules: Rules) -> list[tuple[str, tuple[str, ...]]]:

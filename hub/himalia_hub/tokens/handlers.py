@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.audit.record import tell
-from himalia_hub.auth import origin, second
+from himalia_hub.auth import origin, out, second
 from himalia_hub.auth.door import DOOR, sign_in_by_password
 from himalia_hub.auth.vault import VAULT
 from himalia_hub.errors import BadRequest, NotAuthorized, NotFound
@@ -111,14 +111,19 @@ async def get_token(request: web.Request) -> web.Response:
 
 @scoped("tokens")
 async def delete_token(request: web.Request) -> web.Response:
-    """204. One that a server was issued goes with all of this person's tokens for the same server."""
+    """204. One that a server was issued goes with all of this person's tokens for the same server; the open WebSockets
+    of the sign-ins that they came from are cut.
+    """
     async with request.app[DB].begin() as db:
         row, owner = await _find(db, request)
         if row.client_id == "jupyterhub":
-            await db.execute(sa.delete(ApiToken).where(ApiToken.id == row.id))
+            gone = sa.delete(ApiToken).where(ApiToken.id == row.id)
         else:
-            same_client = sa.and_(ApiToken.client_id == row.client_id, ApiToken.user_id == owner.id)
-            await db.execute(sa.delete(ApiToken).where(same_client))
+            gone = sa.delete(ApiToken).where(
+                ApiToken.client_id == row.client_id, ApiToken.user_id == owner.id
+            )
+        sessions = set(await db.scalars(gone.returning(ApiToken.session_id)))
+    await out.cut(request, [session for session in sessions if session])
     log.info("token.deleted", owner=owner.name, token_id=row.id)
     return web.Response(status=204)
 

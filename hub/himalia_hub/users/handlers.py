@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock, paging
 from himalia_hub.audit.record import tell
-from himalia_hub.auth import origin, state
+from himalia_hub.auth import origin, out, state
 from himalia_hub.auth.vault import VAULT
 from himalia_hub.errors import BadRequest, Conflict, NotAuthenticated, NotAuthorized, NotFound
 from himalia_hub.groups import store as groups
@@ -32,7 +32,7 @@ from himalia_hub.services.models import Service
 from himalia_hub.services.view import service_model
 from himalia_hub.users import store
 from himalia_hub.users.listing import list_users, read_filter
-from himalia_hub.users.models import User
+from himalia_hub.users.models import Login, User
 from himalia_hub.users.schemas import NewUser, NewUsers, UserChange
 from himalia_hub.users.view import KEYS, user_model
 
@@ -234,7 +234,9 @@ async def delete_user(request: web.Request) -> web.Response:
         left = [server for server in await servers.list_for_user(db, user.id) if not stopped(server)]
         if left:
             raise BadRequest(f"{name} has servers that are still stopping", remedy="ask again in a moment")
+        sessions = list(await db.scalars(sa.select(Login.session_id).where(Login.user_id == user.id)))
         await db.execute(sa.delete(User).where(User.id == user.id))
+    await out.cut(request, sessions)
     log.info("users.deleted", name=name)
     return web.Response(status=204)
 

@@ -30,7 +30,7 @@ SETTINGS = {
     "services": [{"name": "x", "api_token": KEY, "url": "http://127.0.0.1:1"}],
     "roles": [{"name": "reader", "scopes": ["read:users", "read:servers!user=bob"], "services": ["x"]}],
 }
-TARGET = {"user": "bob", "server": "x", "group": "g", "service": "x", "role": "nothing", "id": "a999"}
+TARGET = {"user": "bob", "server": "x", "group": "g", "service": "x", "role": "nothing", "id": "a999", "owner": "bob", "shared": "x"}  # fmt: skip
 API = [
     (route.method, route.path, access)
     for route in all_routes("/hub/", "/")

@@ -40,13 +40,13 @@ class CuttingProxy(EmptyProxy):
     """Remembers whose tunnels it was told to cut."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.told: list[str | None] = []
         self.broken = False
 
-    async def cut(self, login: str) -> int:
+    async def cut(self, *, login: str | None = None, route: str | None = None) -> int:
         if self.broken:
             raise ProxyError("away")
-        self.told.append(login)
+        self.told.append(login if route is None else f"{login} {route}")
         return 1
 
 
@@ -150,9 +150,9 @@ async def test_the_proxy_is_told_the_sign_in_and_may_be_the_official_one(
         try:
             if cut is None:
                 with pytest.raises(ProxyError, match="500"):
-                    await proxy.cut("s&p")
+                    await proxy.cut(login="s&p")
             else:
-                assert await proxy.cut("s&p") == cut
+                assert await proxy.cut(login="s&p") == cut
         finally:
             await proxy.close()
     assert asked == ["s&p"]
