@@ -12,6 +12,7 @@ from himalia_hub.pages import wish
 from himalia_hub.pages.cards import cards, never_started, revision, tail_of
 from himalia_hub.pages.paths import redirect
 from himalia_hub.pages.render import page, wants_fragment
+from himalia_hub.pages.share import shared_with
 from himalia_hub.profiles.choice import OPTION
 from himalia_hub.rbac.guard import signed_in
 from himalia_hub.servers import store
@@ -100,6 +101,7 @@ async def _home(
         reasons = await store.reasons(db, identity.person)
         services = await store_of_services.all_of(db)
         visits, _ = await audit.visits(db, identity.name, offset=0, limit=SHOWN_VISITS)
+        guest_of = await shared_with(db, identity.person, settings)
     shown = cards(rows, identity.name, settings, member_of, reasons)
     return await page(
         request,
@@ -108,6 +110,7 @@ async def _home(
         cards=shown,
         rev=revision(shown),
         visits=visits,
+        guest_of=guest_of,
         services=[
             (service.name, service_prefix(settings, service.name))
             for service in services
