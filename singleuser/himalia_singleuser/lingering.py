@@ -20,11 +20,18 @@ class LingeringHandler(RequestHandler):
     client writes an empty piece after a body, and then throws away an answer that lies ready to be read.
     """
 
-    __slots__ = ("_lost",)
+    __slots__ = ("_lost", "reads")
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
         self._lost = asyncio.Event()
+        self.reads = 0
+        """Counts the pieces that came. A WebSocket that sends one large frame slowly is alive, too."""
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a request or a frame."""
+        self.reads += 1
+        super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client has closed its end too, or is gone."""

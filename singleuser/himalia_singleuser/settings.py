@@ -17,6 +17,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 SPARE_KERNEL_S = 600.0
+HEARTBEAT_S = 15.0
+PING_S = 10.0
 LONGEST_S = 10e6
 KEEP_KERNELS_S = 3600.0
 PASSWORD_NAME = "himalia_password"
@@ -97,6 +99,10 @@ class Settings:
     stop_grace_s: float = 5.0
     spare_kernel_s: float = 0.0
     """How long a kernel is kept ready for the next notebook; 0: none is."""
+    heartbeat_s: float = HEARTBEAT_S
+    """A kernel without a heartbeat for so long is shown as not answering; 0: none is watched."""
+    ping_s: float = PING_S
+    """How often a WebSocket is asked for a sign of life; one that gives none five times as long is closed."""
     keep_kernels_s: float = 0.0
     """How long kernels outlive a server that is killed, counted from when they are idle; 0: they end with it."""
     set_password: bool = False
@@ -145,7 +151,9 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         allow_origin=args.allow_origin,
         allow_origin_pat=_pattern(args.allow_origin_pat),
         allow_remote_access=hub is not None or ip not in {"127.0.0.1", "::1", "localhost"},
-        spare_kernel_s=_spare_kernel_s(args, environ),
+        spare_kernel_s=_seconds(args, environ, "spare-kernel", SPARE_KERNEL_S),
+        heartbeat_s=_seconds(args, environ, "heartbeat", HEARTBEAT_S),
+        ping_s=_seconds(args, environ, "ping", PING_S, least=0.01),
         keep_kernels_s=_keep_kernels_s(args, environ),
         set_password=args.set_password,
         environ=dict(environ),
@@ -179,6 +187,20 @@ def _parser() -> argparse.ArgumentParser:
         help=f"how long a kernel is kept ready for the next notebook (default {SPARE_KERNEL_S:g}; 0: none is)",
     )
     parser.add_argument(
+        "--heartbeat",
+        type=float,
+        metavar="SECONDS",
+        help="how long a kernel may miss its heartbeats before it is shown as not answering "
+        f"(default {HEARTBEAT_S:g}; 0: it never is)",
+    )
+    parser.add_argument(
+        "--ping",
+        type=float,
+        metavar="SECONDS",
+        help="how often a browser is asked for a sign of life; one that gives none five times as long is given up "
+        f"(default {PING_S:g})",
+    )
+    parser.add_argument(
         "--keep-kernels",
         type=float,
         metavar="SECONDS",
@@ -195,12 +217,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _spare_kernel_s(args: argparse.Namespace, environ: Mapping[str, str]) -> float:
-    given: float | None = args.spare_kernel
-    seconds = _number(environ, "HIMALIA_SPARE_KERNEL", SPARE_KERNEL_S) if given is None else given
-    if not 0 <= seconds < LONGEST_S:
+def _seconds(
+    args: argparse.Namespace, environ: Mapping[str, str], flag: str, default: float, *, least: float = 0.0
+) -> float:
+    """What `--flag` or `HIMALIA_FLAG` says."""
+    name = flag.replace("-", "_")
+    given: float | None = getattr(args, name)
+    seconds = _number(environ, f"HIMALIA_{name.upper()}", default) if given is None else given
+    if not least <= seconds < LONGEST_S:
         raise SettingsError(
-            f"--spare-kernel is {seconds}: it must be a number of seconds from 0 to {LONGEST_S:g}"
+            f"--{flag} is {seconds}: it must be a number of seconds from {least:g} to {LONGEST_S:g}"
         )
     return seconds
 

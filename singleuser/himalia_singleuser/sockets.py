@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 
+import structlog
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
-from himalia_singleuser.keys import SOCKETS
+from himalia_singleuser.keys import SETTINGS, SOCKETS
+from himalia_singleuser.lingering import LingeringHandler
 
-PING_S = 30.0
-SILENCE_S = 90.0
+log = structlog.get_logger(__name__)
+
+MOST_UNANSWERED = 4
+"""Pings in a row. Counted and not timed: a server that was suspended itself must not blame its browsers."""
 CLOSE_S = 5.0
 MAX_FRAME_BYTES = 128 * 1024 * 1024
 
@@ -23,13 +26,18 @@ class Socket:
     def __init__(self, ws: web.WebSocketResponse, request: web.Request) -> None:
         self.ws = ws
         self.transport = request.transport
-        self.heard = time.monotonic()
+        self.path = request.path
+        assert isinstance(request.protocol, LingeringHandler), (
+            "the application is served by a LingeringRunner"
+        )
+        self._protocol = request.protocol
+        self._heard = 0
+        self._unanswered = 0
 
     async def frames(self) -> AsyncIterator[tuple[bytes, bool]]:
-        """(payload, is_text) until the peer is gone. Answers pings and notes every sign of life."""
+        """(payload, is_text) until the peer is gone. Answers pings."""
         while True:
             message: WSMessage = await self.ws.receive()
-            self.heard = time.monotonic()
             match message.type:
                 case WSMsgType.TEXT:
                     yield message.data, True
@@ -61,16 +69,29 @@ class Socket:
         if self.transport is not None:
             self.transport.abort()
 
-    async def keep_alive(self) -> None:
-        """Ping every `PING_S`, so that no proxy on the way falls asleep; cut after `SILENCE_S` of nothing."""
+    async def keep_alive(self, ping_s: float) -> None:
+        """Ping every `ping_s`, so that no proxy on the way falls asleep; cut a peer that is gone without a word.
+
+        It is found at most `(MOST_UNANSWERED + 1) * ping_s` after its last sign of life, even while a frame for it is
+        stuck half-written.
+        """
         while not self.ws.closed:
-            await asyncio.sleep(PING_S)
-            if time.monotonic() - self.heard > SILENCE_S:
+            await asyncio.sleep(ping_s)
+            self._note_signs_of_life()
+            if self._unanswered >= MOST_UNANSWERED:
+                log.info("socket.peer_vanished", path=self.path, pings=self._unanswered)
                 self.cut()
                 return
+            self._unanswered += 1
+            # Awaited no further than the writing of it: what waits before it must not stop the counting.
             with suppress(ConnectionError, TimeoutError):
-                async with asyncio.timeout(PING_S):
+                async with asyncio.timeout(0):
                     await self.ws.ping()
+
+    def _note_signs_of_life(self) -> None:
+        """Pongs, and any other bytes: the answer may be behind a frame that comes slowly."""
+        if self._protocol.reads != self._heard:
+            self._heard, self._unanswered = self._protocol.reads, 0
 
 
 @asynccontextmanager
@@ -94,7 +115,7 @@ async def accept(
     listed = request.app.get(SOCKETS)
     if listed is not None:
         listed.add(ws)
-    pulse = asyncio.create_task(socket.keep_alive())
+    pulse = asyncio.create_task(socket.keep_alive(request.app[SETTINGS].ping_s))
     try:
         yield socket
     finally:

@@ -11,12 +11,27 @@ GROUPS = Path("/sys/fs/cgroup")
 def oom_kills(own: Path = OWN_GROUP, groups: Path = GROUPS) -> int:
     """How many processes of this server's control group were killed for want of memory; 0 if that is not told.
 
-    `memory.events` of cgroup version 2; kernels of notebooks are in the same group as the server that started them.
+    Kernels of notebooks are in the same group as the server that started them. `memory.events` of cgroup version 2,
+    `memory.oom_control` of version 1; where both are mounted, memory belongs to the one that names its controller.
     """
     try:
         lines = own.read_text().splitlines()
-        path = next((line[3:] for line in lines if line.startswith("0::")), "/")
-        events = (groups / path.lstrip("/") / "memory.events").read_text()
-        return sum(int(line.split()[1]) for line in events.splitlines() if line.startswith("oom_kill "))
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError):
         return 0
+    for line in lines:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if "memory" in controllers.split(","):
+            return _count(groups / "memory", path, "memory.oom_control")
+    path = next((line[3:] for line in lines if line.startswith("0::")), "/")
+    return _count(groups, path, "memory.events")
+
+
+def _count(mounted: Path, path: str, file: str) -> int:
+    """A container may see its own group as the whole tree, yet be told where it is in the machine's."""
+    for folder in (mounted / path.lstrip("/"), mounted):
+        try:
+            told = (folder / file).read_text()
+            return sum(int(line.split()[1]) for line in told.splitlines() if line.startswith("oom_kill "))
+        except (OSError, ValueError, IndexError):
+            continue
+    return 0

@@ -16,6 +16,7 @@ from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, web
 from himalia_singleuser.app import make_app
 from himalia_singleuser.kernels.framing import V1, decode_legacy, decode_v1, encode_v1
 from himalia_singleuser.kernels.options import KERNEL_OPTIONS, KernelOptions
+from himalia_singleuser.lingering import LingeringRunner
 from himalia_singleuser.settings import Settings
 
 
@@ -53,7 +54,9 @@ class Server:
 
 
 @asynccontextmanager
-async def running_server(tmp_path: Path, *, options: KernelOptions | None = None) -> AsyncIterator[Server]:
+async def running_server(
+    tmp_path: Path, *, options: KernelOptions | None = None, **settings: Any
+) -> AsyncIterator[Server]:
     """The whole server, gone with its kernels at the end."""
     root = tmp_path / "home"
     root.mkdir()
@@ -64,11 +67,12 @@ async def running_server(tmp_path: Path, *, options: KernelOptions | None = None
             base_url="/user/ada/",
             runtime_dir=tmp_path / "run",
             data_dir=tmp_path / "data",
+            **settings,
         )
     )
     if options is not None:
         app[KERNEL_OPTIONS] = options
-    runner = web.AppRunner(app, shutdown_timeout=2)
+    runner = LingeringRunner(app, shutdown_timeout=2)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
