@@ -14,10 +14,14 @@ from himalia_singleuser.settings import HubSettings
 
 log = structlog.get_logger(__name__)
 
-CACHE_S = 300.0
-STALE_S = 900.0
-"""How long a known identity is believed past `CACHE_S` while the hub cannot be reached: users shall not
-notice that a hub restarts. A hub that answers is always believed at once."""
+CHECK_S = 3.0
+"""How long what the hub said of a token is believed. Whoever is signed out, suspended or no longer a guest is so here
+with the next request after it, and loses their WebSockets."""
+PATIENCE_S = 2.0
+"""How long a known visitor waits for a hub that is slow to say it again; its answer counts when it comes."""
+KEPT_S = 1200.0
+"""How long a known identity is believed while the hub cannot be reached: users shall not notice that a hub restarts. A
+hub that answers is always believed at once."""
 MOST_KNOWN = 2000
 
 
@@ -47,20 +51,27 @@ class HubUser:
         return kind == "server" and f"{name}!user={value.partition('/')[0]}" in self.scopes
 
 
+Key = tuple[str, str]
+"""A token and the browser session that it came with."""
+
+
 @dataclass(slots=True)
 class _Known:
+    """What the hub said last, when that was, and when it was last asked."""
+
     user: HubUser
-    at: float
+    said: float
+    asked: float
 
 
 @dataclass(slots=True)
 class HubClient:
-    """One per server. Answers about tokens are cached; questions asked at the same time are asked once."""
+    """One per server. What the hub says of a token is kept for a moment; asked at the same time, it is asked once."""
 
     settings: HubSettings
     session: ClientSession
-    _known: dict[tuple[str, str], _Known] = field(default_factory=dict)
-    _asking: dict[tuple[str, str], asyncio.Task[HubUser | None]] = field(default_factory=dict)
+    _known: dict[Key, _Known] = field(default_factory=dict)
+    _asking: dict[Key, asyncio.Task[HubUser | None]] = field(default_factory=dict)
 
     async def user_of(self, token: str, *, session_id: str, fresh: bool = False) -> HubUser | None:
         """The owner of `token`, None when the hub does not know it; HubUnreachable when it cannot say.
@@ -69,33 +80,58 @@ class HubClient:
         """
         key = (token, session_id)
         known = self._known.get(key)
-        if known and not fresh and time.monotonic() - known.at < CACHE_S:
+        now = time.monotonic()
+        if known and not fresh and now - known.asked < CHECK_S and now - known.said < KEPT_S:
             return known.user
         task = self._asking.get(key)
         if task is None:
-            task = asyncio.create_task(self._ask(token))
+            task = asyncio.create_task(self._learn(key))
             self._asking[key] = task
-            task.add_done_callback(lambda _task: self._asking.pop(key, None))
+            task.add_done_callback(self._asked)
+        # One visitor who goes away must not cancel the question that others wait for as well.
+        waiting = asyncio.shield(task)
         try:
-            # One visitor who goes away must not cancel the question that others wait for as well.
-            user = await asyncio.shield(task)
+            async with asyncio.timeout(PATIENCE_S if known else None):
+                return await waiting
+        except (HubUnreachable, TimeoutError):
+            if known is None or now - known.said >= KEPT_S:
+                raise HubUnreachable from None
+            known.asked = time.monotonic()
+            return known.user
+
+    async def may_stay(self, token: str, *, session_id: str, ask: bool) -> bool:
+        """Whether who opened a WebSocket may keep it; by what is remembered, or with `ask` by what the hub says now.
+
+        A hub that cannot be reached throws nobody out.
+        """
+        known = self._known.get((token, session_id))
+        try:
+            user = known.user if known and not ask else await self.user_of(token, session_id=session_id)
         except HubUnreachable:
-            if known and time.monotonic() - known.at < CACHE_S + STALE_S:
-                log.warning("hub.unreachable_identity_kept", user=known.user.name)
-                return known.user
-            raise
-        if user is None:
-            self.forget(token)
-            return None
-        if len(self._known) >= MOST_KNOWN:
-            self._known.pop(next(iter(self._known)))
-        self._known[key] = _Known(user, time.monotonic())
-        return user
+            return True
+        return user is not None and user.may_enter(self.settings.access_scopes)
 
     def forget(self, token: str) -> None:
         """Ask the hub again the next time this token comes."""
         for key in [key for key in self._known if key[0] == token]:
             del self._known[key]
+
+    async def _learn(self, key: Key) -> HubUser | None:
+        """Ask, and remember the answer, whether or not anybody still waits for it."""
+        user = await self._ask(key[0])
+        if user is None:
+            self.forget(key[0])
+            return None
+        if len(self._known) >= MOST_KNOWN:
+            self._known.pop(next(iter(self._known)))
+        now = time.monotonic()
+        self._known[key] = _Known(user, now, now)
+        return user
+
+    def _asked(self, task: asyncio.Task[HubUser | None]) -> None:
+        self._asking = {key: asking for key, asking in self._asking.items() if asking is not task}
+        if not task.cancelled():
+            task.exception()  # looked at, for nobody may be waiting any more
 
     async def _ask(self, token: str) -> HubUser | None:
         url = f"{self.settings.api_url}/user"

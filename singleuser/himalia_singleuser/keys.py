@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -59,6 +59,9 @@ ACTIVITY = web.AppKey("ACTIVITY", Activity)
 EVENTS: web.AppKey[EventSink] = web.AppKey("EVENTS", EventSink)
 KERNEL_COUNTS: web.AppKey[KernelCounts] = web.AppKey("KERNEL_COUNTS", KernelCounts)
 IDENTITY = web.RequestKey("IDENTITY", Identity)
+
+MAY_STAY: web.RequestKey[Callable[[], Awaitable[bool]]] = web.RequestKey("MAY_STAY")
+"""Whether who made the request may still be here; asked again and again by what a request keeps open."""
 
 SOCKETS: web.AppKey[set[web.WebSocketResponse]] = web.AppKey("SOCKETS", set)
 """Every open WebSocket, closed with 1001 when the server stops. A handler adds itself and removes itself."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 
 import structlog
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
-from himalia_singleuser.keys import SETTINGS, SOCKETS
+from himalia_singleuser.keys import MAY_STAY, SETTINGS, SOCKETS
 from himalia_singleuser.lingering import LingeringHandler
 
 log = structlog.get_logger(__name__)
@@ -17,6 +17,7 @@ log = structlog.get_logger(__name__)
 MOST_UNANSWERED = 4
 """Pings in a row. Counted and not timed: a server that was suspended itself must not blame its browsers."""
 CLOSE_S = 5.0
+CHECK_S = 3.0
 MAX_FRAME_BYTES = 128 * 1024 * 1024
 
 
@@ -93,6 +94,12 @@ class Socket:
         if self._protocol.reads != self._heard:
             self._heard, self._unanswered = self._protocol.reads, 0
 
+    async def end_when_unwelcome(self, may_stay: Callable[[], Awaitable[bool]]) -> None:
+        """Ask every `CHECK_S` whether its visitor may stay, and close it when not. Nothing more is passed on then."""
+        while await may_stay():
+            await asyncio.sleep(CHECK_S)
+        await self.close(WSCloseCode.POLICY_VIOLATION, "you may not use this server any more")
+
 
 @asynccontextmanager
 async def accept(
@@ -115,11 +122,14 @@ async def accept(
     listed = request.app.get(SOCKETS)
     if listed is not None:
         listed.add(ws)
-    pulse = asyncio.create_task(socket.keep_alive(request.app[SETTINGS].ping_s))
+    tasks = [asyncio.create_task(socket.keep_alive(request.app[SETTINGS].ping_s))]
+    if MAY_STAY in request:
+        tasks.append(asyncio.create_task(socket.end_when_unwelcome(request[MAY_STAY])))
     try:
         yield socket
     finally:
-        pulse.cancel()
+        for task in tasks:
+            task.cancel()
         if listed is not None:
             listed.discard(ws)
         await socket.close()

@@ -12,6 +12,8 @@ import hmac
 import html
 import json
 import secrets
+from collections.abc import Awaitable, Callable
+from functools import partial
 from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
@@ -22,7 +24,7 @@ from himalia_singleuser.auth.nexturl import safe_next
 from himalia_singleuser.auth_marks import public
 from himalia_singleuser.errors import BadRequest, Forbidden, NotFound
 from himalia_singleuser.hub import HubClient, HubUser
-from himalia_singleuser.keys import Identity
+from himalia_singleuser.keys import MAY_STAY, Identity
 
 STATE_AGE_S = 600
 TOKEN_AGE_S = 14 * 24 * 3600
@@ -39,7 +41,7 @@ async def identify(request: web.Request, hub: HubClient, token: str) -> Identity
     if not token:
         return None
     # When somebody is signed out elsewhere or suspended, the hub has their WebSockets cut. The page opens them again
-    # at once; were the answer from memory, it would go on for minutes. Asked anew, it ends what is remembered too.
+    # at once; were the answer from memory, they would stay. Asked anew, it ends what is remembered too.
     opens_socket = request.headers.get(hdrs.UPGRADE, "").lower() == "websocket"
     session_id = request.cookies.get(SESSION_COOKIE, "")
     user = await hub.user_of(token, session_id=session_id, fresh=opens_socket)
@@ -47,6 +49,11 @@ async def identify(request: web.Request, hub: HubClient, token: str) -> Identity
         return None
     if not user.may_enter(hub.settings.access_scopes):
         raise Forbidden(f"{user.name} may not use this server")
+    # Of the owner's own browser the proxy cuts the WebSockets, and each request that a page makes asks the hub; if all
+    # open pages of all people asked besides, that would be most of what a large hub answers.
+    ask = via_token or user.name != hub.settings.user
+    may_stay: Callable[[], Awaitable[bool]] = partial(hub.may_stay, token, session_id=session_id, ask=ask)
+    request[MAY_STAY] = may_stay
     return _identity(user, via_token=via_token)
 
 

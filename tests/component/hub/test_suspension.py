@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,8 +18,10 @@ from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired
 from himalia_proxy.base import ProxyError
 from himalia_proxy.client import HttpProxy
+from himalia_singleuser import hub as singleuser_hub
 from himalia_singleuser.hub import HubClient
 from himalia_singleuser.settings import HubSettings
+from support import eventually
 
 
 @asynccontextmanager
@@ -156,6 +159,55 @@ async def test_the_proxy_is_told_the_sign_in_and_may_be_the_official_one(
         finally:
             await proxy.close()
     assert asked == ["s&p"]
+
+
+async def test_a_known_visitor_is_not_kept_waiting_by_a_slow_hub_whose_answer_counts_when_it_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(singleuser_hub, "CHECK_S", 0.0)
+    monkeypatch.setattr(singleuser_hub, "PATIENCE_S", 0.05)
+    slow, go_on, asked = False, asyncio.Event(), 0
+
+    async def user(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        if slow:
+            await go_on.wait()
+        return web.json_response({"name": "bob", "scopes": ["access:servers"]}, status=403 if slow else 200)
+
+    async with served({"/hub/api/user": user}) as url, aiohttp.ClientSession() as session:
+        hub = HubClient(
+            HubSettings(f"{url}/hub/api", "own", "/", "c", "ann", access_scopes=("access:servers",)), session
+        )
+        assert await hub.may_stay("t", session_id="s", ask=False)
+        slow = True
+        assert await hub.user_of("t", session_id="s") is not None
+        assert await hub.may_stay("t", session_id="s", ask=True)
+        assert asked == 2, "asked once for both"
+        go_on.set()
+
+        async def is_out() -> bool:
+            return not await hub.may_stay("t", session_id="s", ask=False)
+
+        await eventually(is_out, within_s=5)
+
+
+async def test_a_hub_that_is_away_throws_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(singleuser_hub, "CHECK_S", 0.0)
+    broken = False
+
+    async def user(request: web.Request) -> web.Response:
+        return web.json_response({"name": "bob", "scopes": []}, status=503 if broken else 200)
+
+    async with served({"/hub/api/user": user}) as url, aiohttp.ClientSession() as session:
+        hub = HubClient(HubSettings(f"{url}/hub/api", "own", "/", "c", "ann"), session)
+        assert await hub.user_of("t", session_id="s") is not None
+        broken = True
+        assert await hub.user_of("t", session_id="s") is not None
+        assert await hub.may_stay("unknown", session_id="s", ask=True)
+        monkeypatch.setattr(singleuser_hub, "KEPT_S", 0.0)
+        with pytest.raises(singleuser_hub.HubUnreachable):
+            await hub.user_of("t", session_id="s")
 
 
 async def test_a_server_asks_the_hub_anew_when_a_web_socket_opens_and_then_forgets() -> None:
