@@ -81,7 +81,7 @@ async def _page(
     async with request.app[DB].read() as db:
         user = await db.get_one(User, _person(request))
         rows = await accounts.logins_of(db, _person(request), now=clock.now())
-        on = await second.is_on(db, _person(request))
+        on = await db.run_sync(second.is_on, _person(request))
         left = await second.codes_left(db, _person(request))
     mine = identity.login.id if identity.login else None
     return await page(
@@ -116,13 +116,13 @@ async def _confirm(request: web.Request, given: str) -> User:
     account, address = backoff.account_key(identity.name, known=True), origin.address(request)
     async with database.begin() as db:
         user = await db.get_one(User, _person(request))
-        await backoff.charge(db, account, backoff.address_key(address), now=clock.now())
+        await db.run_sync(backoff.charge, account, backoff.address_key(address), now=clock.now())
     right = (await passwords.verify(user.password_hash, given)).right
     async with database.begin() as db:
         if right:
-            await backoff.succeeded(db, account)
+            await db.run_sync(backoff.succeeded, account)
         else:
-            await backoff.failed(db, backoff.address_key(address), now=clock.now())
+            await db.run_sync(backoff.failed, backoff.address_key(address), now=clock.now())
     if not right:
         raise NotYourPassword
     return user
@@ -157,7 +157,7 @@ async def _end_others(request: web.Request, db: AsyncSession) -> list[str]:
     rows = await accounts.logins_of(db, _person(request), now=clock.now())
     others = [row for row in rows if identity.login is None or row.id != identity.login.id]
     for row in others:
-        await accounts.end_login(db, row)
+        await db.run_sync(accounts.end_login, row)
     return [row.session_id for row in others]
 
 
@@ -173,7 +173,7 @@ async def sign_out(request: web.Request) -> web.Response:
             row = next((row for row in rows if str(row.id) == wanted), None)
             if row is None:
                 raise NotFound("this sign-in has ended already")
-            await accounts.end_login(db, row)
+            await db.run_sync(accounts.end_login, row)
             ended = [row.session_id]
     await out.cut(request, ended)
     tell(request, change={"after": {"sign_ins_ended": len(ended)}})
@@ -195,7 +195,7 @@ async def _enrol(request: web.Request, problem: HimaliaError | None = None) -> w
     back = request.app[SETTINGS].hub_prefix + "account"
     async with request.app[DB].begin() as db:
         user = await db.get_one(User, _person(request))
-        if user.password_hash is None or await second.is_on(db, user.id):
+        if user.password_hash is None or await db.run_sync(second.is_on, user.id):
             return redirect(back)
         secret = await second.begin(db, request.app[VAULT], user.id)
     address = second.address_for_apps(secret, identity.name, request.host)
@@ -246,7 +246,7 @@ async def new_codes(request: web.Request) -> web.Response:
     except REFUSALS as error:
         return await _page(request, problem=error, at="second-step")
     async with request.app[DB].begin() as db:
-        if not await second.is_on(db, user.id):
+        if not await db.run_sync(second.is_on, user.id):
             return redirect(request.app[SETTINGS].hub_prefix + "account", status=303)
         codes = await second.new_recovery_codes(db, user.id)
     tell(request, change={"after": {"recovery_codes": "new"}})

@@ -7,17 +7,24 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from himalia_hub.secrets import hash_token, mint
 from himalia_hub.tokens.models import ApiToken
 from himalia_hub.users.models import Login, User
 
+RESOLUTION = timedelta(seconds=30)
+"""As for requests: a row is not written anew for what nobody can see."""
+_ENDED = sa.delete(Login).where(
+    Login.user_id == sa.bindparam("user_id"), Login.expires_at <= sa.bindparam("now")
+)
 
-async def begin_login(
-    db: AsyncSession, user: User, *, now: datetime, lasts: timedelta, user_agent: str = "", address: str = ""
+
+def begin_login(
+    db: Session, user: User, *, now: datetime, lasts: timedelta, user_agent: str = "", address: str = ""
 ) -> tuple[Login, str]:
-    """A new browser sign-in and the secret for its cookie. The person's ended ones are swept out."""
-    await db.execute(sa.delete(Login).where(Login.user_id == user.id, Login.expires_at <= now))
+    """A new browser sign-in of somebody in this session, and the secret for its cookie. Ended ones are swept out."""
+    db.execute(_ENDED, {"user_id": user.id, "now": now})
     secret = mint(32)
     login = Login(
         user_id=user.id,
@@ -30,8 +37,8 @@ async def begin_login(
         address=address[:64],
     )
     db.add(login)
-    await db.execute(sa.update(User).where(User.id == user.id).values(last_activity=now))
-    await db.flush()
+    if user.last_activity is None or user.last_activity < now - RESOLUTION:
+        user.last_activity = now
     return login, secret
 
 
@@ -41,7 +48,7 @@ async def logins_of(db: AsyncSession, user_id: int, *, now: datetime) -> list[Lo
     return list(await db.scalars(sa.select(Login).where(mine).order_by(Login.last_seen.desc(), Login.id)))
 
 
-async def end_login(db: AsyncSession, login: Login) -> None:
+def end_login(db: Session, login: Login) -> None:
     """Sign out: the row goes, and with it every token that was issued through it."""
-    await db.execute(sa.delete(ApiToken).where(ApiToken.session_id == login.session_id))
-    await db.execute(sa.delete(Login).where(Login.id == login.id))
+    db.execute(sa.delete(ApiToken).where(ApiToken.session_id == login.session_id))
+    db.execute(sa.delete(Login).where(Login.id == login.id))

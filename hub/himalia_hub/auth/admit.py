@@ -9,16 +9,27 @@ from __future__ import annotations
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from himalia_hub.auth.base import Person, Traits
 from himalia_hub.auth.models import ExternalIdentity
 from himalia_hub.auth.settings import MethodSection
+from himalia_hub.auth.vault import Vault
 from himalia_hub.errors import BadRequest, NotAuthorized
 from himalia_hub.users import store as users
 from himalia_hub.users.models import User
 
 LONGEST_SUBJECT = 255
+
+# Built once: 200 people at once would have them built 200 times, which takes as long as running them.
+KNOWN = (
+    sa.select(ExternalIdentity, User)
+    .join(User, User.id == ExternalIdentity.user_id)
+    .where(
+        ExternalIdentity.realm == sa.bindparam("realm"), ExternalIdentity.subject == sa.bindparam("subject")
+    )
+)
+_NAMED = sa.select(User).where(User.name == sa.bindparam("name"))
 
 
 class NotAdmitted(NotAuthorized):
@@ -36,22 +47,36 @@ def wanted_name(section: MethodSection, person: Person) -> str:
         raise NotAdmitted(f"You cannot come in: {error}.", remedy="ask an administrator for a name") from None
 
 
-async def admit(
-    db: AsyncSession, section: MethodSection, traits: Traits, realm: str, person: Person, *, now: datetime
+def admit(
+    db: Session,
+    section: MethodSection,
+    traits: Traits,
+    realm: str,
+    person: Person,
+    *,
+    vault: Vault | None = None,
+    now: datetime,
 ) -> User:
-    """The account of this person, made or tied at their first visit. NotAdmitted says why not."""
+    """The account of this person, made or tied at their first visit. NotAdmitted says why not.
+
+    What the way gave to keep (auth_state) takes the place of what was kept before, encrypted by the `vault`.
+    """
     if person.account is not None:
-        user = await db.get(User, person.account)
+        user = db.get(User, person.account)
         if user is None:
             raise NotAdmitted("Your account was just deleted.")
     else:
         if not person.subject or len(person.subject) > LONGEST_SUBJECT:
             raise NotAdmitted("You cannot come in: your identifier there is empty or too long.")
-        user = await _known(db, realm, person.subject)
-        if user is None:
-            user = await _newcomer(db, section, traits, person, now=now)
-            db.add(ExternalIdentity(realm=realm, subject=person.subject, user_id=user.id, created=now))
-            await db.flush()
+        found = db.execute(KNOWN, {"realm": realm, "subject": person.subject}).one_or_none()
+        if found is None:
+            user = _newcomer(db, section, traits, person, now=now)
+            tie = ExternalIdentity(realm=realm, subject=person.subject, user_id=user.id, created=now)
+            db.add(tie)
+        else:
+            tie, user = found
+        if vault is not None:
+            tie.state = vault.lock(dict(person.state)) if person.state is not None else None
     if user.suspended is not None:
         raise NotAdmitted("This account is suspended.", remedy="ask an administrator")
     if traits.vouches and user.name in section.admin_users:
@@ -61,28 +86,24 @@ async def admit(
     return user
 
 
-async def _known(db: AsyncSession, realm: str, subject: str) -> User | None:
-    tied = sa.and_(ExternalIdentity.realm == realm, ExternalIdentity.subject == subject)
-    return (await db.scalars(sa.select(User).join(ExternalIdentity).where(tied))).one_or_none()
-
-
-async def _newcomer(
-    db: AsyncSession, section: MethodSection, traits: Traits, person: Person, *, now: datetime
-) -> User:
+def _newcomer(db: Session, section: MethodSection, traits: Traits, person: Person, *, now: datetime) -> User:
     name = wanted_name(section, person)
-    there = await users.by_name(db, name)
+    there = db.scalar(_NAMED, {"name": name})
     if there is None:
         if section.allow_all or name in section.allowed_users or name in section.admin_users:
-            return await users.create(db, name, now=now)
+            user = User(name=name, created=now, last_activity=now)
+            db.add(user)
+            db.flush()
+            return user
         raise NotAdmitted(f"This hub does not know {name!r}.", remedy="ask an administrator to let you in")
-    if section.claim_accounts and traits.claims and await _is_nobodys(db, there):
+    if section.claim_accounts and traits.claims and _is_nobodys(db, there):
         return there
     raise NotAdmitted(
         f"The name {name!r} belongs to another account here.", remedy="ask an administrator for another name"
     )
 
 
-async def _is_nobodys(db: AsyncSession, user: User) -> bool:
+def _is_nobodys(db: Session, user: User) -> bool:
     """Whether an account was made beforehand and nobody could ever sign in to it: no password, no identity."""
     tied = sa.select(ExternalIdentity.id).where(ExternalIdentity.user_id == user.id).limit(1)
-    return user.password_hash is None and await db.scalar(tied) is None
+    return user.password_hash is None and db.scalar(tied) is None

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import math
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from himalia_hub.errors import TooMany
 from himalia_hub.users.models import FailedLogin
@@ -46,57 +47,73 @@ def address_key(address: str) -> str:
     return f"ip:{address}"
 
 
-async def charge(db: AsyncSession, account: str, address: str, *, now: datetime) -> None:
+def charge(db: Session, account: str, address: str, *, now: datetime) -> None:
     """Count an attempt on the account before it is looked at, so that many at once cannot slip through.
 
     TooMany, and nothing counted, while a wait is on. The address is only looked at here: people behind one
     router may all sign in at the same moment.
     """
-    own = await _locked(db, account, now=now)
-    theirs = await db.get(FailedLogin, address)
-    waits = [wait_s(own.count, own.last, free=FREE_PER_ACCOUNT, now=now)]
-    if theirs is not None:
-        waits.append(wait_s(theirs.count, theirs.last, free=FREE_PER_ADDRESS, now=now))
-    left = max(waits)
+    _write(db, hold(db, account, address, now=now), now)
+
+
+def hold(db: Session, account: str, address: str, *, now: datetime) -> Failures:
+    """The account's failures so far, which nobody else counts until the transaction ends. TooMany."""
+    own, theirs = _locked(db, account, address)
+    waits = [
+        wait_s(each.times, each.last, free=free, now=now)
+        for each, free in ((own, FREE_PER_ACCOUNT), (theirs, FREE_PER_ADDRESS))
+        if each.last is not None
+    ]
+    left = max(waits, default=0)
     if left > 0:
         refusal = TooMany("Too many failed sign-ins.", retry_after_s=math.ceil(left))
         refusal.remedy = f"wait {math.ceil(left)} s, then try again"
         raise refusal
-    _add_one(own, now)
+    return own
 
 
-async def failed(db: AsyncSession, address: str, *, now: datetime) -> None:
+def failed(db: Session, address: str, *, now: datetime) -> None:
     """The attempt was wrong: the address is charged as well, and what is long over is swept out."""
-    await db.execute(sa.delete(FailedLogin).where(FailedLogin.last < now - FORGET_AFTER))
-    await _count(db, address, now=now)
+    db.execute(sa.delete(FailedLogin).where(FailedLogin.last < now - FORGET_AFTER))
+    _write(db, _locked(db, address)[0], now)
 
 
-async def succeeded(db: AsyncSession, account: str) -> None:
+def succeeded(db: Session, account: str) -> None:
     """The attempt was right: the account's slate is clean. The address keeps its own."""
-    await db.execute(sa.delete(FailedLogin).where(FailedLogin.key == account))
+    db.execute(sa.delete(FailedLogin).where(FailedLogin.key == account))
 
 
-async def _count(db: AsyncSession, key: str, *, now: datetime) -> None:
-    _add_one(await _locked(db, key, now=now), now)
+class Failures(NamedTuple):
+    """A row of the table, or that there is none."""
+
+    key: str
+    times: int = 0
+    last: datetime | None = None
 
 
-def _add_one(row: FailedLogin, now: datetime) -> None:
-    row.count = 1 if now - row.last > FORGET_AFTER else row.count + 1
-    row.last = now
+_ROWS = sa.select(FailedLogin.key, FailedLogin.count, FailedLogin.last).where(
+    FailedLogin.key.in_(sa.bindparam("keys", expanding=True))
+)
 
 
-async def _locked(db: AsyncSession, key: str, *, now: datetime) -> FailedLogin:
-    """The row of this key, made when there is none, and ours until the transaction ends.
+def _locked(db: Session, key: str, *more: str) -> list[Failures]:
+    """The failures under each key; those of the first one are ours until the transaction ends.
 
-    A row that is only read when absent locks nothing: twelve attempts at once would all find it so.
+    A row that is only read when absent locks nothing: twelve attempts at once would all find it so. SQLite lets in
+    one writer at a time anyway; PostgreSQL keeps a lock by the key's hash.
     """
-    row = await db.get(FailedLogin, key, with_for_update=True)
-    if row is not None:
-        return row
-    try:
-        async with db.begin_nested():
-            row = FailedLogin(key=key, count=0, last=now)
-            db.add(row)
-        return row
-    except sa.exc.IntegrityError:  # another transaction was first; it has ended by now
-        return await db.get_one(FailedLogin, key, with_for_update=True)
+    if db.get_bind().dialect.name == "postgresql":
+        db.execute(
+            sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f"failed_logins {key}", 0)))
+        )
+    keys = (key, *more)
+    rows = {row.key: Failures(*row) for row in db.execute(_ROWS, {"keys": keys})}
+    return [rows.get(each, Failures(each)) for each in keys]
+
+
+def _write(db: Session, so_far: Failures, now: datetime) -> None:
+    if so_far.last is None:
+        db.execute(sa.insert(FailedLogin).values(key=so_far.key, count=1, last=now))
+        return
+    count = 1 if now - so_far.last > FORGET_AFTER else so_far.times + 1
+    db.execute(sa.update(FailedLogin).where(FailedLogin.key == so_far.key).values(count=count, last=now))

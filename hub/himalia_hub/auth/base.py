@@ -59,11 +59,13 @@ class Traits:
 
     `vouches`: the way knows its people one by one; if not (one password for all), nobody becomes or is an
     administrator through it. `claims`: names are given out by an authority, so an account made beforehand may be
-    taken over by name where the configuration allows it.
+    taken over by name where the configuration allows it. `instant`: a password is compared in microseconds and
+    nobody is asked, so that the attempt is counted, looked at and answered in one transaction.
     """
 
     vouches: bool = True
     claims: bool = True
+    instant: bool = False
 
 
 @runtime_checkable

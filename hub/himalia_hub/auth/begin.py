@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 import structlog
 from aiohttp import web
+from sqlalchemy.orm import Session
 
 from himalia_hub import clock
-from himalia_hub.audit.record import tell
+from himalia_hub.audit import record
 from himalia_hub.auth import accounts, cookies, origin, out
 from himalia_hub.auth.admit import NotAdmitted
 from himalia_hub.auth.next_url import safe_next
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
 from himalia_hub.users.models import User
+
+REDIRECT = 302
 
 log = structlog.get_logger()
 
@@ -32,13 +34,29 @@ def destination(request: web.Request) -> str:
 
 async def sign_in(request: web.Request, user: User, location: str) -> web.Response:
     """A new sign-in for this browser, which ends its old one, and a redirect."""
-    before = request.get(IDENTITY)
-    async with request.app[DB].begin() as db:
-        if await db.scalar(sa.select(User.suspended).where(User.id == user.id)) is not None:
+    beginning = Beginning(request)
+    await request.app[DB].write(lambda db: beginning.rows(db, user))
+    return await beginning.answer(user, location)
+
+
+class Beginning:
+    """The same in two halves: what is written, in whatever transaction, and what is answered once that is committed."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+        before = request.get(IDENTITY)
+        self._before = before.login if before is not None else None
+        self._secret = self._session_id = ""
+
+    def rows(self, db: Session, user: User) -> None:
+        """The new sign-in, its line in the audit log, and the end of the old one. NotAdmitted."""
+        request = self._request
+        user = db.get_one(User, user.id)
+        if user.suspended is not None:
             raise NotAdmitted("This account is suspended.", remedy="ask an administrator")
-        if before is not None and before.login is not None:
-            await accounts.end_login(db, before.login)
-        row, secret = await accounts.begin_login(
+        if self._before is not None:
+            accounts.end_login(db, self._before)
+        row, self._secret = accounts.begin_login(
             db,
             user,
             now=clock.now(),
@@ -46,11 +64,18 @@ async def sign_in(request: web.Request, user: User, location: str) -> web.Respon
             user_agent=request.headers.get("User-Agent", ""),
             address=origin.address(request),
         )
-    if before is not None and before.login is not None:
-        await out.cut(request, [before.login.session_id])
-    response = web.Response(status=302, headers={"Location": location, "Cache-Control": "no-store"})
-    cookies.set_login(request, response, secret, row.session_id)
-    response.del_cookie(cookies.ANONYMOUS, path=request.app[SETTINGS].hub_prefix)
-    tell(request, actor=user.name, target_user=user.name)
-    log.info("login.done", user=user.name, address=origin.address(request))
-    return response
+        self._session_id = row.session_id
+        record.add(db, request, REDIRECT, actor=user.name, target_user=user.name)
+
+    async def answer(self, user: User, location: str) -> web.Response:
+        """The redirect with the cookies."""
+        request = self._request
+        record.added(request)
+        if self._before is not None:
+            await out.cut(request, [self._before.session_id])
+        headers = {"Location": location, "Cache-Control": "no-store"}
+        response = web.Response(status=REDIRECT, headers=headers)
+        cookies.set_login(request, response, self._secret, self._session_id)
+        response.del_cookie(cookies.ANONYMOUS, path=request.app[SETTINGS].hub_prefix)
+        log.info("login.done", user=user.name, address=origin.address(request))
+        return response

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import sqlalchemy as sa
 from aiohttp import web
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from himalia_hub import clock
-from himalia_hub.auth import admit, backoff, second, state
+from himalia_hub.auth import admit, backoff, second
 from himalia_hub.auth.base import Context, PasswordWay, Person, RedirectWay, Way
-from himalia_hub.auth.models import ExternalIdentity
 from himalia_hub.auth.password import MAX_LENGTH
 from himalia_hub.auth.registry import find_plugin
 from himalia_hub.auth.settings import MethodSection
@@ -22,6 +22,8 @@ from himalia_hub.errors import BadRequest, Conflict, NotAuthenticated, NotFound
 from himalia_hub.settings import HubSettings
 from himalia_hub.users import store as users
 from himalia_hub.users.models import User
+
+T = TypeVar("T")
 
 LOCAL = "local"
 DEFAULT = {LOCAL: MethodSection(kind=LOCAL)}
@@ -115,31 +117,36 @@ def configured(settings: HubSettings) -> Mapping[str, MethodSection]:
 
 
 async def sign_in_by_password(
-    database: Database, door: Door, name: str, given: str, *, method: str = "", address: str
+    database: Database,
+    door: Door,
+    name: str,
+    given: str,
+    *,
+    method: str = "",
+    address: str,
+    then: Callable[[Session, User], None] | None = None,
 ) -> User:
     """The person with this name and password. CodeNeeded when their account asks for a second step as well.
 
     WrongPassword, TooMany while a back-off is on, WayDown when nobody can be asked, NotAdmitted when the hub
-    does not let them in.
+    does not let them in. `then` is done in the transaction that lets them in, and no more than that counts.
     """
     entrance, way = door.by_password(method)
-    name = name.strip()
-    from_address = backoff.address_key(address)
-    async with database.begin() as db:
-        account = await _account_key(db, entrance, way.realm, name)
-        await backoff.charge(db, account, from_address, now=clock.now())
+    attempt = _Attempt(entrance, name.strip(), backoff.address_key(address), door.vault, then)
+    possible = attempt.name.isprintable() and 0 < len(attempt.name) <= 255 and 0 < len(given) <= MAX_LENGTH
+    if not way.traits.instant:
+        await database.write(attempt.charge)
     # No transaction is open while somebody else is asked.
-    possible = name.isprintable() and 0 < len(name) <= 255 and 0 < len(given) <= MAX_LENGTH
-    person = await way.check(name, given) if possible else None
-    if person is None:
-        async with database.begin() as db:
-            await backoff.failed(db, from_address, now=clock.now())
+    attempt.person = await way.check(attempt.name, given) if possible else None
+    try:
+        user = await _twice(database, entrance, attempt.judge)
+    except (admit.NotAdmitted, WrongPassword):
+        if way.traits.instant:  # what was counted in that transaction went with it
+            await database.write(attempt.charge)
+        raise
+    if user is None:
         raise WrongPassword
-    user = await enter(database, entrance, person, vault=door.vault)
-    async with database.begin() as db:
-        await backoff.succeeded(db, account)
-        code_needed = entrance.section.kind == LOCAL and await second.is_on(db, user.id)
-    if code_needed:
+    if attempt.code_needed:
         raise second.CodeNeeded(user)
     return user
 
@@ -147,43 +154,73 @@ async def sign_in_by_password(
 async def enter(
     database: Database, entrance: Entrance, person: Person, *, vault: Vault | None = None
 ) -> User:
-    """The account of a proven person. NotAdmitted when the hub does not let them in.
+    """The account of a proven person. NotAdmitted when the hub does not let them in."""
+    return await _twice(database, entrance, lambda db: _admit(db, entrance, person, vault))
 
-    Two first visits at once end in one account: who loses the race looks again, and then finds what was made.
-    """
-    way = entrance.way
+
+async def _twice(database: Database, entrance: Entrance, work: Callable[[Session], T]) -> T:
+    """Two first visits at once end in one account: who loses the race looks again, and finds what was made."""
     try:
-        return await _admit(database, entrance, person, vault)
+        return await database.write(work)
     except (sa.exc.IntegrityError, Conflict, admit.NotAdmitted):
         pass
     try:
-        return await _admit(database, entrance, person, vault)
+        return await database.write(work)
     except admit.NotAdmitted:
-        if way.traits.vouches:
+        if entrance.way.traits.vouches:
             raise
         raise WrongPassword from None  # who knows one shared password shall not find out names with it
 
 
-async def _admit(database: Database, entrance: Entrance, person: Person, vault: Vault | None) -> User:
+def _admit(db: Session, entrance: Entrance, person: Person, vault: Vault | None) -> User:
     way = entrance.way
-    async with database.begin() as db:
-        user = await admit.admit(db, entrance.section, way.traits, way.realm, person, now=clock.now())
-        if vault is not None and person.account is None:
-            await state.keep(db, vault, way.realm, person)
+    return admit.admit(db, entrance.section, way.traits, way.realm, person, vault=vault, now=clock.now())
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One password on its way through the door; each method is a step of a transaction."""
+
+    entrance: Entrance
+    name: str
+    address: str
+    vault: Vault | None
+    then: Callable[[Session, User], None] | None
+    person: Person | None = None
+    code_needed: bool = False
+
+    def charge(self, db: Session) -> None:
+        """Count it on the account before it is looked at. TooMany."""
+        backoff.charge(db, self._account(db), self.address, now=clock.now())
+
+    def judge(self, db: Session) -> User | None:
+        """Let the person in; None when the password was wrong."""
+        account, dirty = self._account(db), True
+        if self.entrance.way.traits.instant:
+            if self.person is None:
+                backoff.charge(db, account, self.address, now=clock.now())
+            else:
+                dirty = backoff.hold(db, account, self.address, now=clock.now()).last is not None
+        if self.person is None:
+            backoff.failed(db, self.address, now=clock.now())
+            return None
+        user = _admit(db, self.entrance, self.person, self.vault)
+        if dirty:
+            backoff.succeeded(db, account)
+        self.code_needed = self.entrance.section.kind == LOCAL and second.is_on(db, user.id)
+        if self.then is not None and not self.code_needed:
+            self.then(db, user)
         return user
 
-
-async def _account_key(db: AsyncSession, entrance: Entrance, realm: str, name: str) -> str:
-    """The row that counts failures of this account: known ones have their own, unknown ones share some."""
-    try:
-        clean = users.normalise(name)
-    except BadRequest:
-        clean = ""
-    if entrance.section.kind == LOCAL:
-        known = bool(clean) and await users.by_name(db, clean) is not None
-        return backoff.account_key(clean, known=known)
-    tied = sa.select(ExternalIdentity.id).where(
-        ExternalIdentity.realm == realm, ExternalIdentity.subject == clean
-    )
-    known = bool(clean) and await db.scalar(tied) is not None
-    return f"{entrance.name}/{backoff.account_key(clean, known=known)}"
+    def _account(self, db: Session) -> str:
+        """The row that counts failures of this account: known ones have their own, unknown ones share some."""
+        try:
+            clean = users.normalise(self.name)
+        except BadRequest:
+            clean = ""
+        if self.entrance.section.kind == LOCAL:
+            theirs = sa.select(User.id).where(User.name == clean)
+            return backoff.account_key(clean, known=bool(clean) and db.scalar(theirs) is not None)
+        who = {"realm": self.entrance.way.realm, "subject": clean}
+        known = bool(clean) and db.execute(admit.KNOWN, who).first() is not None
+        return f"{self.entrance.name}/{backoff.account_key(clean, known=known)}"

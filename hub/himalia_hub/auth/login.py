@@ -49,9 +49,16 @@ async def login(request: web.Request) -> web.Response:
         text = "This form was open for too long or came from another page. Please sign in again."
         return await login_form(request, status=403, username=name[:255], error=text)
     method, address = form.get("method", ""), origin.address(request)
+    beginning = begin.Beginning(request)
     try:
         user = await sign_in_by_password(
-            request.app[DB], request.app[DOOR], name, given, method=method, address=address
+            request.app[DB],
+            request.app[DOOR],
+            name,
+            given,
+            method=method,
+            address=address,
+            then=beginning.rows,
         )
     except second.CodeNeeded as needed:
         if form.get("otp"):  # JupyterHub's clients send it along
@@ -60,7 +67,7 @@ async def login(request: web.Request) -> web.Response:
     except (WrongPassword, NotAdmitted, TooMany, WayDown) as error:
         log.info("login.refused", reason=error.code, method=method, address=address)
         return await login_form(request, status=error.status, username=name[:255], error=error, method=method)
-    return await begin.sign_in(request, user, begin.destination(request))
+    return await beginning.answer(user, begin.destination(request))
 
 
 async def login_form(
@@ -105,7 +112,7 @@ async def logout(request: web.Request) -> web.Response:
     identity = request.get(IDENTITY)
     if identity is not None and identity.login is not None:
         async with request.app[DB].begin() as db:
-            await accounts.end_login(db, identity.login)
+            await db.run_sync(accounts.end_login, identity.login)
         await out.cut(request, [identity.login.session_id])
         log.info("login.ended", user=identity.name)
     location = request.app[SETTINGS].hub_prefix + "login"

@@ -14,6 +14,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from markupsafe import Markup
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from himalia_hub import clock
 from himalia_hub.auth import backoff
@@ -49,9 +50,9 @@ class CodeNeeded(NotAuthenticated):
         self.user = user
 
 
-async def is_on(db: AsyncSession, user_id: int) -> bool:
+def is_on(db: Session, user_id: int) -> bool:
     """Whether this person must give a code."""
-    row = await db.get(SecondFactor, user_id)
+    row = db.get(SecondFactor, user_id)
     return row is not None and row.confirmed is not None
 
 
@@ -65,13 +66,13 @@ async def check(database: Database, vault: Vault, user_id: int, code: str, *, ad
     """Nothing when the code is right, which uses it up. WrongCode; TooMany while a back-off is on."""
     account, from_address = f"code:{user_id}", backoff.address_key(address)
     async with database.begin() as db:
-        await backoff.charge(db, account, from_address, now=clock.now())
+        await db.run_sync(backoff.charge, account, from_address, now=clock.now())
     async with database.begin() as db:
         right = await _use(db, vault, user_id, code)
         if right:
-            await backoff.succeeded(db, account)
+            await db.run_sync(backoff.succeeded, account)
         else:
-            await backoff.failed(db, from_address, now=clock.now())
+            await db.run_sync(backoff.failed, from_address, now=clock.now())
     if not right:
         raise WrongCode
 

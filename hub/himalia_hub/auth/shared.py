@@ -18,7 +18,7 @@ LEAST = 8
 class SharedPassword:
     """Any name, one password. Nobody is, or becomes, an administrator by it."""
 
-    traits = Traits(vouches=False, claims=False)
+    traits = Traits(vouches=False, claims=False, instant=True)
 
     class Settings(BaseModel, extra="forbid", frozen=True):
         """[auth.methods.NAME] with `kind = "shared-password"` — any name and one password, for a workshop."""
@@ -66,7 +66,7 @@ class SharedPassword:
 class Dummy:
     """Any name and any password but an empty one: for benches on a loopback address, never for people."""
 
-    traits = Traits(vouches=False, claims=False)
+    traits = Traits(vouches=False, claims=False, instant=True)
 
     class Settings(BaseModel, extra="forbid", frozen=True):
         """[auth.methods.NAME] with `kind = "dummy"` — anybody comes in under any name. For benches only."""

@@ -7,16 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from himalia_hub.auth.base import Person
 from himalia_hub.auth.models import ExternalIdentity, SecondFactor
 from himalia_hub.auth.vault import Vault
-
-
-async def keep(db: AsyncSession, vault: Vault, realm: str, person: Person) -> None:
-    """Replace what was kept at an earlier sign-in; nothing given, nothing kept."""
-    tied = sa.and_(ExternalIdentity.realm == realm, ExternalIdentity.subject == person.subject)
-    locked = vault.lock(dict(person.state)) if person.state is not None else None
-    await db.execute(sa.update(ExternalIdentity).where(tied).values(state=locked))
 
 
 async def of_user(db: AsyncSession, vault: Vault, user_id: int) -> dict[str, Any] | None:

@@ -92,7 +92,7 @@ async def _set_password(settings: HubSettings, name: str, hashed: str) -> str:
         user.password_hash = hashed
         # Whoever knew the old password is signed out, and loses what was issued through that sign-in.
         for login in await db.scalars(sa.select(Login).where(Login.user_id == user.id)):
-            await end_login(db, login)
+            await db.run_sync(end_login, login)
         return repr(user.name)
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
 
+from himalia_hub.db import quick_sqlite
 from himalia_hub.db.revision import PostgresRevision, Revision, SqliteRevision
 from himalia_hub.errors import ConfigError
+
+T = TypeVar("T")
 
 BUSY_TIMEOUT_S = 30
 
@@ -48,7 +55,8 @@ class Database:
     """Sessions on one database.
 
     `begin()` is a write transaction that commits at the end of the block; `read()` never writes.
-    Neither is held over an await that is not the database (architecture: loop rules).
+    Neither is held over an await that is not the database (architecture: loop rules). `write()` is `begin()` for a
+    function that only talks to the database: cheaper where many come at once.
     """
 
     def __init__(self, url: str) -> None:
@@ -57,12 +65,44 @@ class Database:
         self.engine = _make_engine(self.url)
         self.revision: Revision = SqliteRevision(self.url) if self.is_sqlite else PostgresRevision(self.url)
         self._writing = self.engine.execution_options(himalia_write=True)
+        # SQLite has one writer, and who finds it busy sleeps and looks again, up to 100 ms after it is free. In one
+        # process people can simply queue.
+        self._one_writer = asyncio.Lock() if self.is_sqlite else contextlib.nullcontext()
+        self._thread = ThreadPoolExecutor(1, "sqlite-writer") if self.is_sqlite else None
+        self._sync_engine: sa.Engine | None = None
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncSession]:
         """A write transaction; committed at the end of the block, rolled back when it raises."""
-        async with AsyncSession(self._writing, expire_on_commit=False) as session, session.begin():
+        async with (
+            self._one_writer,
+            AsyncSession(self._writing, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
+
+    async def write(self, work: Callable[[Session], T]) -> T:
+        """`work(session)` in a write transaction, committed when it returns, rolled back when it raises.
+
+        On SQLite all of it runs in one visit to a thread: five statements so cost a quarter of five awaited ones.
+        """
+        if self._thread is None:
+            async with self.begin() as db:
+                return await db.run_sync(work)
+        async with self._one_writer:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, work)
+
+    def _do(self, work: Callable[[Session], T]) -> T:
+        if self._sync_engine is None:
+            engine = sa.create_engine(
+                self.url.set(drivername="sqlite"),
+                connect_args={"timeout": BUSY_TIMEOUT_S},
+                hide_parameters=True,
+            )
+            _prepare_sqlite(engine)
+            self._sync_engine = engine.execution_options(himalia_write=True)
+        with Session(self._sync_engine, expire_on_commit=False) as session, session.begin():
+            return work(session)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -73,6 +113,10 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self.revision.close()
+        if self._thread is not None:
+            self._thread.shutdown()
+        if self._sync_engine is not None:
+            self._sync_engine.dispose()
         await self.engine.dispose()
 
 
@@ -81,10 +125,16 @@ def _make_engine(url: URL) -> AsyncEngine:
         return create_async_engine(
             url, pool_pre_ping=True, pool_size=10, max_overflow=10, hide_parameters=True
         )
-    engine = create_async_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True)
-    sa.event.listen(engine.sync_engine, "connect", _on_sqlite_connect)
-    sa.event.listen(engine.sync_engine, "begin", _on_sqlite_begin)
+    engine = create_async_engine(
+        url.set(drivername=quick_sqlite.NAME), connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True
+    )
+    _prepare_sqlite(engine.sync_engine)
     return engine
+
+
+def _prepare_sqlite(engine: sa.Engine) -> None:
+    sa.event.listen(engine, "connect", _on_sqlite_connect)
+    sa.event.listen(engine, "begin", _on_sqlite_begin)
 
 
 def _on_sqlite_connect(connection: Any, _record: Any) -> None:

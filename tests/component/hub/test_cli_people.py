@@ -110,7 +110,7 @@ def test_a_new_password_signs_every_browser_out(himalia: Himalia) -> None:
         database = Database(himalia.url)
         async with database.begin() as db:
             ann = await by_name(db, "ann")
-            login, _ = await begin_login(db, ann, now=clock.now(), lasts=timedelta(days=1))
+            login, _ = await db.run_sync(begin_login, ann, now=clock.now(), lasts=timedelta(days=1))
             _, tied = await issue(db, ann.id, now=clock.now(), scopes=["self"], session_id=login.session_id)
             _, own = await issue(db, ann.id, now=clock.now(), scopes=["self"])
         await database.close()

@@ -304,8 +304,10 @@ async def test_expired_sign_ins_are_swept_and_tokens_of_others_stay(hub: Site) -
     await hub.token(ann)
     async with hub.db.begin() as db:
         for _ in range(3):
-            await accounts.begin_login(db, ann, now=clock.now() - timedelta(days=2), lasts=timedelta(days=1))
-        await accounts.begin_login(db, ann, now=clock.now(), lasts=timedelta(days=1))
+            await db.run_sync(
+                accounts.begin_login, ann, now=clock.now() - timedelta(days=2), lasts=timedelta(days=1)
+            )
+        await db.run_sync(accounts.begin_login, ann, now=clock.now(), lasts=timedelta(days=1))
 
     assert await hub.count(Login) == 1
     assert await hub.count(ApiToken) == 1
