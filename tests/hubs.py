@@ -167,7 +167,10 @@ class Hub:
             self.process.kill()
             self.process.wait()
         with contextlib.suppress(OSError, ValueError, KeyError):
-            os.kill(json.loads((self.data / "proxy.json").read_text())["pid"], signal.SIGKILL)
+            record = json.loads((self.data / "proxy.json").read_text())
+            for pid in (*(pid for pid, _ in record.get("former", ())), record["pid"]):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         for pid, _ in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -81,7 +81,7 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
             if proxy is not None:
                 how = await proxy.start()
                 where = f"{settings.proxy.ip}:{settings.proxy.port}"
-                report.done(f"Proxy {'found running' if how == 'adopted' else 'started'} on {where}")
+                report.done(f"Proxy {'found running' if how == 'adopted' else how} on {where}")
             await write_configured(world.db, settings, world.secrets)
             app = make_app(world, routes_wake_up=proxy.restarted if proxy else None)
             runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)

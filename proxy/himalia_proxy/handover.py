@@ -19,7 +19,7 @@ from typing import Any, Final
 from himalia_proxy.channel import Channel, Message
 from himalia_proxy.core import Core, log
 from himalia_proxy.errors import StartError
-from himalia_proxy.listeners import Place, bind_all, remove
+from himalia_proxy.listeners import Place, bind_all, listens_at, remove
 from himalia_proxy.members import Membership
 
 PATIENCE_S: Final = 30.0
@@ -69,7 +69,7 @@ def fitting(taken: Taken, places: Mapping[str, Place]) -> dict[str, socket.socke
     kept: dict[str, socket.socket] = {}
     for name, sock in taken.sockets.items():
         place, at = places.get(name), sock.getsockname()
-        if place is not None and (at == place.path or (not isinstance(at, str) and at[1] == place.port)):
+        if place is not None and listens_at(at, place):
             kept[name] = sock
         else:
             sock.close()

@@ -131,6 +131,13 @@ def _address(ip: str, port: int, option: str) -> tuple[socket.AddressFamily, tup
     return found[0][0], (str(found[0][4][0]), port)
 
 
+def listens_at(name: object, place: Place) -> bool:
+    """Whether a socket of that `getsockname()` is where `place` says. StartError for an address that is none."""
+    if isinstance(name, tuple) and place.path is None:
+        return tuple(name[:2]) == _address(place.ip, place.port, place.option)[1]
+    return name == place.path
+
+
 def _has_ipv6() -> bool:
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:

@@ -10,7 +10,10 @@ import secrets
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import structlog
@@ -22,6 +25,7 @@ from himalia_proxy.launch import proxy_argv
 log = structlog.get_logger()
 
 START_PATIENCE_S = 20.0
+END_PATIENCE_S = 10.0
 
 
 def auth_token(settings: HubSettings) -> str:
@@ -40,7 +44,11 @@ def auth_token(settings: HubSettings) -> str:
 
 
 class ProxyProcess:
-    """Starts the proxy or adopts the one a former hub left running; brings it back when it dies."""
+    """Starts the proxy or adopts the one a former hub left running; brings it back when it dies.
+
+    One of other settings or of another release is replaced through `--handover-socket`: nobody is refused, and it
+    lives on for as long as its tunnels do. Such predecessors are kept in the record as `former`, to be ended too.
+    """
 
     def __init__(self, settings: HubSettings, hub_url: str) -> None:
         self._settings, self._hub_url = settings, hub_url
@@ -52,10 +60,22 @@ class ProxyProcess:
         self.restarted = asyncio.Event()
 
     async def start(self) -> str:
-        """Have a proxy that answers; "adopted" or "started". Unavailable says why there is none."""
-        argv = self._argv()
-        if await self._adopt(argv):
+        """Have a proxy that answers; "adopted", "replaced" or "started". Unavailable says why there is none.
+
+        One that could not be replaced, because the new settings do not work, goes on as it was.
+        """
+        argv, record = self._argv(), self._recorded()
+        if record is None:
+            await self._launch(argv)
+            return "started"
+        answers = await self._answers(record)
+        if answers == 200 and record.get("argv") == argv and record.get("version") == version("himalia"):
             return "adopted"
+        if answers and _hands_over(record["argv"], argv):
+            # Two proxies cannot be told apart by asking, so the new one's own pid file says that it serves.
+            await self._launch(argv, record)
+            return "replaced"
+        await self.stop()
         await self._launch(argv)
         return "started"
 
@@ -77,16 +97,15 @@ class ProxyProcess:
             self.restarted.set()
 
     async def stop(self) -> None:
-        """End the proxy: it drains for a moment; SIGKILL if it does not end."""
+        """End the proxy, which drains for a moment, and predecessors that still hold tunnels."""
         if self._pidfd < 0:
             return
-        for signum, patience_s in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signum)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience_s):
-                    await self._ended()
-                break
+        former = self._former().values()
+        await asyncio.gather(_end(self._pidfd), *map(_end, former))
+        for pidfd in former:
+            os.close(pidfd)
+        if self._child is not None:
+            self._child.poll()
         self._record.unlink(missing_ok=True)
         self.close()
 
@@ -113,24 +132,41 @@ class ProxyProcess:
             log_level={"warning": "warn"}.get(self._settings.log.level, self._settings.log.level),
         )
         if not p.command:
-            argv += ["--routes-file", str(self._settings.data_dir / "routes.json")]
+            folder = self._settings.data_dir
+            argv += ["--routes-file", str(folder / "routes.json"), "--pid-file", str(folder / "proxy.pid")]
+            # A unix socket's name has 107 bytes; a folder too deep for one has its proxy stopped and started.
+            if len(os.fsencode(folder / "proxy.handover")) < 96:
+                argv += ["--handover-socket", str(folder / "proxy.handover")]
         return argv + p.args
 
-    async def _adopt(self, argv: list[str]) -> bool:
+    def _recorded(self) -> dict[str, Any] | None:
+        """What was noted of the proxy that runs, whose process is held from now on; None if there is none."""
         try:
             record = json.loads(self._record.read_text())
             pid, born = int(record["pid"]), int(record["born"])
         except (OSError, ValueError, KeyError, TypeError):
-            return False
+            return None
         if _born(pid) != born:
-            return False
+            return None
         self._pid, self._pidfd = pid, os.pidfd_open(pid)
-        if _born(pid) == born and record.get("argv") == argv and await self._answers():
-            return True
-        await self.stop()  # of other settings, or deaf
-        return False
+        return record if _born(pid) == born else None
 
-    async def _launch(self, argv: list[str]) -> None:
+    def _former(self) -> dict[tuple[int, int], int]:
+        """Predecessors that still live: pid and start time → an open descriptor of theirs."""
+        found: dict[tuple[int, int], int] = {}
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            for pid, born in json.loads(self._record.read_text()).get("former", ()):
+                with contextlib.suppress(OSError):
+                    found[pid, born] = os.pidfd_open(pid)
+                    if _born(pid) != born:
+                        os.close(found.pop((pid, born)))
+        return found
+
+    async def _launch(self, argv: list[str], old: dict[str, Any] | None = None) -> None:
+        """Start it and wait until it serves; in place of `old`, which stays recorded if that fails."""
+        former = self._former()
+        for pidfd in former.values():
+            os.close(pidfd)
         self.close()
         self._log.parent.mkdir(parents=True, exist_ok=True)
         env = {**os.environ, "CONFIGPROXY_AUTH_TOKEN": auth_token(self._settings)}
@@ -142,13 +178,43 @@ class ProxyProcess:
             except OSError as error:
                 raise Unavailable(f"the proxy {argv[0]!r} cannot be run: {error.strerror}") from None
         self._child, self._pid, self._pidfd = child, child.pid, os.pidfd_open(child.pid)
+        self._note(
+            {
+                "pid": child.pid,
+                "born": _born(child.pid),
+                "argv": argv,
+                "version": version("himalia"),
+                "api": self._settings.proxy_api_url,
+                "former": [*former, *([(old["pid"], old["born"])] if old else [])],
+            }
+        )
+        try:
+            await self._serves(argv)
+        except Unavailable:
+            if old is not None:
+                await _end(self._pidfd)
+                self._note(old)
+            raise
+
+    def _note(self, record: dict[str, Any]) -> None:
         scratch = self._record.with_suffix(".new")
-        scratch.write_text(json.dumps({"pid": child.pid, "born": _born(child.pid), "argv": argv}))
+        scratch.write_text(json.dumps(record))
         os.replace(scratch, self._record)
-        ended = asyncio.create_task(self._ended())
+
+    async def _serves(self, argv: list[str]) -> None:
+        """Until the process that was just started serves. Unavailable."""
+        ended = asyncio.create_task(_gone(self._pidfd))
+        pid_file = option(argv, "--pid-file")
+
+        async def up() -> bool:
+            # While it takes over from another, that one answers: its own pid file says which of them does.
+            if pid_file is not None and _text(pid_file) != str(self._pid):
+                return False
+            return await self._answers() == 200
+
         try:
             async with asyncio.timeout(START_PATIENCE_S):
-                while not await self._answers():
+                while not await up():
                     await asyncio.wait({ended}, timeout=0.02)
                     if ended.done():
                         raise Unavailable(f"the proxy ended at once: {_last_line(self._log)}")
@@ -159,30 +225,65 @@ class ProxyProcess:
         finally:
             ended.cancel()
 
-    async def _answers(self) -> bool:
+    async def _answers(self, record: Mapping[str, Any] | None = None) -> int:
+        """The status of a look at the table, here or where `record` says; 0 if nobody answers."""
         headers = {"Authorization": f"token {auth_token(self._settings)}"}
-        url = f"{self._settings.proxy_api_url}/api/routes"
+        url = (record or {}).get("api") or self._settings.proxy_api_url
         try:
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
-                session.get(url, headers=headers) as answer,
+                session.get(f"{url}/api/routes", headers=headers) as answer,
             ):
-                return answer.status == 200
+                return answer.status
         except (aiohttp.ClientError, TimeoutError, OSError):
-            return False
+            return 0
 
     async def _ended(self) -> None:
         """Until the process is gone; reaps it when it is our child."""
-        loop, gone = asyncio.get_running_loop(), asyncio.Event()
-        descriptor = os.dup(self._pidfd)
-        try:
-            loop.add_reader(descriptor, gone.set)
-            await gone.wait()
-        finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
+        await _gone(self._pidfd)
         if self._child is not None:
             self._child.poll()
+
+
+def option(argv: Sequence[str], name: str) -> str | None:
+    """What a command line says of `name`: the last one counts, as for argparse."""
+    said = None
+    for number, word in enumerate(argv):
+        if word == name and number + 1 < len(argv):
+            said = argv[number + 1]
+        elif word.startswith(f"{name}="):
+            said = word.partition("=")[2]
+    return said
+
+
+def _hands_over(old: Sequence[str], new: Sequence[str]) -> bool:
+    """Whether one can take over from the other: not with a port that stays at an address that changes."""
+    at = option(old, "--handover-socket")
+    same = all(option(old, name) == option(new, name) for name in ("--ip", "--api-ip", "--metrics-ip"))
+    return at is not None and at == option(new, "--handover-socket") and same
+
+
+async def _gone(pidfd: int) -> None:
+    """Until that process has ended."""
+    loop, gone = asyncio.get_running_loop(), asyncio.Event()
+    descriptor = os.dup(pidfd)
+    try:
+        loop.add_reader(descriptor, gone.set)
+        await gone.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+async def _end(pidfd: int) -> None:
+    """Ask it to end, and kill it if it does not."""
+    for signum, patience_s in ((signal.SIGTERM, END_PATIENCE_S), (signal.SIGKILL, 5)):
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signum)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                await _gone(pidfd)
+            return
 
 
 def _born(pid: int) -> int:
@@ -192,6 +293,12 @@ def _born(pid: int) -> int:
     except OSError:
         return 0
     return 0 if fields[0] == "Z" else int(fields[19])
+
+
+def _text(path: str) -> str:
+    with contextlib.suppress(OSError):
+        return Path(path).read_text().strip()
+    return ""
 
 
 def _last_line(path: Path) -> str:
