@@ -225,5 +225,7 @@ Launch = Callable[..., Awaitable[tuple[Hub, Client]]]
 @asynccontextmanager
 async def client(hub: Hub, token: str) -> AsyncIterator[Client]:
     """A client that closes after the block."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
+    # A connection for each request: the proxy closes an idle one after 5 s, maybe just as the next request is sent.
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as session:
         yield Client(session, hub, token)

@@ -281,6 +281,7 @@ async def stop_everything(world: World, report: Reporter) -> int:
     )
     async with world.db.begin() as db:
         servers = list(await db.scalars(sa.select(Server).where(active)))
+        servers += await store.with_kept_kernels(db, now=clock.now())
         for server in servers:
             await store.want_stopped(db, server, now=clock.now())
     if not servers:

@@ -204,8 +204,8 @@ def _parser() -> argparse.ArgumentParser:
         "--keep-kernels",
         type=float,
         metavar="SECONDS",
-        help="how long idle kernels wait for the next server when this one is killed (default 3600, behind a hub 0: "
-        "not at all)",
+        help="how long idle kernels wait for the next server when this one is killed (default 3600; behind a hub what "
+        "its spawner says)",
     )
     parser.add_argument(
         "--clear-outputs-on-save", action="store_true", help="write notebooks without their outputs"
@@ -232,8 +232,8 @@ def _seconds(
 
 
 def _keep_kernels_s(args: argparse.Namespace, environ: Mapping[str, str]) -> float:
-    """The first process of a container takes all others with it: there, nothing can be kept. A hub's spawner ends what
-    a dead server left behind, so behind a hub nothing is kept unless it is asked for.
+    """The first process of a container takes all others with it: there, nothing can be kept. Behind a hub only a
+    spawner knows whether what a dead server left behind is spared, and says so (ours does).
     """
     if os.getpid() == 1:
         return 0.0

@@ -108,11 +108,23 @@ class Exit:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What a crashed server left that waits for its next start (its kernels), for `left_s` seconds still.
+
+    Only a backend that can have such things ever tells of them: where a server's end is its container's, none does.
+    The next start under the name takes them back; a stop of `ref` ends them at once.
+    """
+
+    ref: ServerRef
+    left_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Sighting:
     """What is there now under a name. PRESENT always has a handle once its address is known.
 
     `listening` is False while nobody, or somebody else's process, listens at the handle's address: such a
-    server must not get a route. `detail` then says which, in words for its user.
+    server must not get a route. `detail` then says which, in words for its user. `kept` is for ABSENT only.
     """
 
     presence: Presence
@@ -120,6 +132,7 @@ class Sighting:
     exit: Exit | None = None
     detail: str = ""
     listening: bool = True
+    kept: Kept | None = None
 
 
 @runtime_checkable
@@ -159,7 +172,7 @@ class Spawner(Protocol):
         """What is there under `name`, whatever its incarnation."""
 
     async def stop(self, ref: ServerRef, *, grace_s: float | None = None) -> None:
-        """Gone on return. Not being there, or another incarnation being there, is success.
+        """Gone on return, with all it left. Not being there, or another incarnation being there, is success.
 
         `grace_s` caps the time given before SIGKILL; None takes the backend's own escalation times.
         """

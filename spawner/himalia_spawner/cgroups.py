@@ -30,10 +30,14 @@ class Hierarchy:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The groups of one server, and in sentences what of its limits does not hold."""
+    """The groups of one server, and in sentences what of its limits does not hold.
+
+    `counted` is what they had counted before: kernels that wait in them keep them from being made anew.
+    """
 
     folders: tuple[str, ...] = ()
     unenforced: tuple[str, ...] = ()
+    counted: tuple[int, int] = (0, 0)
 
     @property
     def doors(self) -> tuple[str, ...]:
@@ -137,7 +141,8 @@ class Cgroups:
         if limits.disk is not None:
             why = "the process spawner sets no project quotas; set them on the file system of the homes"
             unenforced.append(f"the limit of {_size(limits.disk)} of disk is not enforced: {why}")
-        return Made(tuple(dict.fromkeys(folders)), tuple(unenforced))
+        made = tuple(dict.fromkeys(folders))
+        return Made(made, tuple(unenforced), counted(made))
 
 
 def _fresh(folder: Path) -> None:
@@ -187,17 +192,25 @@ def remove(folders: Iterable[str]) -> None:
             Path(folder).rmdir()
 
 
-def explain(how: Exit, folders: Iterable[str], limits: Limits) -> Exit:
-    """The same end, told with what its control groups know: out of memory, or out of processes."""
-    folders = tuple(folders)
-    killed = how.signal is not None
-    if killed and limits.memory and any(_count(each, "memory.oom_control", "oom_kill") for each in folders):
+def counted(folders: Iterable[str]) -> tuple[int, int]:
+    """How often these groups' processes were killed for want of memory, and how often one more was refused."""
+    ooms = pids = 0
+    for each in folders:
+        ooms += _count(each, "memory.oom_control", "oom_kill") + _count(each, "memory.events", "oom_kill")
+        pids += _count(each, "pids.events", "max")
+    return ooms, pids
+
+
+def explain(how: Exit, folders: Iterable[str], limits: Limits, before: tuple[int, int] = (0, 0)) -> Exit:
+    """The same end, told with what its control groups know: out of memory, or out of processes.
+
+    `before` is what they had `counted` when it began.
+    """
+    ooms, pids = counted(folders)
+    if how.signal is not None and limits.memory and ooms > before[0]:
         words = f"it used up its {_size(limits.memory)} of memory; use less at once, or ask for more"
         return replace(how, reason=words, cause=Cause.MEMORY)
-    if killed and limits.memory and any(_count(each, "memory.events", "oom_kill") for each in folders):
-        words = f"it used up its {_size(limits.memory)} of memory; use less at once, or ask for more"
-        return replace(how, reason=words, cause=Cause.MEMORY)
-    if how.status != 0 and limits.pids and any(_count(each, "pids.events", "max") for each in folders):
+    if how.status != 0 and limits.pids and pids > before[1]:
         return replace(how, reason=f"{how.reason}; it had reached its limit of {limits.pids} processes")
     return how
 

@@ -21,6 +21,10 @@ ENV_KEEP = (
 LOCK_FD = "HIMALIA_LOCK_FD"
 LISTEN_FD = "HIMALIA_LISTEN_FD"
 COOKIE = "HIMALIA_INCARNATION"
+KEPT = "HIMALIA_KEPT"
+"""Our server gives it to its kernels and their keeper: they may outlive a crash of it."""
+KEEP_S = "HIMALIA_KEEP_KERNELS"
+"""Tells our server for how many seconds they will be spared."""
 SERVICE_URL = "JUPYTERHUB_SERVICE_URL"
 
 _RESERVED = re.compile(r"HIMALIA_.*|JUPYTERHUB_SERVICE_URL|JUPYTERHUB_API_TOKEN")

@@ -11,7 +11,18 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from himalia_spawner.base import Exit, Handle, Presence, Say, ServerRef, ServerSpec, Sighting, Spawner, silent
+from himalia_spawner.base import (
+    Exit,
+    Handle,
+    Kept,
+    Presence,
+    Say,
+    ServerRef,
+    ServerSpec,
+    Sighting,
+    Spawner,
+    silent,
+)
 from himalia_spawner.errors import BackendGone, SpawnError, SpawnFailed, SpawnRefused
 
 
@@ -27,6 +38,8 @@ class FakeServer:
     env: dict[str, str]
     running: bool = True
     exit: Exit | None = None
+    kept_s: float = 0.0
+    """How long something of it waits for the next start, once it has ended."""
 
 
 @dataclass(slots=True)
@@ -110,7 +123,8 @@ class FakeSpawner:
         self.backend.calls.append(("look", name))
         server = self.backend.servers.get(name)
         if server is None or not server.running:
-            return Sighting(Presence.ABSENT, exit=server.exit if server else None)
+            kept = Kept(server.handle.ref, server.kept_s) if server and server.kept_s else None
+            return Sighting(Presence.ABSENT, exit=server.exit if server else None, kept=kept)
         listening = self.backend.listening
         detail = "" if listening else "the server does not listen yet"
         return Sighting(Presence.PRESENT, server.handle, listening=listening, detail=detail)

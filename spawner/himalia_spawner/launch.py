@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -27,6 +27,7 @@ from himalia_spawner.names import short_name
 from himalia_spawner.nest_client import NestClient, NestLost, NestUnusable, check, offer
 from himalia_spawner.plan import Plan, receive_report
 from himalia_spawner.records import Folder, Record
+from himalia_spawner.remains import kept_of
 from himalia_spawner.searching import Cookie
 from himalia_spawner.settings import ProcessSettings
 
@@ -64,12 +65,13 @@ class Launch:
         account = self.account(spec.username)
         nest = self._nest(spec, say)
         made = self.cgroups.make(short_name(spec.ref.name), spec.limits)
+        before = folder.read()
         with ExitStack() as stack:
             try:
                 self._tell_unenforced(made.unenforced, say)
                 folder.clear()
                 listener = None if spec.command else stack.enter_context(_bind(folder.socket))
-                intent = self._intent(spec, folder, account, made, forked=nest is not None)
+                intent = self._intent(spec, folder, account, made, before, forked=nest is not None)
                 if listener is None:
                     intent = replace(intent, url=_loopback_url())
                 folder.write(intent)
@@ -82,10 +84,10 @@ class Launch:
                 self.fault("before_fork")
                 record = self._born(nest, plan, descriptors, folder)
             except SpawnError:
-                _undo(folder, made)
+                _undo(folder, made, before)
                 raise
             except OSError as error:
-                _undo(folder, made)
+                _undo(folder, made, before)
                 raise SpawnFailed(f"the server could not be started: {error.strerror or error}") from error
             self.fault("after_record")
             return record
@@ -118,8 +120,18 @@ class Launch:
             log.warning(event, why=words)
 
     def _intent(
-        self, spec: ServerSpec, folder: Folder, account: Account, made: Made, *, forked: bool
+        self,
+        spec: ServerSpec,
+        folder: Folder,
+        account: Account,
+        made: Made,
+        before: Record | None,
+        *,
+        forked: bool,
     ) -> Record:
+        # What waits since a crash stays in its group, whatever the limits are now, and is bounded as it was.
+        waits = before is not None and kept_of(before) is not None
+        older = before.cgroups if before is not None and waits else ()
         return Record(
             name=spec.ref.name,
             incarnation=spec.ref.incarnation,
@@ -130,13 +142,15 @@ class Launch:
             since_ticks=procfs.ticks_now(),
             forked=forked,
             limits=spec.limits,
-            cgroups=made.folders,
+            cgroups=tuple(dict.fromkeys((*made.folders, *older))),
+            counted=made.counted,
+            kept_until=before.kept_until if before is not None and waits else None,
         )
 
     def _plan(self, spec: ServerSpec, folder: Folder, account: Account, intent: Record, made: Made) -> Plan:
         return Plan(
             folder=str(folder.path),
-            record=asdict(intent),
+            record=asdict(replace(intent, kept_until=None)),
             argv=intent.argv,
             entry=OWN_ENTRY if intent.forked else "",
             env=self._environment(spec, account, intent),
@@ -157,12 +171,18 @@ class Launch:
             environ.SERVICE_URL: intent.url + spec.prefix,
             environ.COOKIE: str(Cookie(self.hub, spec.ref.name, spec.ref.incarnation)),
         }
+        given = {environ.KEEP_S: f"{self._keep_s():g}"} | dict(spec.env)
         env = environ.child_environment(
-            os.environ, spec.env, backend, self.settings.environment, keep=self.settings.env_keep
+            os.environ, given, backend, self.settings.environment, keep=self.settings.env_keep
         )
         if faults := environ.environment_faults(env):
             raise SpawnRefused("; ".join(faults))
         return env
+
+    def _keep_s(self) -> float:
+        """Only what the hub can tell from a server's other processes may outlive it."""
+        readable = not self.settings.system_users or procfs.may_read_all()
+        return self.settings.keep_kernels_s if readable else 0.0
 
     def _born(self, nest: NestClient | None, plan: Plan, descriptors: list[int], folder: Folder) -> Record:
         """Have it made; the record that it wrote of itself."""
@@ -235,9 +255,13 @@ class Launch:
         check(report)
 
 
-def _undo(folder: Folder, made: Made) -> None:
+def _undo(folder: Folder, made: Made, before: Record | None) -> None:
+    """Nothing is left of this start; what waited for it goes on waiting."""
     folder.clear()
     remove(made.folders)
+    if before is not None and kept_of(before) is not None:
+        with suppress(OSError):
+            folder.write(before)
 
 
 def _bind(path: Path) -> socket.socket:

@@ -69,6 +69,10 @@ class Ledger:
         """Where the server of that name has its lock, record and socket."""
         return Folder(self._runtime / short_name(name))
 
+    def folder_of_mark(self, mark: str) -> Folder:
+        """The same by what `traces` calls it."""
+        return Folder(self._runtime / mark)
+
     def stock(self) -> tuple[list[Record], list[Record]]:
         """The records of all that runs here, adopted where needed, and of all that ended."""
         running: dict[str, Record] = {}
@@ -94,11 +98,11 @@ class Ledger:
         there = {path.name for path in self._runtime.iterdir() if _SHORT.fullmatch(path.name)}
         there |= set(self._logs_by_mark())
         candidates = there - {short_name(name) for name in known}
-        return sorted(mark for mark in candidates if not Folder(self._runtime / mark).locked())
+        return sorted(mark for mark in candidates if not self.folder_of_mark(mark).locked())
 
     def remove_trace(self, mark: str) -> None:
         """Remove that folder and log, unless the server runs again."""
-        folder = Folder(self._runtime / mark)
+        folder = self.folder_of_mark(mark)
         lock = folder.lock()
         if lock is None:
             return

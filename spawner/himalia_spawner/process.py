@@ -16,11 +16,10 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from himalia_spawner import cgroups, ending, ports, procfs, searching, serverlog
+from himalia_spawner import cgroups, ending, ports, procfs, serverlog
 from himalia_spawner.base import (
     Cause,
     Exit,
@@ -38,6 +37,7 @@ from himalia_spawner.launch import Launch, port_of
 from himalia_spawner.ledger import Ledger, runtime_folder
 from himalia_spawner.nest_client import NestUnusable, nest_for
 from himalia_spawner.records import Folder, Record
+from himalia_spawner.remains import Remains, kept_of
 from himalia_spawner.settings import ProcessSettings
 from himalia_spawner.threads import running_threads
 from himalia_spawner.watching import Watch
@@ -104,6 +104,9 @@ class ProcessSpawner:
         self._stopping: set[str] = set()
         self._threads = running_threads(_WORKERS, "spawner")
         self._watch = Watch(self._ledger, self._nest, self._threads, self._ended)
+        self._remains = Remains(
+            self._hub, self._threads, keep_s=settings.keep_kernels_s, kill_s=settings.kill_timeout_s
+        )
 
     # -- the Protocol ---------------------------------------------------------------------------------
 
@@ -148,6 +151,7 @@ class ProcessSpawner:
         for record in (await self._take_stock())[1]:
             if not record.exit_reason:
                 self._watch.changed.put_nowait(record.name)
+            if not record.exit_reason or record.kept_until:
                 self._watch.soon(self._clean_up_after(record))
         while True:
             try:
@@ -172,6 +176,7 @@ class ProcessSpawner:
             if lock is None:
                 raise SpawnFailed(f"server {name!r} still runs; stop it first")
             try:
+                await self._end_what_waits(folder)
                 folder.remove()
                 serverlog.remove(self._log(name))
             finally:
@@ -182,7 +187,8 @@ class ProcessSpawner:
         return await self._in_thread(self._ledger.traces, known)
 
     async def remove_trace(self, mark: str) -> None:
-        """Remove such a folder with its log."""
+        """Remove such a folder with its log, and what waits there."""
+        await self._end_what_waits(self._ledger.folder_of_mark(mark))
         await self._in_thread(self._ledger.remove_trace, mark)
 
     async def close(self) -> None:
@@ -238,12 +244,15 @@ class ProcessSpawner:
             os.close(lock)  # the server has its own by inheritance
 
     async def _sweep_before(self, name: str) -> None:
-        """Nothing of a former life may be there when the next begins; it could even hold the lock."""
+        """Nothing of a former life may be there when the next begins, but what waits for it; it could even hold the
+        lock.
+        """
         folder = self._ledger.folder(name)
         record = folder.read()
         if record is not None and record.pid:
             await self._watch.settled(record)
-            await self._sweep(record, folder)
+            record = await self._remains.examine(folder.read() or record, folder)
+            await self._remains.sweep(record, folder, spare=True)
 
     # -- stop -----------------------------------------------------------------------------------------
 
@@ -261,7 +270,7 @@ class ProcessSpawner:
                 self._fault("before_signal")
                 await self._end(record, grace_s)
                 self._fault("after_exit")
-                await self._sweep(record, folder)
+                await self._remains.sweep(record, folder, spare=False)
                 self._fault("after_sweep")
                 self._watch.settle(ref.name)
                 folder.clear()
@@ -292,23 +301,10 @@ class ProcessSpawner:
                 log_tail=self._tail(record.name),
             )
 
-    async def _sweep(self, record: Record, folder: Folder) -> None:
-        """End what the server of this (dead) record left behind: kernels, terminals, holders of its lock."""
-        cookie = searching.Cookie(self._hub, record.name, record.incarnation)
-        lock = folder.lock_identity() if folder.locked() else None
-        session = record.pid if record.boot == procfs.boot_id() else 0
-        found = await self._in_thread(
-            partial(
-                searching.leftovers, cookie, session=session, uid=record.uid, lock=lock, groups=record.cgroups
-            )
-        )
-        now = folder.read()
-        if now is None or (now.pid, now.ticks) != (record.pid, record.ticks):
-            return  # somebody began its next life meanwhile, and may be the one that holds the lock
-        mine = [each for each in found if each.pid != os.getpid()]
-        if survivors := await ending.sweep(mine, kill_s=self._settings.kill_timeout_s):
-            raise SpawnFailed(f"server {record.name!r} left processes that don't end: {survivors}")
-        cgroups.remove(record.cgroups)
+    async def _end_what_waits(self, folder: Folder) -> None:
+        record = folder.read()
+        if record is not None and not record.running() and kept_of(record) is not None:
+            await self._remains.sweep(record, folder, spare=False)
 
     # -- watching -------------------------------------------------------------------------------------
 
@@ -333,11 +329,19 @@ class ProcessSpawner:
         async with self._busy[record.name]:
             folder = self._ledger.folder(record.name)
             now = folder.read()
-            if now is not None and (now.pid, now.ticks) == (record.pid, record.ticks):
-                await self._watch.settled(record)
-                with suppress(SpawnFailed):  # the next start or stop sweeps again, and says so
-                    await self._sweep(record, folder)
-                folder.socket.unlink(missing_ok=True)
+            if now is None or (now.pid, now.ticks) != (record.pid, record.ticks):
+                return
+            await self._watch.settled(record)
+            now = await self._remains.examine(folder.read() or record, folder)
+            with suppress(SpawnFailed):  # the next start or stop sweeps again, and says so
+                await self._remains.sweep(now, folder, spare=True)
+            folder.socket.unlink(missing_ok=True)
+        if (kept := kept_of(now)) is not None:
+            self._watch.soon(self._clean_up_later(now, kept.left_s))
+
+    async def _clean_up_later(self, record: Record, pause_s: float) -> None:
+        await asyncio.sleep(pause_s)
+        await self._clean_up_after(record)
 
     # -- seeing ---------------------------------------------------------------------------------------
 
@@ -359,7 +363,8 @@ class ProcessSpawner:
 
     async def _absent(self, record: Record) -> Sighting:
         await self._watch.settled(record)
-        record = self._ledger.folder(record.name).read() or record
+        folder = self._ledger.folder(record.name)
+        record = await self._remains.examine(folder.read() or record, folder)
         if record.exit_reason:
             cause = Cause(record.exit_cause or Cause.CRASHED)
             how = Exit(record.exit_reason, record.exit_status, record.exit_signal, cause=cause)
@@ -367,7 +372,8 @@ class ProcessSpawner:
             how = ending.INTERRUPTED
         else:
             how = ending.UNWATCHED if record.boot == procfs.boot_id() else ending.REBOOTED
-        return Sighting(Presence.ABSENT, exit=replace(how, log_tail=self._tail(record.name)))
+        how = replace(how, log_tail=self._tail(record.name))
+        return Sighting(Presence.ABSENT, exit=how, kept=kept_of(record))
 
     # -- small things ---------------------------------------------------------------------------------
 

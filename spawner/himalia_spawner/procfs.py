@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+_CAP_SYS_PTRACE = 19
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessStat:
@@ -96,6 +98,13 @@ def environ_of(pid: int) -> dict[str, str] | None:
         return None
     entries = (entry.partition(b"=") for entry in block.split(b"\0") if entry)
     return {os.fsdecode(name): os.fsdecode(value) for name, _, value in entries}
+
+
+def may_read_all() -> bool:
+    """Whether this process is shown the environments of other accounts' processes (CAP_SYS_PTRACE)."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        effective = next((line.split()[1] for line in file if line.startswith("CapEff:")), "0")
+    return bool(int(effective, 16) >> _CAP_SYS_PTRACE & 1)
 
 
 def command_of(pid: int) -> tuple[str, ...]:

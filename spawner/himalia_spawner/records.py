@@ -50,6 +50,12 @@ class Record:
     limits: Limits = _NO_LIMITS
     cgroups: tuple[str, ...] = ()
     """Folders of the control groups that hold it and all it starts."""
+    counted: tuple[int, int] = (0, 0)
+    """What those groups had counted before it: processes killed for want of memory, refusals of one more."""
+    kept_until: float | None = None
+    """Of a server that has ended: until when its kernels wait for the next (seconds since boot), 0 when none do;
+    None while nobody has looked.
+    """
 
     @property
     def ref(self) -> ServerRef:
@@ -78,6 +84,7 @@ class Record:
 def record_from(data: dict[str, Any]) -> Record:
     """A record from its JSON; ValueError, TypeError or KeyError where it is none."""
     lists = {name: tuple(data.get(name, ())) for name in ("argv", "cgroups")}
+    lists["counted"] = tuple(data.get("counted", (0, 0)))
     return Record(**{**data, **lists, "limits": Limits(**data.get("limits", {}))})
 
 

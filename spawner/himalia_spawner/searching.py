@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from himalia_spawner import cgroups, procfs
-from himalia_spawner.environ import COOKIE
+from himalia_spawner.environ import COOKIE, KEPT
 from himalia_spawner.records import Record
 
 
@@ -42,9 +42,17 @@ class Found:
     cookie: Cookie | None
     env: dict[str, str] | None
 
+    @property
+    def kept(self) -> bool:
+        """Whether it is meant to outlive a crash of its server: a kernel, or what holds kernels."""
+        return bool(self.env and self.env.get(KEPT))
+
 
 def carriers(hub: str, name: str | None = None, *, leaders: bool = False) -> list[Found]:
-    """Running processes with this hub's cookie, oldest first; `leaders` keeps session leaders only."""
+    """Running processes with this hub's cookie, oldest first.
+
+    `leaders` gives only what may be a server: leaders of sessions that are not kept from an earlier life.
+    """
     found = []
     for pid in procfs.pids():
         stat = procfs.stat(pid)
@@ -55,8 +63,9 @@ def carriers(hub: str, name: str | None = None, *, leaders: bool = False) -> lis
         if cookie is None or cookie.hub != hub or (name is not None and cookie.name != name):
             continue
         uid = procfs.uid_of(pid)
-        if uid is not None:
-            found.append(Found(pid, stat.ticks, uid, cookie, env))
+        each = Found(pid, stat.ticks, uid, cookie, env) if uid is not None else None
+        if each is not None and not (leaders and each.kept):
+            found.append(each)
     return sorted(found, key=lambda each: each.ticks)
 
 
@@ -100,7 +109,8 @@ def leftovers(
 ) -> list[Found]:
     """Processes that outlived their server: by cookie, session, control group, or by holding its lock.
 
-    Only those of the server's own user: the cookie is just a variable, anybody can set it.
+    Only those of the server's own user: the cookie is just a variable, anybody can set it. That of an earlier
+    incarnation counts too: what waited after a crash carries it for good.
     """
     found = []
     grouped = cgroups.members(groups)
@@ -109,7 +119,8 @@ def leftovers(
         if stat is None or not stat.running or procfs.uid_of(pid) != uid:
             continue
         env = procfs.environ_of(pid)
-        carries = env is not None and env.get(COOKIE) == str(cookie)
+        own = parse_cookie(env.get(COOKIE, "")) if env else None
+        carries = own is not None and (own.hub, own.name) == (cookie.hub, cookie.name)
         belongs = pid in grouped or (session > 0 and stat.session == session)
         if carries or belongs or (lock is not None and procfs.holds_lock(pid, *lock)):
             found.append(Found(pid, stat.ticks, uid, None, env))

@@ -71,6 +71,12 @@ class ProcessSettings(BaseModel, extra="forbid", frozen=True):
     kill_timeout_s: float = Field(
         default=5, gt=0, description="further time after SIGKILL, before the stop is reported as failed"
     )
+    keep_kernels_s: float = Field(
+        default=3600,
+        ge=0,
+        description="how long the kernels of a server that crashed wait for its next start; a stop ends them at once; "
+        "0: they end with it",
+    )
     log_max_bytes: int = Field(
         default=10_000_000,
         ge=10_000,

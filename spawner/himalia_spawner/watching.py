@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Watch:
         ledger: Ledger,
         nest: NestClient | None,
         threads: Executor,
-        ended: Callable[[Record], Awaitable[None]],
+        ended: Callable[[Record], Coroutine[None, None, None]],
     ) -> None:
         self.changed: asyncio.Queue[str] = asyncio.Queue()
         self._ledger, self._nest, self._threads, self._ended = ledger, nest, threads, ended
@@ -88,7 +88,10 @@ class Watch:
             self._write_down(record, None)
 
     def settle(self, name: str) -> None:
-        """If the watched process has ended: reap it, write down how, tell the watcher. Safe to repeat."""
+        """If the watched process has ended: reap it, write down how, tell the watcher, and whoever cleans up.
+
+        Safe to repeat. Whoever looks first does it, the descriptor's own news or a question.
+        """
         watched = self._watched.get(name)
         if watched is None or watched.record.running():
             return
@@ -96,6 +99,7 @@ class Watch:
         self._write_down(watched.record, watched.pidfd)
         os.close(watched.pidfd)
         self.changed.put_nowait(name)
+        self.soon(self._ended(watched.record))
 
     async def close(self) -> None:
         """Watch nothing any more."""
@@ -112,7 +116,7 @@ class Watch:
             how = self._nest.exit_of(record.pid, record.ticks)
         if how is None and pidfd is None:
             return  # what is not known now may be told later, or is told as not known
-        how = cgroups.explain(how or ending.UNWATCHED, record.cgroups, record.limits)
+        how = cgroups.explain(how or ending.UNWATCHED, record.cgroups, record.limits, record.counted)
         folder = self._ledger.folder(record.name)
         now = folder.read()
         if now is not None and (now.pid, now.ticks) == (record.pid, record.ticks):
@@ -122,11 +126,7 @@ class Watch:
     def _on_exit(self, name: str) -> None:
         watched = self._watched[name]
         asyncio.get_running_loop().remove_reader(watched.pidfd)
-        self.soon(self._after_exit(watched.record))
-
-    async def _after_exit(self, record: Record) -> None:
-        await self.settled(record)
-        await self._ended(record)
+        self.soon(self.settled(watched.record))
 
     def _dismiss(self, name: str) -> int:
         watched = self._watched.pop(name)

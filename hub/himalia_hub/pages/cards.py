@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from himalia_hub import clock
 from himalia_hub.profiles.choice import chosen, offered
 from himalia_hub.servers.cull import Ending, ending_of
 from himalia_hub.servers.models import Server
+from himalia_hub.servers.store import kept_until
 from himalia_hub.servers.view import phase_word, quoted, server_prefix
 from himalia_hub.settings import HubSettings, ProfileSection
 
@@ -36,6 +38,8 @@ class Failure:
     message: str
     log_tail: tuple[str, ...]
     at: datetime | None
+    kept_until: datetime | None = None
+    """Until when its kernels wait for the next start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,12 @@ class Card:
     @property
     def can_stop(self) -> bool:
         """A stop is possible and would change something; for a starting one it is called cancel."""
-        return self.state in ("ready", "starting", "unknown")
+        return self.state in ("ready", "starting", "unknown") or self.kernels_wait
+
+    @property
+    def kernels_wait(self) -> bool:
+        """It crashed, and the next start takes its kernels back."""
+        return self.failure is not None and self.failure.kept_until is not None
 
 
 def tail_of(username: str, name: str) -> str:
@@ -177,6 +186,7 @@ def failure_of(stored: dict[str, Any] | None) -> Failure | None:
         message=str(stored.get("message") or "no reason was recorded"),
         log_tail=tuple(str(line) for line in stored.get("log_tail") or ()),
         at=_moment(stored.get("at")),
+        kept_until=kept_until(stored, now=clock.now()),
     )
 
 
@@ -190,7 +200,7 @@ def _moment(text: object) -> datetime | None:
 
 def revision(shown: Iterable[Card]) -> str:
     """Changes whenever a state does; tests and our script compare it."""
-    text = "\n".join(f"{one.owner}/{one.name}:{one.state}:{one.since}" for one in shown)
+    text = "\n".join(f"{one.owner}/{one.name}:{one.state}:{one.since}:{one.kernels_wait}" for one in shown)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 

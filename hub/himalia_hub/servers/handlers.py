@@ -92,7 +92,7 @@ async def start_server(request: web.Request) -> web.Response:
 
 @scoped("delete:servers")
 async def stop_server(request: web.Request) -> web.Response:
-    """Wish that it is gone. 204 when it is within `slow_stop_s`, else 202.
+    """Wish that it is gone, and what waits since it crashed. 204 when it is within `slow_stop_s`, else 202.
 
     `{"remove": true}` deletes a named server as well.
     """
@@ -109,7 +109,10 @@ async def stop_server(request: web.Request) -> web.Response:
         if server is None and name:
             check_name(name, request.app[SETTINGS].servers)  # 400 where there are no named servers at all
             raise NotFound(f"{username} has no server named {name!r}")
-        if server is None or (stopped(server) and not remove):
+        if server is None:
+            return web.Response(status=204)
+        waits = store.kept_until(server.failure, now=clock.now()) is not None
+        if stopped(server) and not remove and not waits:
             return web.Response(status=204)
         await store.want_stopped(db, server, now=clock.now(), doomed=remove)
         await async_fault("wish.before_commit")

@@ -32,6 +32,7 @@ def situation(server: Server, seen: Observation, *, now: datetime, start_timeout
     """The facts a decision looks at, from a row and one observation. Pure."""
     fresh = server.desired is Desired.RUNNING and server.generation > server.acted_generation
     age = now - server.phase_since
+    waits = seen.sighting is not None and seen.sighting.kept is not None
     return Situation(
         desired=server.desired,
         seen=seen.seen,
@@ -39,6 +40,7 @@ def situation(server: Server, seen: Observation, *, now: datetime, start_timeout
         fresh=fresh,
         overdue=server.phase is Phase.STARTING and age > timedelta(seconds=start_timeout_s),
         was_ready=server.phase is Phase.READY,
+        unwanted=waits and server.phase is Phase.STOPPING,
     )
 
 
@@ -112,7 +114,7 @@ async def _rest(world: World, lease: Lease, server: Server, username: str, seen:
     if server.desired is Desired.RUNNING:
         settled = await steps.rest_running(world, lease, server, seen)
     else:
-        settled = await steps.rest_stopped(world, lease, server, username)
+        settled = await steps.rest_stopped(world, lease, server, username, seen)
     if settled:
         log.info("server.rests", user=username, server=server.name, desired=server.desired.value)
     return settled

@@ -57,7 +57,8 @@ class Situation:
 
     `fresh` is true until the present wish to run has led to a process: only then may a server be started, so
     that one that died is never brought back silently. `overdue` is true when a start took too long.
-    `was_ready` is true once this incarnation has answered.
+    `was_ready` is true once this incarnation has answered. `unwanted` is true while kernels of a crashed server wait
+    for a next start that somebody has wished away.
     """
 
     desired: Desired
@@ -66,6 +67,7 @@ class Situation:
     fresh: bool
     overdue: bool = False
     was_ready: bool = False
+    unwanted: bool = False
 
 
 def next_step(now: Situation) -> Step:
@@ -86,6 +88,6 @@ def next_step(now: Situation) -> Step:
         case Desired.RUNNING, Seen.ANSWERING:
             return Step.REST if now.routed else Step.PUBLISH
         case Desired.STOPPED, Seen.ABSENT:
-            return Step.REST
+            return Step.STOP if now.unwanted else Step.REST
         case _:
             return Step.UNPUBLISH if now.routed else Step.STOP

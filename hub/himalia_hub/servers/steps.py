@@ -23,7 +23,7 @@ from himalia_hub.servers.view import routespec, server_prefix
 from himalia_hub.servers.world import Observation, World
 from himalia_hub.tokens import store as tokens
 from himalia_proxy.base import Route
-from himalia_spawner.base import Cause, Say, ServerRef
+from himalia_spawner.base import Cause, Kept, Say, ServerRef
 from himalia_spawner.errors import BackendGone, SpawnError
 
 LOG_TAIL_LINES = 50
@@ -132,7 +132,7 @@ async def unpublish(world: World, server: Server, username: str) -> None:
 
 
 async def stop(world: World, lease: Lease, server: Server, seen: Observation) -> None:
-    """Say that it is stopping, then stop the incarnation that was seen, and no other."""
+    """Say that it is stopping, then stop the incarnation that was seen, or whose kernels wait, and no other."""
     if server.phase is not Phase.STOPPING:
         await async_fault("stop.before_commit")
         async with world.db.begin() as db:
@@ -141,8 +141,8 @@ async def stop(world: World, lease: Lease, server: Server, seen: Observation) ->
         await async_fault("stop.after_commit")
         world.doorbell.tell(server.id)
     await async_fault("stop.before_stop")
-    handle = seen.sighting.handle if seen.sighting else None
-    ref = handle.ref if handle else ServerRef(server.backend_name, server.incarnation)
+    there = (seen.sighting.handle or seen.sighting.kept) if seen.sighting else None
+    ref = there.ref if there else ServerRef(server.backend_name, server.incarnation)
     await world.spawner.stop(ref, grace_s=world.settings.spawner.stop_grace_s)
     await async_fault("stop.after_stop")
 
@@ -179,19 +179,28 @@ async def record_exit(world: World, lease: Lease, server: Server, seen: Observat
         cause = str(exit_.cause)
     else:
         cause = "crashed" if server.phase is Phase.READY else "ended while starting"
-    await give_up(world, lease, server, cause=cause, message=message, tail=tail)
+    kept = seen.sighting.kept if seen.sighting else None
+    await give_up(world, lease, server, cause=cause, message=message, tail=tail, kept=kept)
 
 
 async def give_up(
-    world: World, lease: Lease, server: Server, *, cause: str, message: str, tail: tuple[str, ...]
+    world: World,
+    lease: Lease,
+    server: Server,
+    *,
+    cause: str,
+    message: str,
+    tail: tuple[str, ...],
+    kept: Kept | None = None,
 ) -> None:
     """End the wish as failed, with its cause, unless people already wished something newer."""
-    failure = {
+    failure: dict[str, Any] = {
         "cause": cause,
         "message": message,
         "log_tail": list(tail[-LOG_TAIL_LINES:]),
         "at": clock.iso(clock.now()),
     }
+    failure = store.with_kept(failure, kept.left_s if kept else 0, now=clock.now())
     async with world.db.begin() as db:
         values = {
             "desired": Desired.STOPPED, "phase": Phase.FAILED, "phase_since": clock.now(), "failure": failure,
@@ -226,10 +235,15 @@ async def rest_running(world: World, lease: Lease, server: Server, seen: Observa
     return settled
 
 
-async def rest_stopped(world: World, lease: Lease, server: Server, username: str) -> bool:
+async def rest_stopped(world: World, lease: Lease, server: Server, username: str, seen: Observation) -> bool:
     """It is gone: end its tokens, and the row too when it is doomed. False when a newer wish came meanwhile."""
     failed = server.phase is Phase.FAILED
-    values: dict[str, Any] = {"due_at": None, "attempts": 0, "unknown_since": None, "url": "", "node": None}
+    values: dict[str, Any] = {"due_at": None, "attempts": 0, "unknown_since": None, "url": ""}
+    # Kernels that wait are on that machine: its hub is the one to end them.
+    kept = seen.sighting.kept if seen.sighting else None
+    values |= {} if kept else {"node": None}
+    if server.failure is not None:
+        values["failure"] = store.with_kept(server.failure, kept.left_s if kept else 0, now=clock.now())
     if server.phase not in (Phase.FAILED, Phase.STOPPED):
         failed = server.failure is not None
         values |= {"phase": Phase.FAILED if failed else Phase.STOPPED, "phase_since": clock.now()}

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from himalia_hub import clock
 from himalia_hub.errors import Conflict
 from himalia_hub.servers.models import Server, ServerEvent
 from himalia_hub.servers.state import Desired, Phase
@@ -118,6 +119,8 @@ async def want_running(
         "doomed": False,
         "failure": None,
     }
+    if server.phase is Phase.FAILED and kept_until(server.failure, now=now) is None:
+        values["node"] = None  # any hub may start it: what waited on that machine is over
     if options is not None:
         values["user_options"] = options
     changed = await db.execute(wishes.values(values))
@@ -133,9 +136,13 @@ async def want_stopped(
 ) -> None:
     """Wish that the server is gone, in whatever state it is; `doomed` deletes its row as well.
 
-    `why` is for the hub's own wishes, such as `idle for 60 minutes`; `reasons` gives it back.
+    `why` is for the hub's own wishes, such as `idle for 60 minutes`; `reasons` gives it back. Of a server that crashed
+    and whose kernels wait, those are meant.
     """
     values: dict[str, Any] = {"due_at": now, "attempts": 0}
+    if server.phase is Phase.FAILED:
+        waits = kept_until(server.failure, now=now) is not None
+        values |= {"phase": Phase.STOPPING, "phase_since": now} if waits else {"node": None}
     if doomed:
         values["doomed"] = True
     await db.execute(sa.update(Server).where(Server.id == server.id).values(values))
@@ -151,6 +158,25 @@ async def want_stopped(
         else:
             add_event(db, server, "info", 0, "Stop requested", now=now)
     await notify(db, server.id)
+
+
+def kept_until(failure: dict[str, Any] | None, *, now: datetime) -> datetime | None:
+    """Until when the kernels of a server that failed wait for its next start; None when none do. Pure."""
+    told = (failure or {}).get("kept_until")
+    until = datetime.fromisoformat(told) if told else None
+    return until if until is not None and until > now else None
+
+
+def with_kept(failure: dict[str, Any], left_s: float, *, now: datetime) -> dict[str, Any]:
+    """The same failure, with kernels that wait for so long, or (0) with none. Pure."""
+    told = {key: value for key, value in failure.items() if key != "kept_until"}
+    return told | ({"kept_until": clock.iso(now + timedelta(seconds=left_s))} if left_s > 0 else {})
+
+
+async def with_kept_kernels(db: AsyncSession, *, now: datetime) -> list[Server]:
+    """Servers that crashed and whose kernels wait."""
+    failed = await db.scalars(sa.select(Server).where(Server.phase == Phase.FAILED))
+    return [server for server in failed if kept_until(server.failure, now=now) is not None]
 
 
 async def reasons(db: AsyncSession, user_id: int) -> dict[int, str]:

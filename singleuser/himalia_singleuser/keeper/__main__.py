@@ -1,8 +1,8 @@
-"""`python -I -m himalia_singleuser.keeper FOLDER --listen FD --keep SECONDS`: the parent of one person's kernels.
+"""`python -I -m himalia_singleuser.keeper FOLDER FD KEEP_S MOST_S`: the parent of one person's kernels.
 
 It starts kernels when its server asks, tells how they ended, and writes down what they publish (journal.py). When the
-server is gone without a word it goes on, and waits for the next one: until the kernels have been idle for the time it
-was given. A server that was told to stop says so, and then nothing is left.
+server is gone without a word it goes on, and waits for the next one: until the kernels have been idle for KEEP_S, and
+never longer than MOST_S. A server that was told to stop says so, and then nothing is left.
 """
 
 from __future__ import annotations
@@ -67,13 +67,14 @@ class Kept:
 class Keeper:
     """The loop: one `poll`, nothing that waits elsewhere."""
 
-    def __init__(self, folder: str, listener: socket.socket, keep_s: float) -> None:
-        self._folder, self._listener, self._keep_s = folder, listener, keep_s
+    def __init__(self, folder: str, listener: socket.socket, keep_s: float, most_s: float) -> None:
+        self._folder, self._listener = folder, listener
+        self._keep_s, self._most_s = keep_s, most_s
         self._kernels: dict[str, Kept] = {}
         self._server: socket.socket | None = None
         self._read = bytearray()
         self._context: Any = None
-        self._alone_since = time.monotonic()
+        self._left_at = self._alone_since = time.monotonic()
         self._poll, self._urgent = select.poll(), select.poll()
         """The second is without what kernels publish."""
         self._register(listener.fileno())
@@ -107,7 +108,8 @@ class Keeper:
             self._alone_since = time.monotonic()
         alive = any(kept.ended is None for kept in self._kernels.values())
         patience = self._keep_s if alive or self._keep_s == 0 else max(self._keep_s, ANSWER_S)
-        return time.monotonic() - self._alone_since > patience
+        now = time.monotonic()
+        return now - self._alone_since > patience or now - self._left_at > max(self._most_s, patience)
 
     def close(self) -> None:
         """Kernels, groups and journals are gone on return."""
@@ -137,7 +139,7 @@ class Keeper:
             self._unregister(self._server.fileno())
             self._server.close()
             self._server = None
-            self._alone_since = time.monotonic()
+            self._left_at = self._alone_since = time.monotonic()
         self._read.clear()
 
     def _hear(self) -> None:
@@ -173,7 +175,7 @@ class Keeper:
             case "forget" if kept is not None:
                 self._forget(kept)
             case "stopping":
-                self._keep_s = 0.0
+                self._keep_s = self._most_s = 0.0
             case "end":
                 self._ended = True
         self._tell(answer)
@@ -293,12 +295,12 @@ class Keeper:
 
 def main(argv: list[str]) -> int:
     """0 in the end."""
-    folder, descriptor, keep_s = argv[0], int(argv[1]), float(argv[2])
+    folder, descriptor, keep_s, most_s = argv[0], int(argv[1]), float(argv[2]), float(argv[3])
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     with socket.socket(fileno=descriptor) as listener:
         listener.settimeout(ANSWER_S)
-        keeper = Keeper(folder, listener, keep_s)
+        keeper = Keeper(folder, listener, keep_s, most_s)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         try:
             keeper.run()

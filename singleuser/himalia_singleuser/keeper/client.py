@@ -9,7 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -94,10 +94,10 @@ class Keeper:
         self._reading: asyncio.Task[None] | None = None
         self._popen: subprocess.Popen[bytes] | None = None
 
-    async def start(self, folder: Path, keep_s: float, environ: Mapping[str, str]) -> None:
+    async def start(self, folder: Path, times: Sequence[float], environ: Mapping[str, str]) -> None:
         """Have a new one made for `folder`. KeeperGone when it cannot be."""
         try:
-            self._popen = await asyncio.to_thread(_spawn, folder, keep_s, environ)
+            self._popen = await asyncio.to_thread(_spawn, folder, times, environ)
         except OSError as error:
             raise KeeperGone(f"the keeper of the kernels cannot be started: {error.strerror}") from None
         await self.connect(folder)
@@ -176,18 +176,18 @@ class Keeper:
                 await asyncio.to_thread(popen.wait)
 
 
-def _spawn(folder: Path, keep_s: float, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _spawn(folder: Path, times: Sequence[float], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """The socket listens before the keeper does: nobody has to wait for it to be there."""
     path = folder / SOCKET
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
         listener.listen(4)
-        number = str(listener.fileno())
+        args = [str(folder), str(listener.fileno()), *map(str, times)]
         log = os.open(folder / "keeper.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             return subprocess.Popen(
-                [sys.executable, "-I", "-m", "himalia_singleuser.keeper", str(folder), number, str(keep_s)],
+                [sys.executable, "-I", "-m", "himalia_singleuser.keeper", *args],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -201,11 +201,14 @@ def _spawn(folder: Path, keep_s: float, environ: Mapping[str, str]) -> subproces
 
 
 class KeptLauncher:
-    """Kernels as children of a keeper, which is started with the first of them."""
+    """Kernels as children of a keeper, which is started with the first of them.
+
+    `times`: how long it goes on when its server was killed, in seconds: with idle kernels, and with any.
+    """
 
     def __init__(
         self,
-        keep_s: float,
+        times: Sequence[float],
         environ: Mapping[str, str],
         *,
         opened: Callable[[], Awaitable[Path]],
@@ -213,7 +216,7 @@ class KeptLauncher:
         renewed: Callable[[], None],
         closed: Callable[[], None],
     ) -> None:
-        self._keep_s, self._environ = keep_s, environ
+        self._times, self._environ = times, environ
         self._opened, self._changed, self._renewed, self._closed = opened, changed, renewed, closed
         self._folder: Path | None = None
         self._keeper: Keeper | None = None
@@ -268,7 +271,7 @@ class KeptLauncher:
             if self._keeper is not None:
                 await self._keeper.leave()
             self._keeper = Keeper(self._on_ended, self._changed, self._on_lost)
-            await self._keeper.start(self._folder, self._keep_s, self._environ)
+            await self._keeper.start(self._folder, self._times, self._environ)
             for kernel_id, process in self._processes.items():
                 if not process.exited.done():
                     iopub = self._iopub[kernel_id]
@@ -283,7 +286,7 @@ class KeptLauncher:
             if self._keeper is None:
                 self._folder = await self._opened()
                 self._keeper = Keeper(self._on_ended, self._changed, self._on_lost)
-                await self._keeper.start(self._folder, self._keep_s, self._environ)
+                await self._keeper.start(self._folder, self._times, self._environ)
             return self._keeper
 
     def gone(self) -> list[str]:

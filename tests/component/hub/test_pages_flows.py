@@ -7,6 +7,7 @@ import pytest
 from component.hub.pages_site import FAILURE, RUNNING, STOPPED, Browser, Site
 from himalia_hub import clock
 from himalia_hub.pages import render
+from himalia_hub.servers import store
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.users.models import User
 
@@ -234,6 +235,26 @@ async def test_a_failed_start_shows_cause_log_and_another_try(hub: Site, ann: Us
     assert "It ended while starting: exit code 1" in answer.text
     assert "first &lt;b&gt;line&lt;/b&gt;\nOSError: No space left" in answer.text
     assert 'action="/hub/spawn/ann?next=/user/ann/lab"' in answer.text
+
+
+async def test_kernels_that_wait_after_a_crash_are_told_of_and_can_be_ended(
+    hub: Site, ann: User, browser: Browser
+) -> None:
+    waiting = store.with_kept(FAILURE | {"cause": "crashed"}, 1800, now=clock.now())
+    await hub.server(ann, "", STOPPED, Phase.FAILED, failure=waiting)
+    over = store.with_kept(FAILURE, 1, now=clock.now() - timedelta(seconds=2))
+    await hub.server(ann, "thesis", STOPPED, Phase.FAILED, failure=over)
+
+    home, story = await browser.get("/hub/home"), await browser.get("/hub/spawn-pending/ann")
+    assert home.text.count("Its kernels go on without it") == home.text.count("End its kernels") == 1
+    assert ">in 29 min</time>" in home.text
+    assert "Its kernels go on without it" in story.text
+
+    await browser.post("/hub/home/stop", {"server": ""})
+    await browser.post("/hub/home/stop", {"server": "thesis"})
+    default, thesis = await hub.row("ann"), await hub.row("ann", "thesis")
+    assert default and default.phase is Phase.STOPPING and default.due_at is not None
+    assert thesis and thesis.phase is Phase.FAILED
 
 
 async def test_pending_never_starts_anything(hub: Site, browser: Browser) -> None:

@@ -1,5 +1,5 @@
-"""The servers of these tests, as commands: `serve`, `crash`, `stubborn`, `silent`, `parent`, `chatter`,
-`hog`, `forks`."""
+"""The servers of these tests, as commands: `serve`, `crash`, `stubborn`, `silent`, `parent`, `kernels`,
+`chatter`, `hog`, `forks`."""
 
 from __future__ import annotations
 
@@ -93,6 +93,13 @@ def main() -> None:
             subprocess.Popen(
                 [sys.executable, "-I", "-c", hold], env=env, start_new_session=True, pass_fds=keep
             )
+            serve()
+        case (
+            "kernels"
+        ):  # has one child that may outlive a crash, and one that may not; ends in order when asked
+            signal.signal(signal.SIGUSR1, lambda *_: os._exit(0))
+            for mark in ({"HIMALIA_KEPT": "1"}, {}):
+                subprocess.Popen(["/bin/sleep", "99"], env={**os.environ, **mark}, start_new_session=True)
             serve()
         case "chatter":
             for number in range(int(rest[0])):

@@ -54,6 +54,7 @@ async def test_the_environment_holds_what_the_contract_lists_and_nothing_else(ri
     assert seen.pop("EMPTY") == ""
     assert seen.pop("HIMALIA_INCARNATION").endswith("/ada-server/7-1")
     assert seen.pop("HIMALIA_LOCK_FD").isdigit()
+    assert seen.pop("HIMALIA_KEEP_KERNELS") == "3600"
     assert seen.pop("LC_CTYPE", "C.UTF-8") == "C.UTF-8"  # Python sets it for itself
     assert seen.keys() <= KEPT
 

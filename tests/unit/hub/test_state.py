@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 
 from himalia_hub.servers.state import Desired, Seen, Situation, Step, next_step
 
+FLAGS = ("routed", "fresh", "overdue", "was_ready", "unwanted")
 EVERY_SITUATION = [
-    Situation(desired, seen, routed=routed, fresh=fresh, overdue=overdue, was_ready=was_ready)
-    for desired, seen, routed, fresh, overdue, was_ready in itertools.product(
-        Desired, Seen, (False, True), (False, True), (False, True), (False, True)
-    )
-    if not (fresh and desired is Desired.STOPPED)
+    Situation(desired, seen, **dict(zip(FLAGS, values, strict=True)))
+    for desired, seen, *values in itertools.product(Desired, Seen, *[(False, True)] * len(FLAGS))
+    if not (values[FLAGS.index("fresh")] and desired is Desired.STOPPED)
 ]
 
 
@@ -51,6 +50,12 @@ def test_a_server_that_died_is_never_brought_back_silently(now: Situation) -> No
 def test_a_server_that_was_ready_and_is_busy_is_left_alone(now: Situation) -> None:
     if now.seen is Seen.SILENT:
         assert next_step(now) in (Step.REST, Step.PUBLISH)
+
+
+@pytest.mark.parametrize("now", [s for s in EVERY_SITUATION if s.seen is Seen.ABSENT], ids=str)
+def test_what_waits_after_a_crash_is_ended_only_when_somebody_wishes_it(now: Situation) -> None:
+    ends = now.desired is Desired.STOPPED and now.unwanted and not now.routed
+    assert (next_step(now) is Step.STOP) == ends
 
 
 @dataclass
