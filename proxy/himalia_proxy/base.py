@@ -45,6 +45,16 @@ class Proxy(Protocol):
 
 
 @runtime_checkable
+class Moves(Protocol):
+    """A client that can be sent to another proxy while it is used."""
+
+    async def move(self, *, api_url: str | None, auth_token: str | None) -> None:
+        """Speak to the API at this address, with this token; None keeps what was. ProxyError, and nothing has changed,
+        when no proxy answers there.
+        """
+
+
+@runtime_checkable
 class CutsTunnels(Protocol):
     """A proxy that can end open WebSockets; not every one can."""
 

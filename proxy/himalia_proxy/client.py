@@ -7,7 +7,7 @@ from urllib.parse import quote, unquote
 
 import aiohttp
 
-from himalia_proxy.base import CutsTunnels, Proxy, ProxyError, Route
+from himalia_proxy.base import CutsTunnels, Moves, Proxy, ProxyError, Route
 
 TIMEOUT_S: Final = 10.0
 
@@ -66,6 +66,16 @@ class HttpProxy:
             raise ProxyError(f"{said}: no answer within {TIMEOUT_S:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError, KeyError) as error:
             raise ProxyError(f"{said}: {error}") from error
+
+    async def move(self, *, api_url: str | None, auth_token: str | None) -> None:
+        """As Moves says."""
+        found = HttpProxy(api_url or self._url, auth_token or self._token)
+        try:
+            await found.routes()
+        finally:
+            await found.close()
+        await self.close()
+        self._url, self._token = found._url, found._token
 
     async def close(self) -> None:
         """Close connections to the proxy; the proxy goes on."""
@@ -127,3 +137,4 @@ def _route(path: str, data: Any) -> Route:
 
 _fits: type[Proxy] = HttpProxy
 _cuts: type[CutsTunnels] = HttpProxy
+_moves: type[Moves] = HttpProxy

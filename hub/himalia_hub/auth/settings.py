@@ -42,6 +42,14 @@ class AuthSection(Section):
     """[auth] — accounts and sign-in."""
 
     cookie_max_age_days: float = Field(14, gt=0, description="how long a browser stays signed in")
+    token_max_age_s: int = Field(
+        0,
+        ge=0,
+        description="seconds that an API token may be good for, and is when it says nothing; 0: no limit",
+    )
+    require_pkce: bool = Field(
+        False, description="sign nobody in to a server or service that proves no PKCE challenge"
+    )
     password_min_length: int = Field(8, ge=1, le=1024, description="characters a new password needs")
     secure_cookies: bool | None = Field(
         None, description="mark cookies Secure; empty: when the visitor came by https"

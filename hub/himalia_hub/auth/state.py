@@ -20,6 +20,19 @@ async def of_user(db: AsyncSession, vault: Vault, user_id: int) -> dict[str, Any
     return {key: value for each in states for key, value in each.items()} if states else None
 
 
+async def replace(db: AsyncSession, vault: Vault, user_id: int, kept: dict[str, Any] | None) -> bool:
+    """Keep this of a person in place of what was; whether there is an identity elsewhere that it can be kept with."""
+    mine = sa.select(ExternalIdentity.id).where(ExternalIdentity.user_id == user_id)
+    first = await db.scalar(mine.order_by(ExternalIdentity.id).limit(1))
+    await db.execute(
+        sa.update(ExternalIdentity).where(ExternalIdentity.user_id == user_id).values(state=None)
+    )
+    if first is not None and kept is not None:
+        this = sa.update(ExternalIdentity).where(ExternalIdentity.id == first)
+        await db.execute(this.values(state=vault.lock(kept)))
+    return first is not None
+
+
 async def rekey(db: AsyncSession, vault: Vault) -> tuple[int, int]:
     """Encrypt everything with the first key; how many values, and how many that no key fits and that stay."""
     done = lost = 0

@@ -21,6 +21,7 @@ from himalia_hub.rbac import rights
 from himalia_hub.rbac.expand import expand, filters_of
 from himalia_hub.rbac.guard import NO_ACCESS, scoped
 from himalia_hub.rbac.identity import Identity
+from himalia_hub.rbac.models import RoleAssignment
 from himalia_hub.schemas import read
 from himalia_hub.shares import store as share_store
 from himalia_hub.users.models import User
@@ -46,7 +47,9 @@ def routes(prefix: str) -> list[web.RouteDef]:
     ]
 
 
-def group_model(group: Group, users: Sequence[str], identity: Identity) -> dict[str, Any]:
+def group_model(
+    group: Group, users: Sequence[str], identity: Identity, *, role_names: Sequence[str] = ()
+) -> dict[str, Any]:
     """JupyterHub's group model with the keys that the caller may see."""
     model: dict[str, Any] = {"kind": "group", "name": group.name}
     if identity.allows("read:groups", group=group.name):
@@ -54,7 +57,7 @@ def group_model(group: Group, users: Sequence[str], identity: Identity) -> dict[
     if identity.allows("read:groups", group=group.name) or identity.allows(
         "read:roles:groups", group=group.name
     ):
-        model["roles"] = []
+        model["roles"] = list(role_names)
     return model
 
 
@@ -68,7 +71,7 @@ async def get_groups(request: web.Request) -> web.Response:
     page = paging.asked_page(request)
     async with request.app[DB].read() as db:
         found, total = await store.page_of(db, only=only, offset=page.offset, limit=page.limit)
-        models = await _models(db, found, _identity(request))
+        models = await _models(request, db, found)
     return paging.paged(request, page, models, total)
 
 
@@ -82,7 +85,7 @@ async def create_groups(request: web.Request) -> web.Response:
         for group in made:
             await _may_put_in(request, db, group.name, people)
             await store.add(db, group, people)
-        models = await _models(db, made, _identity(request))
+        models = await _models(request, db, made)
     log.info("groups.created", count=len(made))
     return web.json_response(models, status=201)
 
@@ -200,13 +203,23 @@ async def _who_loses(request: web.Request, db: AsyncSession, group: Group) -> se
     return await store.member_ids(db, group)
 
 
-async def _models(db: AsyncSession, groups: Sequence[Group], identity: Identity) -> list[dict[str, Any]]:
-    names = await store.members(db, [group.id for group in groups])
-    return [group_model(group, names[group.id], identity) for group in groups]
+async def _models(request: web.Request, db: AsyncSession, groups: Sequence[Group]) -> list[dict[str, Any]]:
+    ids, rules = [group.id for group in groups], request.app[SETTINGS].rules
+    names = await store.members(db, ids)
+    given = await rights.given(db, RoleAssignment.group_id, ids, now=clock.now())
+    return [
+        group_model(
+            group,
+            names[group.id],
+            _identity(request),
+            role_names=sorted({*given[group.id], *rules.of_group(group.name)}),
+        )
+        for group in groups
+    ]
 
 
 async def _answer(request: web.Request, db: AsyncSession, group: Group, *, status: int = 200) -> web.Response:
-    return web.json_response((await _models(db, [group], _identity(request)))[0], status=status)
+    return web.json_response((await _models(request, db, [group]))[0], status=status)
 
 
 async def _group(request: web.Request, db: AsyncSession) -> Group:

@@ -30,6 +30,8 @@ SAME = {
     "JupyterHub.hub_port": "hub.port",
     "JupyterHub.hub_connect_url": "hub.connect_url",
     "JupyterHub.cookie_max_age_days": "auth.cookie_max_age_days",
+    "JupyterHub.token_expires_in_max_seconds": "auth.token_max_age_s",
+    "JupyterHub.oauth_require_pkce": "auth.require_pkce",
     "JupyterHub.concurrent_spawn_limit": "servers.concurrent_start_limit",
     "JupyterHub.active_server_limit": "servers.active_limit",
     "JupyterHub.allow_named_servers": "servers.allow_named",

@@ -9,7 +9,7 @@ from time import perf_counter
 from prometheus_client import Histogram
 
 from himalia_hub.metrics.figures import Figures
-from himalia_proxy.base import CutsTunnels, Proxy, Route
+from himalia_proxy.base import CutsTunnels, Moves, Proxy, ProxyError, Route
 
 
 @contextmanager
@@ -51,6 +51,12 @@ class MeasuredProxy:
     async def cut(self, *, login: str | None = None, route: str | None = None) -> int:
         """As CutsTunnels says; none where the proxy cannot."""
         return await self._proxy.cut(login=login, route=route) if isinstance(self._proxy, CutsTunnels) else 0
+
+    async def move(self, *, api_url: str | None, auth_token: str | None) -> None:
+        """As Moves says; a ProxyError where the proxy cannot."""
+        if not isinstance(self._proxy, Moves):
+            raise ProxyError(f"{type(self._proxy).__name__} cannot be sent to another proxy")
+        await self._proxy.move(api_url=api_url, auth_token=auth_token)
 
     async def close(self) -> None:
         """As the Protocol says."""

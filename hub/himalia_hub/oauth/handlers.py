@@ -112,7 +112,7 @@ async def _read(request: web.Request) -> tuple[Client, Wish | Refusal, Identity]
         raise BadRequest("The redirect_uri is not the one of this server or service.")
     client = right[0]
     _may_visit(identity, client)
-    wish = read_wish(query, client)
+    wish = read_wish(query, client, require_pkce=request.app[SETTINGS].auth.require_pkce)
     return client, _within(identity, wish, request.app[SETTINGS].rules), identity
 
 

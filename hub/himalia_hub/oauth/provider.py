@@ -122,7 +122,7 @@ def possible_servers(wanted: str) -> list[tuple[str, str]]:
     return [pair for pair in pairs if client_id(*pair) == wanted]
 
 
-def read_wish(query: Mapping[str, str], client: Client) -> Wish | Refusal:
+def read_wish(query: Mapping[str, str], client: Client, *, require_pkce: bool = False) -> Wish | Refusal:
     """What a client asks for, after its redirect URI was found to be right."""
     state = query.get("state", "")
     if len(state) > MOST_STATE:
@@ -130,6 +130,8 @@ def read_wish(query: Mapping[str, str], client: Client) -> Wish | Refusal:
     if query.get("response_type") != "code":
         return Refusal("unsupported_response_type", "response_type must be code", state)
     challenge, method = query.get("code_challenge"), query.get("code_challenge_method")
+    if challenge is None and require_pkce:
+        return Refusal("invalid_request", "code_challenge is missing, and PKCE is required here", state)
     if challenge is None and method is not None:
         return Refusal("invalid_request", "code_challenge_method without code_challenge", state)
     if challenge is not None:

@@ -79,6 +79,23 @@ async def role_names(
     }
 
 
+async def given(
+    db: AsyncSession, column: sa.orm.InstrumentedAttribute[int | None], ids: Collection[int], *, now: datetime
+) -> dict[int, list[str]]:
+    """The names of the roles that rows give to these services or groups (`column` of RoleAssignment), by id."""
+    rows = await db.execute(
+        sa.select(column, Role.name)
+        .join(Role, Role.id == RoleAssignment.role_id)
+        .where(column.in_(ids), _live(now))
+        .order_by(Role.name)
+    )
+    found: dict[int, list[str]] = {row_id: [] for row_id in ids}
+    for row_id, name in rows:
+        if row_id is not None:
+            found[row_id].append(name)
+    return found
+
+
 async def of_service(db: AsyncSession, service: Service, rules: Rules, *, now: datetime) -> Rights:
     """What a service may do: its own roles."""
     rows = await db.execute(

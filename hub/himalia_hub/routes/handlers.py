@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import structlog
 from aiohttp import web
 
 from himalia_hub import paging
+from himalia_hub.audit.record import tell
 from himalia_hub.errors import Unavailable
 from himalia_hub.keys import PROXY, WORLD
 from himalia_hub.rbac.guard import scoped
+from himalia_hub.routes.schemas import OtherProxy
 from himalia_hub.routes.sync import check
-from himalia_proxy.base import ProxyError
+from himalia_hub.schemas import read
+from himalia_proxy.base import Moves, ProxyError
+
+log = structlog.get_logger()
 
 
 def routes(prefix: str) -> list[web.RouteDef]:
     """Handler paths below the hub's prefix."""
-    return [web.get(prefix + "api/proxy", get_routes), web.post(prefix + "api/proxy", check_routes)]
+    path = prefix + "api/proxy"
+    return [web.get(path, get_routes), web.post(path, check_routes), web.patch(path, change_proxy)]
 
 
 @scoped("proxy")
@@ -37,7 +44,34 @@ async def get_routes(request: web.Request) -> web.Response:
 
 @scoped("proxy")
 async def check_routes(request: web.Request) -> web.Response:
-    """Compare the table with the rows now, and repair it. 200."""
+    """200 once the table was compared with the rows, and repaired."""
+    return await _check(request)
+
+
+@scoped("proxy")
+async def change_proxy(request: web.Request) -> web.Response:
+    """200; this hub speaks to another proxy from now on, until it ends, and has filled its table. 503, and nothing has
+    changed, when none answers there.
+    """
+    body = await read(request, OtherProxy)
+    proxy = request.app[PROXY]
+    if not isinstance(proxy, Moves):
+        raise Unavailable(
+            "this hub's proxy cannot be exchanged while it runs", remedy="configure it: [proxy]"
+        )
+    try:
+        await proxy.move(api_url=body.api_url, auth_token=body.auth_token)
+    except ProxyError as error:
+        raise Unavailable(f"the proxy cannot be asked: {error}") from None
+    tell(
+        request,
+        change={"after": {"api_url": body.api_url, "auth_token": "new" if body.auth_token else "kept"}},
+    )
+    log.info("proxy.moved", api_url=body.api_url)
+    return await _check(request)
+
+
+async def _check(request: web.Request) -> web.Response:
     try:
         await check(request.app[WORLD])
     except ProxyError as error:

@@ -14,7 +14,7 @@ from himalia_hub.body import json_object
 from himalia_hub.errors import BadRequest, Conflict, NotFound, SpawnProblem
 from himalia_hub.faults import async_fault
 from himalia_hub.groups import store as groups
-from himalia_hub.keys import DB, DOORBELL, SETTINGS
+from himalia_hub.keys import DB, DOORBELL, IDENTITY, SETTINGS
 from himalia_hub.profiles.choice import checked_options
 from himalia_hub.rbac.guard import scoped
 from himalia_hub.servers import store
@@ -36,7 +36,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
     user = prefix + "api/users/{user}"
     both = [user + "/server", user + "/servers/{server}", user + "/servers/"]
     table: list[web.RouteDef] = [web.post(user + "/activity", report_activity)]
-    for path in both[1:]:
+    for path in both:
         table += [web.put(path, create_server), web.patch(path, change_server)]
     for path in both:
         table += [
@@ -54,7 +54,9 @@ def routes(prefix: str) -> list[web.RouteDef]:
 async def get_server(request: web.Request) -> web.Response:
     """200 the server model; 404 unknown."""
     _, server = await _find(request)
-    return web.json_response(server_model(server, request.match_info["user"], request.app[SETTINGS]))
+    identity, (username, name) = request[IDENTITY], _names(request)
+    state_too = identity is not None and identity.allows("admin:server_state", user=username, server=name)
+    return web.json_response(server_model(server, username, request.app[SETTINGS], state_too=state_too))
 
 
 @scoped("start:servers")

@@ -73,12 +73,16 @@ def phase_word(server: Server) -> str:
             return server.phase.value
 
 
-def server_model(server: Server, username: str, settings: HubSettings) -> dict[str, Any]:
-    """JupyterHub's Server model."""
+def server_model(
+    server: Server, username: str, settings: HubSettings, *, state_too: bool = False
+) -> dict[str, Any]:
+    """JupyterHub's Server model; with `state`, what finds the server again behind the spawner, when asked."""
     public = settings.public_url.rstrip("/")
     url = server_prefix(settings, username, server.name)
     progress = api_path(settings, username, server.name) + "/progress"
-    return {
+    kept = {"backend_name": server.backend_name, "incarnation": server.incarnation, "node": server.node}
+    state = {"state": {} if stopped(server) else kept} if state_too else {}
+    return state | {
         "name": server.name,
         "display_name": server.display_name or server.name,
         "full_name": f"{username}/{server.name}",

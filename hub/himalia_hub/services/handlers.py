@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 import structlog
 from aiohttp import web
@@ -11,10 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from himalia_hub import clock
 from himalia_hub.errors import BadRequest, Conflict, HimaliaError, NotAuthorized, NotFound
 from himalia_hub.keys import DB, IDENTITY, ROUTES_WAKE_UP, SETTINGS
-from himalia_hub.rbac import expand
+from himalia_hub.rbac import expand, rights
 from himalia_hub.rbac.expand import filters_of
 from himalia_hub.rbac.guard import NO_ACCESS, scoped
 from himalia_hub.rbac.identity import Identity
+from himalia_hub.rbac.models import RoleAssignment
 from himalia_hub.rbac.roles import ADMIN
 from himalia_hub.rbac.rules import Rules
 from himalia_hub.schemas import read
@@ -60,8 +62,11 @@ async def get_services(request: web.Request) -> web.Response:
     only = None if filters is None else {value for _, value in filters}
     async with request.app[DB].read() as db:
         found = await store.all_of(db, only)
+        names = await _roles(db, found)
     settings = request.app[SETTINGS]
-    return web.json_response({row.name: service_model(row, identity, settings) for row in found})
+    return web.json_response(
+        {row.name: service_model(row, identity, settings, role_names=names[row.id]) for row in found}
+    )
 
 
 @scoped("read:services", "read:services:name", "read:roles:services")
@@ -69,7 +74,9 @@ async def get_service(request: web.Request) -> web.Response:
     """200 the model with the keys that the caller may see; 404 unknown."""
     async with request.app[DB].read() as db:
         row = await _service(db, request)
-    return web.json_response(service_model(row, _identity(request), request.app[SETTINGS]))
+        names = await _roles(db, [row])
+    model = service_model(row, _identity(request), request.app[SETTINGS], role_names=names[row.id])
+    return web.json_response(model)
 
 
 @scoped("admin:services")
@@ -134,6 +141,11 @@ def _check(name: str, body: NewService, identity: Identity, rules: Rules) -> Non
         raw = ADMIN if everything else (scope,)
         if not identity.may_give(expand.expand(raw, identity.person_name, custom=rules.custom)):
             raise BadRequest(f"you do not hold the scope {scope!r}, so no service can be allowed it")
+
+
+async def _roles(db: AsyncSession, rows: Collection[Service]) -> dict[int, list[str]]:
+    ids = [row.id for row in rows]
+    return await rights.given(db, RoleAssignment.service_id, ids, now=clock.now())
 
 
 async def _service(db: AsyncSession, request: web.Request) -> Service:

@@ -91,7 +91,7 @@ async def create_token(request: web.Request) -> web.Response:
             now=clock.now(),
             scopes=raw,
             note=_note(body, owner, identity),
-            expires_in=timedelta(seconds=body.expires_in) if body.expires_in else None,
+            expires_in=_lasts(body, request.app[SETTINGS].auth.token_max_age_s),
         )
     tell(request, target=f"a{row.id}", change={"after": {"scopes": raw}})
     log.info("token.created", owner=owner.name, token_id=row.id, scopes=raw)
@@ -172,6 +172,14 @@ def _may_issue(raw: list[str], owner: str, theirs: Rights, identity: Identity, r
         wanted |= expanded
     if not identity.covers(wanted):
         raise NotAuthorized("a token cannot be given more rights than you hold; name its scopes")
+
+
+def _lasts(body: NewToken, most_s: int) -> timedelta | None:
+    """How long the new token is good; None for ever, where that is allowed."""
+    seconds = body.expires_in or most_s
+    if most_s and seconds > most_s:
+        raise BadRequest(f"expires_in is {seconds}; {most_s} seconds are the most", remedy="ask for less")
+    return timedelta(seconds=seconds) if seconds else None
 
 
 def _note(body: NewToken, owner: User, identity: Identity) -> str:

@@ -194,9 +194,9 @@ async def create_user(request: web.Request) -> web.Response:
 async def change_user(request: web.Request) -> web.Response:
     """200 the changed model. 400 for a name that is taken or cannot be used; 403 to reach above oneself."""
     body = await read(request, UserChange)
-    for key in ("groups", "roles", "auth_state"):
+    for key, place in (("groups", "/groups/NAME/users"), ("roles", "/roles/NAME/members")):
         if getattr(body, key):
-            raise BadRequest(f"{key} cannot be set through this hub yet")
+            raise BadRequest(f"{key} are not set with a person", remedy=f"POST {place}")
     _may_make_admin(request, wanted=bool(body.admin))
     async with request.app[DB].begin() as db:
         user = await _user(db, request.match_info["user"])
@@ -206,6 +206,10 @@ async def change_user(request: web.Request) -> web.Response:
             await _rename(db, user, body.name)
         if body.admin is not None:
             user.admin = body.admin
+        if "auth_state" in body.model_fields_set:
+            kept = await state.replace(db, request.app[VAULT], user.id, body.auth_state)
+            if not kept and body.auth_state:
+                raise BadRequest(f"{user.name} signs in nowhere else, so there is no auth_state to keep")
         tell(request, change={"before": before, "after": {"name": user.name, "admin": user.admin}})
     log.info("users.changed", changed=sorted(body.model_fields_set))
     # By row, not through the guard's scopes: the new name may lie outside the caller's filter.

@@ -23,7 +23,7 @@ class NewUser(Body):
 
 
 class UserChange(Body):
-    """PATCH /users/{user}. Groups, roles and kept sign-in state are known names that cannot be set yet."""
+    """PATCH /users/{user}. Groups and roles are known names that are not set here."""
 
     name: str | None = None
     admin: bool | None = None

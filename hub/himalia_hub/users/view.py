@@ -57,7 +57,12 @@ def user_model(
         "created": iso(user.created),
         "last_activity": iso(user.last_activity),
         "servers": {
-            server.name: server_model(server, user.name, settings)
+            server.name: server_model(
+                server,
+                user.name,
+                settings,
+                state_too=identity.allows("admin:server_state", user=user.name, server=server.name),
+            )
             for server in readable
             if stopped_too or not stopped(server)
         },
