@@ -42,7 +42,7 @@ async def cull_once(pool: KernelPool, now: datetime) -> list[str]:
     for kernel in pool.all():
         due = is_due(
             idle_s=(now - kernel.state.last_activity).total_seconds(),
-            state=kernel.state.value,
+            state=kernel.state.shown,
             connections=kernel.relay.clients,
             timeout_s=timeout_of(kernel, pool.options),
             options=pool.options,

@@ -17,6 +17,7 @@ import structlog
 from himalia_singleuser.kernels.channels import Context
 from himalia_singleuser.kernels.connection import Connection, new_connection
 from himalia_singleuser.kernels.errors import KernelSilentError, KernelWontStart
+from himalia_singleuser.kernels.heartbeat import Heartbeat, notice
 from himalia_singleuser.kernels.messages import make
 from himalia_singleuser.kernels.options import KernelOptions
 from himalia_singleuser.kernels.process import KernelProcess, Launcher, Start
@@ -85,6 +86,12 @@ class Kernel:
             witness=around.witness,
             kernel_id=kernel_id,
         )
+        self._heartbeat = Heartbeat(
+            around.context,
+            limit_s=self._options.heartbeat_s,
+            spoken=lambda: self.relay.latest,
+            on_change=self._note_silence,
+        )
         self._process: KernelProcess | None = None
         self._lock = asyncio.Lock()
         self._revival: asyncio.Task[None] | None = None
@@ -109,11 +116,11 @@ class Kernel:
             "id": self.id,
             "name": self.spec.name,
             "last_activity": self.state.last_activity.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "execution_state": self.state.value,
+            "execution_state": self.state.shown,
             "connections": self.relay.clients,
         }
-        if self.reason:
-            model["reason"] = self.reason
+        if reason := self._silence() if self.state.silent else self.reason:
+            model["reason"] = reason
         return model
 
     def trim_log(self) -> None:
@@ -218,9 +225,25 @@ class Kernel:
         self._answered_at = time.monotonic()
         self.state.answered()
         self._ready.set()
+        self._heartbeat.watch(self.connection.endpoint("hb"))
+
+    def _silence(self) -> str:
+        return f"does not answer: no heartbeat for {self._options.heartbeat_s:g} s"
+
+    def _note_silence(self, silent: bool) -> None:
+        log.warning("kernel.silent" if silent else "kernel.answers_again", kernel=self.id)
+        self.state.silent = silent
+        told = notice("starting", self._silence()) if silent else notice(self.state.value)
+        self.relay.notice = told if silent else None
+        self.relay.broadcast(told)
+
+    def _watch_no_more(self) -> None:
+        self._heartbeat.stop()
+        self.state.silent, self.relay.notice = False, None
 
     def _on_exit(self, process: KernelProcess) -> None:
         if process is self._process and not self.gone:
+            self._watch_no_more()
             self._process = None
             self._ready.clear()
             self._revival = self._own(self._revive(process))
@@ -260,6 +283,7 @@ class Kernel:
         asyncio.get_running_loop().call_soon(self._end)
 
     async def _shut_down(self, *, restart: bool) -> None:
+        self._watch_no_more()
         process, self._process = self._process, None
         answered = self._ready.is_set()
         self._ready.clear()
@@ -296,6 +320,7 @@ class Kernel:
 
     def _end(self) -> None:
         self._gone.set()
+        self._watch_no_more()
         self._around.witness.changed()
         self.relay.close("the kernel was shut down")
         self.connection.remove_sockets()

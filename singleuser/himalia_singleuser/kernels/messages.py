@@ -88,7 +88,13 @@ def dump(value: Any) -> bytes:
 
 
 def make(
-    channel: str, msg_type: str, content: dict[str, Any], *, parent: bytes = EMPTY, session: str = ""
+    channel: str,
+    msg_type: str,
+    content: dict[str, Any],
+    *,
+    parent: bytes = EMPTY,
+    session: str = "",
+    metadata: dict[str, Any] | None = None,
 ) -> Message:
     """A message of the server's own making, for example a status that the kernel can no longer send."""
     header = {
@@ -99,4 +105,4 @@ def make(
         "msg_type": msg_type,
         "version": PROTOCOL_VERSION,
     }
-    return Message(channel, [dump(header), parent, EMPTY, dump(content)], header)
+    return Message(channel, [dump(header), parent, dump(metadata or {}), dump(content)], header)

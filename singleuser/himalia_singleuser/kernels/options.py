@@ -21,6 +21,8 @@ class KernelOptions:
     spare_idle_s: float = 0.0
     """How long a kernel that nobody has asked for yet is kept for the next notebook; 0: there is none."""
     shutdown_grace_s: float = 5.0
+    heartbeat_s: float = 15.0
+    """A kernel that misses its heartbeats for so long is shown as not answering; 0: none is watched."""
     restart_limit: int = 5
     stable_after_s: float = 10.0
     cull_idle_timeout_s: float = 0.0

@@ -249,7 +249,11 @@ def pool_for(app: web.Application) -> KernelPool:
         runtime_dir=settings.runtime_dir,
         environ=settings.environ,
         options=app.get(KERNEL_OPTIONS)
-        or KernelOptions(shutdown_grace_s=settings.stop_grace_s, spare_idle_s=settings.spare_kernel_s),
+        or KernelOptions(
+            shutdown_grace_s=settings.stop_grace_s,
+            spare_idle_s=settings.spare_kernel_s,
+            heartbeat_s=settings.heartbeat_s,
+        ),
         emit=emit,
         on_activity=app[ACTIVITY].touch,
         tap_for=app.get(TAP_FOR) or (lambda _: NoTap()),

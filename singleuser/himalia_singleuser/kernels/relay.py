@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import structlog
@@ -77,6 +78,8 @@ class Relay:
         self._kernel_id = kernel_id
         self.divert: Callable[[list[bytes]], None] | None = None
         """Where published messages go instead, while those before them are still missing."""
+        self.notice: Message | None = None
+        """What a browser that comes is told first."""
         self.latest: list[bytes] = []
         """The last published message, as it came."""
         self._sessions: dict[str, Session] = {}
@@ -138,7 +141,7 @@ class Relay:
             missed = session.client.unsent()
         session.client = client
         client.on_caught_up = self._note_shown
-        client.catch_up(missed)
+        client.catch_up(chain(missed, [self.notice] if self.notice is not None else ()))
         if is_new:
             self._witness.changed()
             self._show_what_runs(client)

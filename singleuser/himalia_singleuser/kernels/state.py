@@ -31,8 +31,15 @@ class ExecutionState:
 
     def __init__(self, on_activity: Callable[[datetime], None] = lambda _: None) -> None:
         self.value = "starting"
+        self.silent = False
+        """Whether it misses its heartbeats."""
         self.last_activity = utc_now()
         self._on_activity = on_activity
+
+    @property
+    def shown(self) -> str:
+        """What clients are told: of a silent kernel nobody knows."""
+        return "unknown" if self.silent else self.value
 
     def touch(self) -> None:
         """Somebody did something: idle time starts anew."""

@@ -90,6 +90,7 @@ class Got:
     channel: str
     header: dict[str, Any]
     parent: dict[str, Any]
+    metadata: dict[str, Any]
     content: dict[str, Any]
     buffers: list[bytes]
 
@@ -161,8 +162,8 @@ class Browser:
         text = raw.type is WSMsgType.TEXT
         data = raw.data.encode() if text else raw.data
         channel, parts = decode_v1(data) if self.v1 else decode_legacy(data, text=text)
-        header, parent, _, content = map(json.loads, parts[:4])
-        got = Got(channel, header, parent, content, parts[4:])
+        header, parent, metadata, content = map(json.loads, parts[:4])
+        got = Got(channel, header, parent, metadata, content, parts[4:])
         self.seen.append(got)
         return got
 

@@ -18,13 +18,14 @@
       shared = scope;
     },
     get: async () => {
-      const [{ makePlugins }, coreutils, notebook, services] = await Promise.all([
+      const [{ makePlugins }, apputils, coreutils, notebook, services] = await Promise.all([
         import(new URL('extension.js', here)),
+        load('@jupyterlab/apputils'),
         load('@jupyterlab/coreutils'),
         load('@jupyterlab/notebook'),
         load('@jupyterlab/services')
       ]);
-      const plugins = makePlugins(coreutils, notebook, services);
+      const plugins = makePlugins(apputils, coreutils, notebook, services);
       return () => ({ __esModule: true, default: plugins });
     }
   };

@@ -9,7 +9,7 @@ import { Run } from './run.js';
 const ASK_AGAIN_MS = 5000;
 
 /** The plugins for a front end with these modules; none on a server that does not record outputs. */
-export function makePlugins({ PageConfig }, { INotebookTracker }, { ServerConnection }) {
+export function makePlugins({ Notification }, { PageConfig }, { INotebookTracker }, { ServerConnection }) {
   if (PageConfig.getOption('himaliaOutputs') !== 'true') {
     return [];
   }
@@ -25,26 +25,64 @@ export function makePlugins({ PageConfig }, { INotebookTracker }, { ServerConnec
       autoStart: true,
       optional: [INotebookTracker],
       activate: (app, tracker) => {
-        tracker?.widgetAdded.connect((_, panel) => void follow(panel, ask));
+        tracker?.widgetAdded.connect((_, panel) => void follow(panel, ask, Notification));
       }
     }
   ];
 }
 
 /** Follow the kernels of a notebook, one after the other, until it is closed. */
-async function follow(panel, ask) {
+async function follow(panel, ask, notification) {
   await panel.context.ready;
   let follower = null;
+  const silence = new Silence(panel.context, notification);
   const use = kernel => {
     if (follower?.kernel === kernel) {
       return;
     }
     follower?.dispose();
+    silence.watch(kernel);
     follower = kernel ? new Follower(panel.content, kernel, ask) : null;
   };
   panel.sessionContext.kernelChanged.connect((_, change) => use(change.newValue));
   panel.disposed.connect(() => use(null));
   use(panel.sessionContext.session?.kernel);
+}
+
+/** Says while a notebook's kernel does not answer: the status alone cannot tell why. */
+class Silence {
+  constructor(context, notification) {
+    this.context = context;
+    this.notification = notification;
+    this.kernel = null;
+    this.shown = null;
+  }
+
+  watch(kernel) {
+    this.kernel?.iopubMessage.disconnect(this.onMessage, this);
+    this.tell('');
+    this.kernel = kernel;
+    kernel?.iopubMessage.connect(this.onMessage, this);
+  }
+
+  onMessage(_, msg) {
+    const why = msg.metadata.himalia?.silent;
+    // A process that is new answers for itself.
+    if (why !== undefined || msg.content.execution_state === 'restarting') {
+      this.tell(why ?? '');
+    }
+  }
+
+  tell(why) {
+    if (this.shown !== null) {
+      this.notification.dismiss(this.shown);
+      this.shown = null;
+    }
+    if (why) {
+      const text = `The kernel of ${this.context.path} ${why}. It goes on by itself once it can, or restart it.`;
+      this.shown = this.notification.warning(text, { autoClose: false });
+    }
+  }
 }
 
 /** The runs on one kernel that others began and this page shows. */
