@@ -15,6 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     lean.stay_small()
     import structlog
 
+    from himalia_singleuser.log_stream import LogStream
     from himalia_singleuser.settings import SettingsError, parse
 
     structlog.configure(
@@ -25,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(LogStream(2)),  # type: ignore[arg-type]
     )
     try:
         settings = parse(sys.argv[1:] if argv is None else argv, os.environ)

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import stat
-import sys
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,6 +18,7 @@ from aiohttp import WSCloseCode, web
 from himalia_singleuser.app import make_app
 from himalia_singleuser.keys import SHUTDOWN, SOCKETS
 from himalia_singleuser.lingering import LingeringRunner
+from himalia_singleuser.log_stream import LogStream
 from himalia_singleuser.settings import Settings, SettingsError
 
 log = structlog.get_logger(__name__)
@@ -150,5 +150,4 @@ def _announce(settings: Settings, listener: socket.socket) -> None:
         host = "127.0.0.1" if ip in {"0.0.0.0", "::"} else f"[{ip}]" if ":" in ip else ip
         where = f"http://{host}:{port}{base}{secret}"
     what = "Jupyter Notebook" if settings.default_url.startswith("/tree") else "JupyterLab"
-    sys.stdout.write(f"{what} is ready: {where}\n")
-    sys.stdout.flush()
+    LogStream(1).write(f"{what} is ready: {where}\n")

@@ -201,12 +201,13 @@ class Relay:
         session = self._sessions[session_id]
         request.holder = session_id
         start = make("iopub", "clear_output", {"wait": False}, parent=request.header_part)
-        made = [make("iopub", kind, content, parent=request.header_part) for kind, content in outputs]
-        made += [one for one in (request.question, request.reply) if one is not None]
+        # Made one by one as they are written: much of them may be on disk.
+        made = (make("iopub", kind, content, parent=request.header_part) for kind, content in outputs)
+        told = [one for one in (request.question, request.reply) if one is not None]
         if request.idle:
-            made.append(make("iopub", "status", {"execution_state": "idle"}, parent=request.header_part))
+            told.append(make("iopub", "status", {"execution_state": "idle"}, parent=request.header_part))
         if session.client is not None:
-            session.client.deliver_all([start, *made])
+            session.client.deliver_all(chain([start], made, told))
         return str(start.header["msg_id"])
 
     @property

@@ -1,4 +1,4 @@
-"""The runs that are held in memory, by notebook and cell, within a bound on all of them together."""
+"""The last run of each cell, by notebook: in memory within a bound on all of them together, on disk past it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from himalia_singleuser.recorder.merge import Recorded
 from himalia_singleuser.recorder.outputs import KINDS, Outputs
 
 MIB = 1024 * 1024
-CELL_CHARACTERS = 8 * MIB
-"""Of one run. Past it outputs are counted, not kept."""
-ALL_CHARACTERS = 64 * MIB
+CELL_CHARACTERS = 256 * MIB
+"""Of one run, more than a page can show. Past it outputs are counted, not kept."""
+CELL_HELD = 4 * MIB
+"""Of one run in memory: what is over goes to disk."""
+ALL_HELD = 64 * MIB
+DISK_BYTES = 1024 * MIB
+SMALL = MIB // 32
+"""What is less is not worth a file."""
 UNREAD_BYTES = MIB // 4
 """Of one run: so much is kept as it came, because most runs end with their browser there, and are never read."""
 MOST_RUNS = 2000
@@ -31,7 +36,7 @@ class Run:
     cell_id: str
     code: str
     timed: bool
-    outputs: Outputs = field(default_factory=lambda: Outputs(CELL_CHARACTERS))
+    outputs: Outputs = field(default_factory=lambda: Outputs(CELL_HELD))
     execution_count: int | None = None
     times: dict[str, str] = field(default_factory=dict)
     is_open: bool = True
@@ -71,8 +76,13 @@ class Run:
 
     @property
     def size(self) -> int:
-        """About what it holds, in characters."""
-        return len(self.code) + self.outputs.size + self._unread_bytes
+        """About what it holds in memory, in characters."""
+        return len(self.code) + self.outputs.held + self._unread_bytes
+
+    def shelve(self) -> None:
+        """Put on disk what can be."""
+        self.read()
+        self.outputs.shelve()
 
     def take(self, message: Message) -> bool:
         """A message of the kernel about it. Whether its size should be looked at again."""
@@ -139,19 +149,29 @@ _PLAIN = (
 class Journal:
     """At most one run per cell: the last one."""
 
-    def __init__(self, *, most: int = ALL_CHARACTERS) -> None:
+    def __init__(self, *, most: int = ALL_HELD, most_of_one: int = CELL_HELD) -> None:
         self._most = most
+        self._most_of_one = most_of_one
         self._runs: dict[tuple[str, str], Run] = {}
 
     def add(self, run: Run) -> None:
         """Begin a run in place of the cell's last one."""
-        self._runs.pop((run.path, run.cell_id), None)
+        self._forget(run)
         self._runs[run.path, run.cell_id] = run
         self.shrink()
 
+    @property
+    def held(self) -> int:
+        """What all runs hold in memory, in characters."""
+        return sum(run.size for run in self._runs.values())
+
     def shrink(self) -> None:
-        """Forget the oldest runs that are over while all hold too much: those in the file first."""
-        total = sum(run.size for run in self._runs.values())
+        """While all hold too much: the largest go to disk, then the oldest that are over are forgotten, those in the
+        file first.
+        """
+        if self.held > self._most:
+            self._shelve_largest()
+        total = self.held
         over = [run for run in self._runs.values() if not run.is_open]
         for run in sorted(over, key=lambda one: not one.is_written):
             if total <= self._most and len(self._runs) <= MOST_RUNS:
@@ -159,16 +179,32 @@ class Journal:
             total -= run.size
             self.drop(run)
 
+    def _shelve_largest(self) -> None:
+        total = self.held
+        for run in sorted(self._runs.values(), key=lambda one: -one.size):
+            if total <= self._most // 2 or run.size < SMALL:
+                return
+            total -= run.size
+            run.shelve()
+            total += run.size
+
     def grew(self, run: Run) -> None:
         """Make room; where there is none, this run grows no more."""
+        if run.size > self._most_of_one:
+            run.shelve()
         self.shrink()
-        if sum(one.size for one in self._runs.values()) > self._most:
+        if self.held > self._most:
             run.outputs.stop()
+
+    def _forget(self, run: Run) -> None:
+        old = self._runs.pop((run.path, run.cell_id), None)
+        if old is not None:
+            old.outputs.close()
 
     def drop(self, run: Run) -> None:
         """Forget it, if it is still the cell's last."""
         if self._runs.get((run.path, run.cell_id)) is run:
-            del self._runs[run.path, run.cell_id]
+            self._forget(run)
 
     def holds(self, run: Run) -> bool:
         """Whether it is still the cell's last, and not settled by a client."""

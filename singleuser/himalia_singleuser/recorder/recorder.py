@@ -25,9 +25,10 @@ from himalia_singleuser.kernels.messages import Message, parse_object
 from himalia_singleuser.kernels.pool import KERNELS, TAP_FOR
 from himalia_singleuser.kernels.requests import Request, Tap
 from himalia_singleuser.recorder import written
-from himalia_singleuser.recorder.journal import Journal, Run
+from himalia_singleuser.recorder.journal import CELL_CHARACTERS, DISK_BYTES, Journal, Run
 from himalia_singleuser.recorder.merge import find, merge, put_in, state_of
-from himalia_singleuser.recorder.outputs import display_id_of
+from himalia_singleuser.recorder.outputs import Outputs, display_id_of
+from himalia_singleuser.recorder.shelf import Disk
 from himalia_singleuser.recorder.written import Written
 from himalia_singleuser.sessions.store import SESSIONS
 
@@ -44,6 +45,7 @@ class Recorder:
     def __init__(self, app: web.Application) -> None:
         self._app = app
         self._journal = Journal()
+        self._disk = Disk(lambda: app[KERNELS].folder, DISK_BYTES)
         self._runs: dict[str, Run] = {}
         self._written: dict[str, Written] = {}
         self._alone_since: dict[str, float] = {}
@@ -61,6 +63,7 @@ class Recorder:
             return
         timed = request.metadata.get("recordTiming") is True
         run = Run(kernel_id, request.id, request.asker, path.strip("/"), cell_id, code, timed)
+        run.outputs = Outputs(CELL_CHARACTERS, self._disk)
         self._runs[request.id] = run
         self._journal.add(run)
 
@@ -173,6 +176,7 @@ class Recorder:
     def take_back(self, runs: list[tuple[Run, str]], written_files: dict[str, dict[str, Any]]) -> None:
         """What `runs` and `written` gave to an earlier server."""
         for run, request_id in runs:
+            run.outputs.attach(self._disk)
             self._journal.add(run)
             if request_id:
                 self._runs[request_id] = run

@@ -71,12 +71,15 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     started: list[Running] = []
 
     async def begin(
-        base: str = "/", environ: dict[str, str] | None = None, args: tuple[str, ...] = ()
+        base: str = "/",
+        environ: dict[str, str] | None = None,
+        args: tuple[str, ...] = (),
+        log: Path | None = None,
     ) -> Running:
         root, home = tmp_path / "root", tmp_path / "home"
         root.mkdir(exist_ok=True)
         home.mkdir(exist_ok=True)
-        log = tmp_path / f"server-{len(started)}.log"
+        log = log or tmp_path / f"server-{len(started)}.log"
         with socket.create_server(("127.0.0.1", 0)) as listener:
             number = listener.fileno()
             os.set_inheritable(number, True)

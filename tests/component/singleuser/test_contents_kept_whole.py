@@ -148,6 +148,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+async def test_a_log_on_a_full_disk_costs_its_lines_and_nothing_else(start: Any) -> None:
+    server = await start(log=Path("/dev/full"))
+
+    saved = await server.ask("PUT", "api/contents/a.txt", **text("kept"))
+    begun = await server.ask("POST", "api/kernels", json={})
+    ended = await server.ask("DELETE", f"api/kernels/{begun[1]['id']}")
+
+    assert [answer[0] for answer in (saved, begun, ended)] == [201, 201, 204]
+    assert await server.stop() == 0
+
+
 async def test_a_full_disk_is_said_and_keeps_what_was_there(small_disk: Path, start: Any) -> None:
     server = await start()
     for name in ("a.txt", "b.bin"):

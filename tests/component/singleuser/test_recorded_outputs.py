@@ -6,9 +6,10 @@ import asyncio
 import json
 from pathlib import Path
 
-from component.singleuser.kernel_parts import Server, running_server
+from component.singleuser.kernel_parts import Server, printed, running_server
 from component.singleuser.recorded_parts import (
     NOTEBOOK,
+    UNTIL_TOLD,
     leave_in_the_middle,
     load,
     nobody_is_there,
@@ -21,6 +22,7 @@ from component.singleuser.recorded_parts import (
 )
 from himalia_singleuser.contents.handlers import CONTENTS, lock_of
 from himalia_singleuser.contents.store import Wanted
+from himalia_singleuser.recorder.journal import CELL_HELD, MIB
 from himalia_singleuser.recorder.recorder import RECORDER
 from support import eventually
 
@@ -198,6 +200,54 @@ async def test_the_recorder_waits_for_a_save_of_the_same_file_under_any_name(ser
     await writing
 
     assert text_of(on_disk(server), "a") == "begun\nended\n"
+
+
+PRINTS_MUCH = "for number in range(400): print(f'{number:05}' + 'x' * 99_994)\nprint('ended')"
+
+
+async def test_a_cell_that_prints_ten_times_what_memory_may_hold_is_whole_when_it_is_opened_again(
+    server: Server,
+) -> None:
+    browser = await opened(server)
+    most_held = 0
+    asked = await browser.execute(PRINTS_MUCH, cell="a")
+    await browser.until(lambda got: got.parent.get("msg_id") == asked)
+    await browser.close()
+
+    def over() -> bool:
+        nonlocal most_held
+        run = server.app[RECORDER].runs()[0][0]
+        most_held = max(most_held, run.size)
+        return not run.is_open
+
+    await eventually(over, within_s=60)
+
+    text = text_of((await load(server))["content"], "a")
+    assert text.splitlines() == [f"{number:05}" + "x" * 99_994 for number in range(400)] + ["ended"]
+    assert most_held < CELL_HELD + MIB
+    await server.app[RECORDER].write(NOTEBOOK)
+    assert text_of(on_disk(server), "a") == text
+
+
+async def test_a_page_that_takes_over_gets_what_is_on_disk_too(server: Server) -> None:
+    browser = await opened(server)
+    asked = await browser.execute(PRINTS_MUCH + f"\n{UNTIL_TOLD}", cell="a")
+    await browser.until(lambda got: got.parent.get("msg_id") == asked)
+    await browser.close()
+    run = server.app[RECORDER].runs()[0][0]
+    await eventually(
+        lambda: run.recorded().outputs[-1:] and "begun" in run.recorded().outputs[-1]["text"], within_s=60
+    )
+
+    page = await server.browser(run.kernel_id)
+    body = {"session_id": page.session, "cells": ["a"]}
+    status, told = await server.ask("POST", f"api/kernels/{run.kernel_id}/runs/take-over", json=body)
+    (server.root / "go").touch()
+    got = await page.finished(asked, within_s=60)
+
+    assert (status, told["runs"][0]["state"]) == (200, "running")
+    assert len(printed(got)) == 400 * 100_000 + len("ended\nbegun\nended\n")
+    await page.close()
 
 
 async def test_a_later_cell_changes_the_display_of_an_earlier_one(server: Server) -> None:
