@@ -16,11 +16,11 @@ from himalia_proxy.framing import MAX_HEAD
 from himalia_proxy.headers import ForwardRules
 from himalia_proxy.serving import Connections
 from himalia_proxy.table import RouteTable
-from himalia_proxy.tunnel import Tunnels
+from himalia_proxy.tunnel import End, Tunnels
 from himalia_proxy.upstream import Pool
 
 TICK_S: Final = 0.5
-CLOSE_S: Final = 2.0
+CLOSE_S: Final = 1.0
 
 log = logging.getLogger("himalia.proxy")
 
@@ -115,11 +115,12 @@ class Core:
         for connection in [*self.clients.open, *self.api_clients.open]:
             connection.transport.abort()
         # What a tunnel holds still leaves, and then its end is said: a reset would take the last words along.
-        for tunnel in self.tunnels:
-            tunnel.close()
-        until = self.loop.time() + CLOSE_S
-        while len(self.tunnels) and self.loop.time() < until and not hurry.is_set():
-            await asyncio.sleep(0.01)
+        for end in (End.leave, End.close):
+            for tunnel in self.tunnels:
+                end(tunnel)
+            until = self.loop.time() + CLOSE_S
+            while len(self.tunnels) and self.loop.time() < until and not hurry.is_set():
+                await asyncio.sleep(0.01)
         for tunnel in self.tunnels:
             tunnel.abort()
         self.pool.close()

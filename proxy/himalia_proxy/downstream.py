@@ -211,13 +211,16 @@ class Downstream(ServerConnection):
         self._status = 101
         self._log()
         login = login_of(self.request.headers, self._core.login_cookie)
-        self._core.tunnels.join(
-            client, connection.transport, entry, tls=self.tls, login=login, gone=self._leave
+        framed = self.request.upgrade.lower() == b"websocket"
+        near = self._core.tunnels.join(
+            client, connection.transport, entry, tls=self.tls, framed=framed, login=login, gone=self._leave
         )
-        client.write(relay_head(head, version=1, close=False) + early)
+        client.write(relay_head(head, version=1, close=False))
+        if early:
+            near.other.data_received(early)
         # What the client sent along with its handshake belongs to the new protocol.
         if self.ahead:
-            connection.transport.write(self.ahead)
+            near.data_received(self.ahead)
             self.ahead = b""
 
     def answer_begin(self, head: ResponseHead, data: bytes, *, ended: bool) -> None:

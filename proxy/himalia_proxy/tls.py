@@ -63,6 +63,8 @@ def server_context(files: TlsFiles, tuning: Tuning) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
+    # One ticket, as Go's servers give, not two: a connection resumes with one, and each costs 30 of 330 µs.
+    context.num_tickets = 1
     _tune(context, tuning)
     if tuning.dhparam is not None:
         _use("--ssl-dhparam", lambda: context.load_dh_params(str(tuning.dhparam)))

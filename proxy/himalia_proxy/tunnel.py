@@ -1,4 +1,8 @@
-"""Raw bytes both ways, once a target has answered 101: WebSockets and whatever else was agreed on."""
+"""Raw bytes both ways, once a target has answered 101: WebSockets and whatever else was agreed on.
+
+Of WebSockets it is followed where frames end, and nothing else, for the one frame that a proxy may have to say: that it
+goes away.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from himalia_proxy.frames import GOING_AWAY, RESTARTING, Frames, close_frame
 from himalia_proxy.framing import Headers
 from himalia_proxy.listeners import find_half_open
 from himalia_proxy.table import Entry
@@ -17,12 +22,33 @@ HALF_CLOSED_S: Final = 30.0
 
 
 class End(asyncio.Protocol):
-    """One end of a tunnel. `counts` is the route whose activity its bytes are: the client's end has one."""
+    """One end of a tunnel. `counts` is the route whose activity its bytes are: the client's end has one.
 
-    __slots__ = ("_counts", "_ended", "_gone", "_timer", "_tls", "login", "other", "transport")
+    `frames` follows what comes from this end, if that are frames.
+    """
+
+    __slots__ = (
+        "_counts",
+        "_ended",
+        "_frames",
+        "_gone",
+        "_leaving",
+        "_mute",
+        "_timer",
+        "_tls",
+        "login",
+        "other",
+        "transport",
+    )
 
     def __init__(
-        self, transport: asyncio.Transport, counts: Entry | None, gone: Callable[[End], None], *, tls: bool
+        self,
+        transport: asyncio.Transport,
+        counts: Entry | None,
+        gone: Callable[[End], None],
+        *,
+        tls: bool,
+        frames: Frames | None,
     ) -> None:
         self.transport = transport
         self.other: End = self
@@ -32,6 +58,9 @@ class End(asyncio.Protocol):
         self._ended = False
         self._timer: asyncio.TimerHandle | None = None
         self._tls = tls
+        self._frames = frames
+        self._leaving = False  # the other end is to be told goodbye as soon as a frame ends
+        self._mute = False  # it was: nothing more is for it
 
     @property
     def entry(self) -> Entry:
@@ -42,7 +71,46 @@ class End(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._counts is not None:
             self._counts.last_activity = time.time()
+        frames = self._frames
+        if frames is not None:
+            if self._leaving:
+                self._last(data, frames)
+                return
+            frames.feed(data)
         self.other.transport.write(data)
+
+    def _last(self, data: bytes, frames: Frames) -> None:
+        """What still comes once the tunnel is to end: the rest of a frame is passed on, then goodbye is said."""
+        if not self._mute:
+            size = frames.feed(data, stop=True)
+            self.other.transport.write(data[:size])
+            data = data[size:]
+            self._say_goodbye(frames)
+        if self._mute and data:
+            frames.feed(data)
+            if frames.closed:  # the answer to ours, most likely: nothing follows it
+                self.transport.close()
+
+    def _say_goodbye(self, frames: Frames) -> None:
+        if frames.between:
+            # `self` is the client's end if it has a route: what goes to the target is masked, as from a client.
+            masked = self._counts is not None
+            code = GOING_AWAY if masked else RESTARTING
+            self.other.transport.write(close_frame(code, "The proxy is going away.", masked=masked))
+            self._mute = True
+        elif frames.closed:
+            self._mute = True
+
+    def leave(self) -> None:
+        """Tell both ends that the tunnel ends, at the next end of a frame; close what is no WebSocket."""
+        for end in (self, self.other):
+            if end._frames is None or end._frames.lost:
+                self.close()
+                return
+        for end in (self, self.other):
+            assert end._frames is not None
+            end._leaving = True
+            end._say_goodbye(end._frames)
 
     def eof_received(self) -> bool | None:
         """Pass the end on and keep the other direction, but not for ever."""
@@ -108,23 +176,25 @@ class Tunnels:
         entry: Entry,
         *,
         tls: bool,
+        framed: bool,
         login: bytes | None,
         gone: Callable[[], None],
-    ) -> None:
-        """Make two connections one tunnel; `gone` is called when the client's has ended."""
+    ) -> End:
+        """Make two connections one tunnel, `framed` if a WebSocket; the client's end. `gone`: when that has ended."""
 
         def forget(end: End) -> None:
             self._open.discard(end)
             gone()
 
-        near = End(client, entry, forget, tls=tls)
-        far = End(target, None, forget, tls=entry.target.tls)
+        near = End(client, entry, forget, tls=tls, frames=Frames() if framed else None)
+        far = End(target, None, forget, tls=entry.target.tls, frames=Frames() if framed else None)
         near.other, far.other, near.login = far, near, login
         self._open.add(near)
         client.set_protocol(near)
         target.set_protocol(far)
         # The client's connection has inherited this from the listener.
         find_half_open(target.get_extra_info("socket"), self._half_open_s)
+        return near
 
     def cut(self, *, user: str | None = None, login: str | None = None, route: str | None = None) -> int:
         """Cut the tunnels of a server's owner, of a login (the value of its cookie), of a route; how many."""

@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import signal
+import socket
 import ssl
 from pathlib import Path
 
@@ -93,6 +94,28 @@ async def test_old_versions_and_weak_ciphers_are_refused(
             with pytest.warns(DeprecationWarning):
                 old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
             await handshake(proxy.port, old)
+
+
+async def test_who_comes_back_need_not_shake_hands_in_full(
+    tmp_path: Path, authority: Authority, pair: Pair
+) -> None:
+    context = ssl.create_default_context(cafile=authority.ca)
+
+    def visit(port: int, before: ssl.SSLSession | None) -> tuple[bool, ssl.SSLSession | None]:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname="localhost", session=before) as tls,
+        ):
+            tls.sendall(b"GET /_chp_healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert tls.recv(1000).startswith(b"HTTP/1.1 200 ")
+            return bool(tls.session_reused), tls.session
+
+    async with running(tmp_path, "--ssl-key", pair.key, "--ssl-cert", pair.cert) as proxy:
+        reused, session = await asyncio.to_thread(visit, proxy.port, None)
+        assert not reused
+        for _ in range(3):
+            reused, session = await asyncio.to_thread(visit, proxy.port, session)
+            assert reused
 
 
 async def test_a_client_certificate_can_be_demanded(tmp_path: Path, authority: Authority, pair: Pair) -> None:
