@@ -193,6 +193,10 @@ class ServersSection(Section):
     concurrent_start_limit: int = Field(
         100, ge=0, description="starts that may be under way at once; 0: no limit"
     )
+    when_full: Literal["wait", "refuse"] = Field(
+        "wait",
+        description="what a start beyond these limits does: wait for its turn, or be refused (429), as at JupyterHub",
+    )
     slow_start_s: float = Field(10, ge=0, description="how long a start request waits before it answers 202")
     slow_stop_s: float = Field(10, ge=0, description="how long a stop request waits before it answers 202")
     resync_s: float = Field(10, gt=0, description="the longest a wish waits when its wake-up call was lost")

@@ -21,7 +21,7 @@ class Memo:
     """
 
     def __init__(self, db: Database) -> None:
-        self._db = db
+        self.db = db
         self._at: Hashable | None = None
         self._kept: dict[Hashable, object] = {}
         self._room = MOST_BYTES
@@ -32,7 +32,7 @@ class Memo:
         Beyond MOST_BYTES values are made anew each time, until the next commit clears all: whoever asks for ever other
         things must not fill the memory.
         """
-        at = await self._db.revision.now()
+        at = await self.db.revision.now()
         if at is None:
             return await make()
         if at != self._at:

@@ -7,14 +7,14 @@ from aiohttp import web
 from himalia_hub.auth.xsrf import xsrf_token
 from himalia_hub.errors import NotFound
 from himalia_hub.groups import store as groups
-from himalia_hub.keys import DB, SETTINGS
+from himalia_hub.keys import DB, MEMO, SETTINGS
 from himalia_hub.pages import wish
 from himalia_hub.pages.cards import Card, card, failure_of, never_started, tail_of
 from himalia_hub.pages.paths import redirect, safe_next, with_next
 from himalia_hub.pages.render import page
 from himalia_hub.pages.spawn import target
 from himalia_hub.rbac.guard import signed_in
-from himalia_hub.servers import store
+from himalia_hub.servers import queue, store
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Phase
 from himalia_hub.servers.view import api_path, pending, quoted, ready, server_prefix
@@ -58,11 +58,19 @@ async def spawn_pending(request: web.Request) -> web.Response:
             progress=max((event.progress for event in events), default=0),
             progress_url=f"{api_path(settings, username, name)}/progress?_xsrf={quoted(xsrf_token(request))}",
             refresh_s=REFRESH_S,
+            place=await _place(request, server),
             rev=f"{server.generation}-{len(events)}",
         )
     if server.phase is Phase.FAILED:
         return await _failed(request, server, shown, after)
     return await page(request, "not_running.html", card=shown, after=after)
+
+
+async def _place(request: web.Request, server: Server) -> str:
+    if server.queued_at is None:
+        return ""
+    place = (await queue.places(request.app[MEMO], request.app[SETTINGS].servers)).get(server.id)
+    return queue.words(place) if place else ""
 
 
 @signed_in

@@ -10,11 +10,9 @@ from himalia_hub import clock
 from himalia_hub.audit.record import tell
 from himalia_hub.errors import Conflict, NotFound
 from himalia_hub.faults import async_fault
-from himalia_hub.groups import store as groups
 from himalia_hub.keys import DB, DOORBELL, SETTINGS
-from himalia_hub.profiles.choice import checked_options
 from himalia_hub.servers import store
-from himalia_hub.servers.limits import check_start
+from himalia_hub.servers.asking import ask
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.view import pending, ready
 from himalia_hub.users import store as users
@@ -32,9 +30,7 @@ async def start(request: web.Request, username: str, name: str, options: dict[st
             return server
         if server is not None and pending(server) == "stop":
             raise Conflict("This server is still stopping.", remedy="Wait a moment, then start it again.")
-        await check_start(db, user, name, request.app[SETTINGS].servers)
-        options = checked_options(request.app[SETTINGS], await groups.of_user(db, user.id), options)
-        server = await store.want_running(db, user, name, options=options, now=clock.now())
+        server = await ask(db, request.app[SETTINGS], user, name, options)
         await async_fault("wish.before_commit")
     await async_fault("wish.after_commit")
     request.app[DOORBELL].ring(server.id)

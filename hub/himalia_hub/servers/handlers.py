@@ -14,12 +14,13 @@ from himalia_hub.body import json_object
 from himalia_hub.errors import BadRequest, Conflict, NotFound, SpawnProblem
 from himalia_hub.faults import async_fault
 from himalia_hub.groups import store as groups
-from himalia_hub.keys import DB, DOORBELL, IDENTITY, SETTINGS
+from himalia_hub.keys import DB, DOORBELL, IDENTITY, MEMO, SETTINGS
 from himalia_hub.profiles.choice import checked_options
 from himalia_hub.rbac.guard import scoped
-from himalia_hub.servers import store
+from himalia_hub.servers import queue, store
 from himalia_hub.servers.activity import report_activity
-from himalia_hub.servers.limits import check_name, check_start, must_be_startable, needs_name
+from himalia_hub.servers.asking import ask
+from himalia_hub.servers.limits import check_name, check_named, must_be_startable, needs_name
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.progress import progress
 from himalia_hub.servers.state import Desired, Phase
@@ -27,6 +28,8 @@ from himalia_hub.servers.view import pending, ready, server_model, stopped
 from himalia_hub.users import store as users
 from himalia_hub.users.models import User
 
+WHEN_FULL = "X-Himalia-When-Full"
+"""Request header of a start; `refuse` asks for JupyterHub's 429 where the start would have to wait."""
 START_KEYS = {"user_options", "display_name"}
 CHANGE_KEYS = START_KEYS | {"name"}
 
@@ -56,12 +59,15 @@ async def get_server(request: web.Request) -> web.Response:
     _, server = await _find(request)
     identity, (username, name) = request[IDENTITY], _names(request)
     state_too = identity is not None and identity.allows("admin:server_state", user=username, server=name)
-    return web.json_response(server_model(server, username, request.app[SETTINGS], state_too=state_too))
+    return web.json_response(await _model(request, server, username, state_too=state_too))
 
 
 @scoped("start:servers")
 async def start_server(request: web.Request) -> web.Response:
-    """Wish that it runs. 201 when it is ready within `slow_start_s`, else 202 with the start under way."""
+    """Wish that it runs. 201 when it is ready within `slow_start_s`, else 202 with the start under way or waiting.
+
+    429 instead of waiting for a place with the header `X-Himalia-When-Full: refuse`.
+    """
     options, display_name = await _start_body(request)
     username, name = _names(request)
     settings = request.app[SETTINGS].servers
@@ -70,9 +76,8 @@ async def start_server(request: web.Request) -> web.Response:
         server = await store.find(db, user.name, name)
         must_be_startable(server)
         if server is None or pending(server) != "spawn":
-            await check_start(db, user, name, settings)
-        options = await _offered_options(request, db, user, options)
-        server = await store.want_running(db, user, name, options=options, now=clock.now())
+            refuse = request.headers.get(WHEN_FULL, "").strip().lower() == "refuse"
+            server = await ask(db, request.app[SETTINGS], user, name, options, refuse_when_full=refuse)
         if display_name is not None:
             server.display_name = display_name
         await async_fault("wish.before_commit")
@@ -88,7 +93,7 @@ async def start_server(request: web.Request) -> web.Response:
             f"The server {failure.get('cause', 'failed')}: {failure.get('message', 'no reason was recorded')}",
             log_tail=tuple(failure.get("log_tail", ())),
         )
-    model = server_model(server, username, request.app[SETTINGS])
+    model = await _model(request, server, username)
     return web.json_response(model, status=201 if ready(server) else 202)
 
 
@@ -137,7 +142,7 @@ async def create_server(request: web.Request) -> web.Response:
         user = await _user(db, username)
         if await store.find(db, username, name) is not None:
             raise Conflict(f"{username} has a server named {name!r} already")
-        await check_start(db, user, name, request.app[SETTINGS].servers)
+        await check_named(db, user, name, request.app[SETTINGS].servers)
         options = await _offered_options(request, db, user, options)
         server = await store.get_or_create(db, user, name, now=clock.now())
         server.user_options, server.display_name = options or {}, display_name or ""
@@ -215,6 +220,16 @@ async def wait_until(
             left = deadline - time.monotonic()
             if (done(row) and not until_gone) or left <= 0:
                 return row
+
+
+async def _model(
+    request: web.Request, server: Server, username: str, *, state_too: bool = False
+) -> dict[str, Any]:
+    """JupyterHub's model, with the `place` in the queue of a start that waits for one."""
+    model = server_model(server, username, request.app[SETTINGS], state_too=state_too)
+    if server.queued_at is not None:
+        model["place"] = (await queue.places(request.app[MEMO], request.app[SETTINGS].servers)).get(server.id)
+    return model
 
 
 def _failed(server: Server, generation: int) -> bool:

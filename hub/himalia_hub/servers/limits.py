@@ -1,19 +1,17 @@
-"""Limits that a start must pass, and the names servers may have."""
+"""The names servers may have, how many named ones, and which can be started."""
 
 from __future__ import annotations
 
-import random
 import re
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from himalia_hub.errors import BadRequest, Conflict, TooMany
+from himalia_hub.errors import BadRequest, Conflict
 from himalia_hub.servers import store
 from himalia_hub.servers.models import Server
 from himalia_hub.settings import ServersSection
 from himalia_hub.users.models import User
 
-RETRY_RANGE_S = (30.0, 60.0)
 _NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,28}[a-z0-9]|[a-z]")
 
 
@@ -36,8 +34,8 @@ def needs_name(name: str) -> None:
         raise Conflict("the server without a name is the default one, and exists", remedy="give a name")
 
 
-async def check_start(db: AsyncSession, user: User, name: str, settings: ServersSection) -> None:
-    """Pass when one more server may start; TooMany says when to come back, BadRequest is a person's own limit."""
+async def check_named(db: AsyncSession, user: User, name: str, settings: ServersSection) -> None:
+    """BadRequest when the name cannot be one, or this person has as many named servers as they may."""
     check_name(name, settings)
     if name and settings.named_limit_per_user:
         named = [
@@ -48,17 +46,6 @@ async def check_start(db: AsyncSession, user: User, name: str, settings: Servers
                 f"{user.name} has {len(named)} named servers, the limit is {settings.named_limit_per_user}",
                 remedy="remove one first",
             )
-    if not settings.active_limit and not settings.concurrent_start_limit:
-        return
-    active, starting = await store.count_active(db)
-    retry = random.uniform(*RETRY_RANGE_S)  # noqa: S311 -- spreads the herd, keeps no secret
-    if settings.active_limit and active >= settings.active_limit:
-        raise TooMany(
-            f"{active} servers run, the limit is {settings.active_limit}; try again later",
-            retry_after_s=retry,
-        )
-    if settings.concurrent_start_limit and starting >= settings.concurrent_start_limit:
-        raise TooMany(f"{starting} servers are starting just now; try again in a moment", retry_after_s=retry)
 
 
 def must_be_startable(server: Server | None) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from himalia_hub import clock
 from himalia_hub.db import lease as job_leases
 from himalia_hub.faults import async_fault
-from himalia_hub.servers import store
+from himalia_hub.servers import queue, store
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.reconcile import keep_lease, put_back, reconcile
 from himalia_hub.servers.store import Lease, LeaseLost
@@ -98,10 +98,23 @@ async def _claim(world: World, owner: str) -> tuple[Lease, Server] | None:
     return claimed
 
 
+async def _give_places(world: World) -> bool:
+    async with world.db.begin() as db:
+        chosen = await queue.give_places(db, world.settings.servers, now=clock.now())
+    for server_id in chosen:
+        world.doorbell.tell(server_id)
+    return bool(chosen)
+
+
 async def _pause(world: World) -> float:
     """Seconds until a row is due, none of them if one is. On SQLite a claim in vain would take the one write lock."""
     async with world.db.read() as db:
-        due = await store.next_due(db, node=world.spawner.node)
+        due, anybody_waits = await store.next_due(db, node=world.spawner.node)
+        free = anybody_waits and queue.room(
+            await queue.load(db, world.settings.servers), world.settings.servers
+        )
+    if free and await _give_places(world):
+        return 0.0
     longest = world.settings.servers.resync_s
     return longest if due is None else min(longest, (due - clock.now()).total_seconds())
 

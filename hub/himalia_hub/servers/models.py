@@ -21,8 +21,9 @@ class Server(Base):
     """One (user, name) pair: the wish, what was last recorded, and the queue it stands in.
 
     The queue is this table: `due_at` is when the row wants a step (None = at rest), the three `lease_`
-    columns say who works on it. `generation` counts wishes, `acted_generation` the last one that was started;
-    `incarnation` names the life that was last started. `doomed` rows vanish once stopped.
+    columns say who works on it. `queued_at` is since when a start waits for a place (`queue.py`). `generation`
+    counts wishes, `acted_generation` the last one that was started; `incarnation` names the life that was last
+    started. `doomed` rows vanish once stopped.
     """
 
     __tablename__ = "servers"
@@ -51,6 +52,7 @@ class Server(Base):
     failure: Mapped[dict[str, Any] | None]
 
     due_at: Mapped[datetime | None] = mapped_column(index=True)
+    queued_at: Mapped[datetime | None] = mapped_column(index=True)
     lease_owner: Mapped[str | None] = mapped_column(sa.String(128))
     lease_until: Mapped[datetime | None]
     lease_epoch: Mapped[int] = mapped_column(default=0)

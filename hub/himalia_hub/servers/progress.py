@@ -11,9 +11,9 @@ from aiohttp import web
 
 from himalia_hub import clock
 from himalia_hub.errors import BadRequest, NotFound
-from himalia_hub.keys import DB, DOORBELL, SETTINGS
+from himalia_hub.keys import DB, DOORBELL, MEMO, SETTINGS
 from himalia_hub.rbac.guard import scoped
-from himalia_hub.servers import store
+from himalia_hub.servers import queue, store
 from himalia_hub.servers.models import Server, ServerEvent
 from himalia_hub.servers.state import Phase
 from himalia_hub.servers.view import pending, ready, server_prefix
@@ -25,6 +25,8 @@ LOOK_S = 1.0
 @scoped("read:servers")
 async def progress(request: web.Request) -> web.StreamResponse:
     """200 `text/event-stream`: `{"progress", "message"}` …, then one with `ready` or `failed`; 400 when not starting.
+
+    While a start waits for a place, `place` says how many are before it, counted from 1, whenever that changes.
 
     Each event carries its row's id, so a browser that reconnects with `Last-Event-ID` goes on where it was.
     """
@@ -51,7 +53,7 @@ async def progress(request: web.Request) -> web.StreamResponse:
 async def _follow(request: web.Request, response: web.StreamResponse, server: Server, username: str) -> None:
     after = request.headers.get("Last-Event-ID", "")
     last = int(after) if after.isascii() and after.isdigit() else 0
-    generation, spoke = server.generation, time.monotonic()
+    generation, spoke, told = server.generation, time.monotonic(), 0
     with request.app[DOORBELL].watch(server.id) as watch:
         while True:
             async with request.app[DB].read() as db:
@@ -66,6 +68,14 @@ async def _follow(request: web.Request, response: web.StreamResponse, server: Se
             if row.generation != generation:
                 generation = row.generation
                 continue
+            place = (
+                0
+                if row.queued_at is None
+                else (await queue.places(request.app[MEMO], request.app[SETTINGS].servers)).get(row.id, told)
+            )
+            if place not in (0, told):
+                told, spoke = place, time.monotonic()
+                await _write(response, last, {"progress": 0, "message": queue.words(place), "place": place})
             end = _end(request, row, username)
             if end is not None:
                 await _write(response, last, end)

@@ -106,15 +106,22 @@ async def rename(db: AsyncSession, server: Server, name: str) -> None:
 
 
 async def want_running(
-    db: AsyncSession, user: User, name: str, *, options: dict[str, Any] | None, now: datetime
+    db: AsyncSession,
+    user: User,
+    name: str,
+    *,
+    options: dict[str, Any] | None,
+    now: datetime,
+    wait: bool = False,
 ) -> Server:
-    """Wish that the server runs. Wishing what is wished already changes nothing."""
+    """Wish that the server runs, now or in its turn (`wait`). Wishing what is wished already changes nothing."""
     server = await get_or_create(db, user, name, now=now)
     wishes = sa.update(Server).where(Server.id == server.id, Server.desired != Desired.RUNNING)
     values: dict[str, Any] = {
         "desired": Desired.RUNNING,
         "generation": Server.generation + 1,
-        "due_at": now,
+        "due_at": None if wait else now,
+        "queued_at": now if wait else None,
         "attempts": 0,
         "doomed": False,
         "failure": None,
@@ -139,7 +146,7 @@ async def want_stopped(
     `why` is for the hub's own wishes, such as `idle for 60 minutes`; `reasons` gives it back. Of a server that crashed
     and whose kernels wait, those are meant.
     """
-    values: dict[str, Any] = {"due_at": now, "attempts": 0}
+    values: dict[str, Any] = {"due_at": now, "queued_at": None, "attempts": 0}
     if server.phase is Phase.FAILED:
         waits = kept_until(server.failure, now=now) is not None
         values |= {"phase": Phase.STOPPING, "phase_since": now} if waits else {"node": None}
@@ -226,12 +233,6 @@ async def touch(db: AsyncSession, server_id: int, at: datetime) -> None:
     )
 
 
-async def count_active(db: AsyncSession) -> tuple[int, int]:
-    """How many servers are wished to run, and how many of those are not ready yet."""
-    active = sa.select(sa.func.count()).select_from(Server).where(Server.desired == Desired.RUNNING)
-    return await db.scalar(active) or 0, await db.scalar(active.where(Server.phase != Phase.READY)) or 0
-
-
 # ------------------------------------------------------------------ the queue and its leases
 
 
@@ -252,15 +253,14 @@ async def claim_due(
     return None if server is None else (Lease(server.id, owner, server.lease_epoch), server)
 
 
-async def next_due(db: AsyncSession, *, node: str | None) -> datetime | None:
-    """When the next row wants a step; leased rows count from the end of their lease."""
+async def next_due(db: AsyncSession, *, node: str | None) -> tuple[datetime | None, bool]:
+    """When the next row wants a step (leased rows count from the end of their lease), and whether any start waits."""
     mine = sa.or_(Server.node.is_(None), Server.node == node)
     earliest = sa.case((Server.lease_until > Server.due_at, Server.lease_until), else_=Server.due_at)
-    return await db.scalar(
-        sa.select(sa.type_coerce(sa.func.min(earliest), Server.due_at.type)).where(
-            Server.due_at.is_not(None), mine
-        )
-    )
+    due = sa.select(sa.func.min(earliest)).where(Server.due_at.is_not(None), mine).scalar_subquery()
+    waits = sa.exists().where(Server.queued_at.is_not(None))
+    row = (await db.execute(sa.select(sa.type_coerce(due, Server.due_at.type), waits))).one()
+    return row[0], bool(row[1])
 
 
 async def renew(db: AsyncSession, lease: Lease, *, until: datetime) -> None:
@@ -316,7 +316,7 @@ async def wake(db: AsyncSession, backend_names: Sequence[str], *, now: datetime)
     """Make these servers due now (their process ended, their route is wrong); their ids."""
     done = await db.scalars(
         sa.update(Server)
-        .where(Server.backend_name.in_(backend_names))
+        .where(Server.backend_name.in_(backend_names), Server.queued_at.is_(None))
         .values(due_at=sa.case((Server.due_at < now, Server.due_at), else_=now))
         .returning(Server.id)
     )
@@ -330,7 +330,10 @@ async def wake_active(db: AsyncSession, *, node: str | None, now: datetime) -> l
         Server.desired == Desired.RUNNING, Server.phase.in_([Phase.STARTING, Phase.STOPPING, Phase.READY])
     )
     done = await db.scalars(
-        sa.update(Server).where(active, mine, Server.due_at.is_(None)).values(due_at=now).returning(Server.id)
+        sa.update(Server)
+        .where(active, mine, Server.due_at.is_(None), Server.queued_at.is_(None))
+        .values(due_at=now)
+        .returning(Server.id)
     )
     return list(done)
 

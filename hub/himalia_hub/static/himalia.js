@@ -101,7 +101,8 @@ function progress(panel) {
   addEventListener("pagehide", () => source.close());
 }
 function step(panel, id, news) {
-  const steps = $("[data-steps]", panel), last = steps.lastElementChild, bar = $("progress", panel);
+  const steps = $("[data-steps]", panel), last = steps.lastElementChild, bar = $("progress", panel), queue = $("[data-place]", panel);
+  if (!(queue.hidden = !news.place)) return void (queue.lastElementChild.textContent = news.message);
   if ($$("li", steps).some((item) => item.dataset.id === id)) return; // the page was drawn with it
   const [item, text, time] = ["li", "span", "time"].map((tag) => document.createElement(tag));
   item.dataset.id = id;

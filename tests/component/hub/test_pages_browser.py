@@ -102,6 +102,31 @@ async def test_the_password_can_be_shown_by_keyboard(hub: Site, ann: User, chrom
         await expect(button).to_have_attribute("aria-pressed", "true")
 
 
+async def test_the_place_in_the_queue_counts_down_without_reload_and_then_it_starts(
+    hub: Site, ann: User, chromium: Chromium
+) -> None:
+    others = [
+        await hub.server(await hub.person(name), "", RUNNING, queued_at=clock.now(), generation=2)
+        for name in ("ben", "cat")
+    ]
+    server = await hub.server(ann, "", RUNNING, queued_at=clock.now(), generation=2)
+    await hub.event(server, "Server requested", progress=0)
+    async with tab(chromium, hub) as page:
+        await page.goto("/hub/spawn-pending/ann")
+        await page.evaluate("window.kept = true")
+        place = page.locator("[data-place]")
+        await expect(place).to_contain_text("number 3")
+        for one, words in zip(others, ("number 2", "you are next"), strict=True):
+            await hub.change(one, queued_at=None)
+            await expect(place).to_contain_text(words)
+        await hub.change(server, queued_at=None)
+        await hub.event(server, "Starting the server", progress=20)
+
+        await expect(page.locator("[data-steps] li").last).to_contain_text("Starting the server")
+        await expect(place).to_be_hidden()
+        assert await page.evaluate("window.kept")
+
+
 async def test_progress_grows_without_reload_and_ends_at_the_server(
     hub: Site, ann: User, chromium: Chromium
 ) -> None:
