@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from docker.api.client import APIClient
 
@@ -35,6 +36,7 @@ PYTHON_IMAGE, SERVER_IMAGE, OFFICIAL_IMAGE = (
 )
 SERVER_COMMAND = ["/opt/himalia/bin/python", "-I", "-m", "himalia_singleuser"]
 UP_S = 60.0
+TMPFS_MAX = 4 * 2**30
 PLATFORM = {"x86_64": "amd64", "aarch64": "arm64"}
 """What images call these machines."""
 
@@ -200,21 +202,36 @@ def docker_lab() -> Iterator[Lab]:
             pytest.fail(f"{program} is missing; run: tests/tools/prepare", pytrace=False)
     if os.geteuid() != 0:
         pytest.fail("a Docker engine of its own needs root; run the tests as root", pytrace=False)
-    folder = Path(tempfile.mkdtemp(prefix="himalia-docker-", dir="/var/tmp"))
     run = Path(tempfile.mkdtemp(prefix="hd-", dir="/run"))
-    lab = Lab(folder, run)
+    with roomy_folder("himalia-docker-") as folder:
+        lab = Lab(folder, run)
+        try:
+            mount_cgroups()
+            lab.start()
+            yield lab
+        finally:
+            with suppress(Exception):  # an engine that a test broke is ended below all the same
+                lab.remove_containers()
+                lab.remove_networks()
+            lab.stop()
+            _unmount_below(folder, run)
+            shutil.rmtree(run, ignore_errors=True)
+
+
+@contextmanager
+def roomy_folder(prefix: str) -> Iterator[Path]:
+    """For what engines keep. In memory where there is plenty: they sync the whole disk for each layer they mount."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/var/tmp"))
+    in_memory = psutil.virtual_memory().available > 2 * TMPFS_MAX
     try:
-        mount_cgroups()
-        lab.start()
-        yield lab
+        if in_memory:
+            command = ["mount", "-t", "tmpfs", "-o", f"size={TMPFS_MAX}", prefix.rstrip("-"), str(folder)]
+            subprocess.run(command, check=True)
+        yield folder
     finally:
-        with suppress(Exception):  # an engine that a test broke is ended below all the same
-            lab.remove_containers()
-            lab.remove_networks()
-        lab.stop()
-        _unmount_below(folder, run)
+        if in_memory:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(run, ignore_errors=True)
 
 
 def mount_cgroups() -> None:

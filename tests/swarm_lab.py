@@ -19,7 +19,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
 import pytest
 from docker import errors
 from docker.api.client import APIClient
@@ -32,7 +31,6 @@ HEARTBEAT_S = 2
 """A manager calls a node down after three missed heartbeats; Docker's own default is 5 s."""
 UP_S = 60.0
 GONE_S = 20.0
-TMPFS_MAX = 4 * 2**30
 BEGIN = """
 hostname "$1" && mount --rbind /sys/fs/cgroup "$2" && mount -t sysfs sysfs /sys && mount --rbind "$2" /sys/fs/cgroup || exit 1
 shift 2
@@ -282,7 +280,7 @@ def swarm_lab() -> Iterator[SwarmLab]:
         pytest.fail("a swarm of its own needs root; run the tests as root", pytrace=False)
     docker_lab.mount_cgroups()
     run = Path(tempfile.mkdtemp(prefix="hs-", dir="/run"))
-    with _roomy_folder() as folder:
+    with docker_lab.roomy_folder("himalia-swarm-") as folder:
         lab = SwarmLab(folder, run)
         try:
             lab.up()
@@ -290,18 +288,3 @@ def swarm_lab() -> Iterator[SwarmLab]:
         finally:
             lab.down()
             shutil.rmtree(run, ignore_errors=True)
-
-
-@contextmanager
-def _roomy_folder() -> Iterator[Path]:
-    """For what engines keep. In memory where there is plenty: they sync the whole disk for each layer they mount."""
-    folder = Path(tempfile.mkdtemp(prefix="himalia-swarm-", dir="/var/tmp"))
-    in_memory = psutil.virtual_memory().available > 2 * TMPFS_MAX
-    try:
-        if in_memory:
-            _run("mount", "-t", "tmpfs", "-o", f"size={TMPFS_MAX}", "himalia-swarm", str(folder))
-        yield folder
-    finally:
-        if in_memory:
-            _run("umount", "-l", str(folder))
-        shutil.rmtree(folder, ignore_errors=True)
