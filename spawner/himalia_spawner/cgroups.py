@@ -185,11 +185,12 @@ def members(folders: Iterable[str]) -> set[int]:
     return found
 
 
-def remove(folders: Iterable[str]) -> None:
-    """Remove the groups; those that still hold processes stay until the next stop or start."""
+def remove(folders: Iterable[str]) -> tuple[str, ...]:
+    """Remove the groups; gives those that still hold processes."""
     for folder in folders:
         with suppress(OSError):
             Path(folder).rmdir()
+    return tuple(folder for folder in folders if os.path.exists(folder))
 
 
 def counted(folders: Iterable[str]) -> tuple[int, int]:

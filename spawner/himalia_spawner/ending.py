@@ -8,11 +8,12 @@ import signal
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
-from himalia_spawner import procfs
+from himalia_spawner import cgroups, procfs
 from himalia_spawner.base import Exit
 from himalia_spawner.searching import Found
 
 _SWEEP_TERM_S = 2.0
+_VACATE_S = 1.0
 
 
 async def ended(pidfd: int, within_s: float) -> bool:
@@ -64,6 +65,16 @@ async def sweep(found: Iterable[Found], *, kill_s: float) -> list[int]:
                 pid: pidfd for (pid, pidfd), is_gone in zip(held.items(), gone, strict=True) if not is_gone
             }
         return list(held)
+
+
+async def vacated(groups: Iterable[str]) -> bool:
+    """Whether these control groups are gone. The last process is dead a moment before it has left its group."""
+    deadline = asyncio.get_running_loop().time() + _VACATE_S
+    while groups := cgroups.remove(groups):
+        if asyncio.get_running_loop().time() > deadline:
+            return False
+        await asyncio.sleep(0.01)
+    return True
 
 
 def reap(pidfd: int) -> Exit | None:

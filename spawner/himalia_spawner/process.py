@@ -151,7 +151,9 @@ class ProcessSpawner:
         for record in (await self._take_stock())[1]:
             if not record.exit_reason:
                 self._watch.changed.put_nowait(record.name)
-            if not record.exit_reason or record.kept_until:
+            # A hub may have been killed after it wrote the end down and before it cleaned up.
+            left = (str(self._ledger.folder(record.name).socket), *record.cgroups)
+            if not record.exit_reason or record.kept_until or any(map(os.path.exists, left)):
                 self._watch.soon(self._clean_up_after(record))
         while True:
             try:

@@ -21,18 +21,21 @@ class ProcessStat:
     session: int
     ticks: int
     """Start time in clock ticks since boot: with `pid` it names one process while the machine is up."""
+    threads: int = 1
 
     @property
     def running(self) -> bool:
-        """False for a zombie: it holds nothing and answers nobody."""
-        return self.state not in "ZXx"
+        """False for a zombie: it holds nothing and answers nobody. One whose other threads live shows as Z, too."""
+        return self.state not in "ZXx" or self.threads > 1
 
 
 def parse_stat(text: str) -> ProcessStat:
     """Read a stat line; the command in brackets may hold blanks and brackets itself: the last one counts."""
     head, _, tail = text.rpartition(")")
     columns = tail.split()
-    return ProcessStat(int(head.split("(", 1)[0]), columns[0], int(columns[3]), int(columns[19]))
+    return ProcessStat(
+        int(head.split("(", 1)[0]), columns[0], int(columns[3]), int(columns[19]), int(columns[17])
+    )
 
 
 def stat(pid: int) -> ProcessStat | None:

@@ -17,10 +17,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from himalia_spawner import cgroups, ending, procfs, searching
+from himalia_spawner import ending, procfs, searching
 from himalia_spawner.base import Kept
 from himalia_spawner.errors import SpawnFailed
 from himalia_spawner.records import Folder, Record
+
+_ROUNDS = 3
 
 T = TypeVar("T")
 
@@ -67,17 +69,25 @@ class Remains:
         its lock. `spare`: not what waits for the next start. SpawnFailed when something does not end.
         """
         spare = spare and kept_of(record) is not None
+        for _ in range(_ROUNDS):  # what is just being ended may have made another process
+            if not await self._sweep_once(record, folder, spare=spare):
+                return
+            if spare or await ending.vacated(record.cgroups):
+                return
+
+    async def _sweep_once(self, record: Record, folder: Folder, *, spare: bool) -> bool:
+        """False if somebody began its next life meanwhile, and may be the one that holds the lock."""
         found = await self._find(record, lock=folder.lock_identity() if folder.locked() else None)
         now = folder.read()
         if now is None or not _same(now, record):
-            return  # somebody began its next life meanwhile, and may be the one that holds the lock
+            return False
         mine = [each for each in found if each.pid != os.getpid() and not (spare and each.kept)]
         if survivors := await ending.sweep(mine, kill_s=self._kill_s):
             raise SpawnFailed(f"server {record.name!r} left processes that don't end: {survivors}")
-        cgroups.remove(record.cgroups)
         if now.kept_until and not spare:
             with suppress(OSError):
                 folder.write(replace(now, kept_until=0.0))
+        return True
 
     async def _find(self, record: Record, lock: tuple[int, int] | None = None) -> list[searching.Found]:
         session = record.pid if record.boot == procfs.boot_id() else 0

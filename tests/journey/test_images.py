@@ -28,7 +28,7 @@ MOST_MB = {"proxy": 35, "hub": 160, "singleuser": 400}
 SOCKETS_OF = 991
 SLOW_S = 90
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(1200)  # packages are installed five times over, and machines are slow
 
 
 @pytest.fixture(scope="module")

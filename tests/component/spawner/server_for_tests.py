@@ -1,5 +1,5 @@
 """The servers of these tests, as commands: `serve`, `crash`, `stubborn`, `silent`, `parent`, `kernels`,
-`chatter`, `hog`, `forks`."""
+`chatter`, `hog`, `forks`, `headless`."""
 
 from __future__ import annotations
 
@@ -116,6 +116,15 @@ def main() -> None:
             except OSError as error:
                 print("refused:", error.strerror, flush=True)
                 sys.exit(4)
+        case (
+            "headless"
+        ):  # its child's first thread has ended, so that the system shows a zombie, and another lives
+            rest_of_it = (
+                "import ctypes, threading; threading.Thread(target=threading.Event().wait).start();"
+                "print('child up', flush=True); ctypes.CDLL(None).pthread_exit(None)"
+            )
+            subprocess.Popen([sys.executable, "-I", "-c", rest_of_it])
+            serve()
         case _:
             serve()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from himalia_spawner import cgroups, procfs
 from himalia_spawner.base import Cause, Limits, Presence, ServerRef
 from himalia_spawner.errors import SpawnFailed, SpawnRefused
 from support import eventually
@@ -62,6 +64,47 @@ async def test_a_stopped_server_leaves_no_control_group(rig, own) -> None:
     await spawner.stop(handle.ref)
 
     assert not any(Path(group).exists() for group in groups)
+
+
+async def test_a_child_whose_first_thread_ended_goes_with_its_server_and_its_control_group(rig, own) -> None:
+    spawner = rig.spawner()
+    watching = asyncio.ensure_future(anext(aiter(spawner.watch())))
+    handle = await spawner.start(replace(own, args=("headless",), limits=MEMORY))
+    groups = spawner._ledger.folder(own.ref.name).read().cgroups
+    child = await eventually(lambda: headless(groups), within_s=20, what="the child is a zombie that lives")
+
+    await rig.kill(handle)
+
+    await watching
+    await eventually(lambda: procfs.stat(child) is None or not procfs.stat(child).running, within_s=20)
+    await eventually(lambda: not any(Path(group).exists() for group in groups), what="its group is gone")
+
+
+async def test_what_a_killed_hub_had_yet_to_clean_up_its_successor_does(rig, own) -> None:
+    """It had written the end down; the server's child and its control group were still there."""
+    first = rig.spawner()
+    handle = await first.start(replace(own, args=("headless",), limits=MEMORY))
+    groups = first._ledger.folder(own.ref.name).read().cgroups
+    await eventually(lambda: headless(groups), within_s=20)
+    await first.close()
+    await rig.kill(handle)
+    await ended(second := rig.spawner(), own.ref.name)  # looks, and watches nothing
+    record = second._ledger.folder(own.ref.name).read()
+    second._ledger.folder(own.ref.name).write(replace(record, exit_reason="the server ended"))
+    assert any(Path(group).exists() for group in groups)
+
+    third = rig.spawner()
+    watching = asyncio.ensure_future(anext(aiter(third.watch())))
+
+    await eventually(lambda: not any(Path(group).exists() for group in groups), within_s=20)
+    await eventually(lambda: third._nest is None or third._nest.hello, within_s=20)
+    watching.cancel()
+
+
+def headless(groups) -> int | None:
+    """A process of these control groups whose first thread has ended and that lives all the same."""
+    found = (procfs.stat(pid) for pid in cgroups.members(groups))
+    return next((each.pid for each in found if each and each.state == "Z" and each.threads > 1), None)
 
 
 async def test_a_limit_that_can_not_be_set_is_said_and_the_server_starts(rig, own) -> None:

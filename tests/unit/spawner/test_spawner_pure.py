@@ -112,9 +112,15 @@ def test_a_command_full_of_brackets_does_not_confuse_the_stat_line() -> None:
     assert (stat.pid, stat.state, stat.session, stat.ticks) == (42, "S", 40, 9876)
 
 
-@pytest.mark.parametrize(("state", "running"), [("S", True), ("T", True), ("Z", False), ("X", False)])
-def test_a_zombie_does_not_run(state: str, running: bool) -> None:
-    assert parse_stat(f"42 (x) {state} 1 42 40 {'0 ' * 15} 9876").running is running
+@pytest.mark.parametrize(
+    ("state", "threads", "running"),
+    [("S", 1, True), ("T", 1, True), ("Z", 1, False), ("X", 0, False), ("Z", 2, True)],
+)
+def test_a_zombie_does_not_run_unless_other_threads_of_it_live(
+    state: str, threads: int, running: bool
+) -> None:
+    stat = parse_stat(f"42 (x) {state} 1 42 40 {'0 ' * 13} {threads} 0 9876")
+    assert (stat.running, stat.ticks) == (running, 9876)
 
 
 @given(st.from_regex(r"[a-z0-9]+", fullmatch=True), st.from_regex(r"[a-z0-9-]+", fullmatch=True), st.text())
