@@ -19,6 +19,7 @@ from himalia_singleuser.hub import HubClient
 from himalia_singleuser.keeper import keeping
 from himalia_singleuser.kernels import handlers as kernels
 from himalia_singleuser.keys import ACTIVITY, SETTINGS, SHUTDOWN, SOCKETS, Activity
+from himalia_singleuser.lsp import handlers as lsp
 from himalia_singleuser.prefix import OddPrefix
 from himalia_singleuser.recorder import recorder, takeover
 from himalia_singleuser.sessions import handlers as sessions
@@ -32,7 +33,7 @@ Lifetime = Callable[[web.Application], AsyncIterator[None]]
 
 FEATURES = (
     *(auth, status, metrics, events, contents, files, recorder, kernels, sessions, takeover, keeping),
-    *(terminals, convert, frontend),
+    *(terminals, lsp, convert, frontend),
 )
 
 

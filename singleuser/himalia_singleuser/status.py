@@ -192,12 +192,6 @@ async def shutdown(request: web.Request) -> web.Response:
     return web.Response(status=200)
 
 
-@authenticated
-async def language_servers(request: web.Request) -> web.Response:
-    """None are run; JupyterLab asks once per page."""
-    return json_answer({"version": 2, "sessions": {}, "specs": {}})
-
-
 @public
 async def robots(request: web.Request) -> web.Response:
     """Nothing here is for search engines."""
@@ -217,6 +211,5 @@ routes = [
     web.get("/api/spec.yaml", spec),
     web.post("/api/security/csp-report", csp_report),
     web.post("/api/shutdown", shutdown),
-    web.get("/lsp/status", language_servers, allow_head=False),
     web.get("/robots.txt", robots),
 ]

@@ -48,7 +48,6 @@ def notebook_config(lab: Lab, package: Path, *, kind: str, tree: str) -> dict[st
         "fullStaticUrl": f"{base}static/notebook",
         "frontendUrl": base,
         "jupyterConfigDir": str(settings.config_dir),
-        "nbclassic_enabled": False,
         "notebookPage": kind,
         "staticDir": str(package / "static"),
         "templatesDir": str(package / "templates"),
@@ -98,6 +97,7 @@ def _fixed(lab: Lab) -> dict[str, Any]:
         "allow_hidden_files": settings.allow_hidden,
         "delete_to_trash": settings.delete_to_trash,
         "ignorePlugins": [],
+        "nbclassic_enabled": False,
         # The venv of this server is not the person's: nothing is installed from the page.
         "extensionManager": {"name": "read-only", "can_install": False, "install_path": None},
         "news": {"disabled": True},

@@ -185,7 +185,6 @@ SMALL = {
     "lab/api/update": {"notification": None},
     "lab/api/news": {"news": []},
     "lab/api/extensions": [],
-    "lsp/status": {"version": 2, "sessions": {}, "specs": {}},
     "api/config/none": {},
 }
 
