@@ -63,7 +63,7 @@ reference:  ## write docs/reference from the code
 
 lock:  ## choose the newest allowed versions again
 	@test -x .venv-lock/bin/uv || { python3 -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv; }
-	$(LOCK) --upgrade pyproject.toml --extra postgres --extra docker --extra oidc --extra ldap -o requirements.lock
+	$(LOCK) --upgrade pyproject.toml --extra postgres --extra docker --extra oidc --extra pam -o requirements.lock
 	$(LOCK) --upgrade pyproject.toml --all-extras --group dev -o requirements-dev.lock
 	$(LOCK) --upgrade --group pyproject.toml:docs -o docs/requirements.lock
 	$(LOCK) --upgrade tests/official/requirements.in -o tests/official/requirements.lock

@@ -43,6 +43,8 @@ class Hub:
     """`himalia up` on a data folder: start, kill, start again. `url` is the public address, without a slash."""
 
     verb = "up"
+    inside: tuple[str, ...] = ()
+    """What the hub is started by, such as `unshare …`."""
 
     def __init__(
         self, data: Path, *, config: str = "", db_url: str | None = None, port: int | None = None
@@ -88,7 +90,7 @@ class Hub:
         with self.output.open("ab") as sink:
             self._logged = sink.tell()
             self.process = subprocess.Popen(
-                [*HIMALIA, self.verb, "--data", str(self.data), *args],
+                [*self.inside, *HIMALIA, self.verb, "--data", str(self.data), *args],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,

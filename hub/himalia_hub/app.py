@@ -22,12 +22,16 @@ from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.auth.vault import VAULT, Vault
 from himalia_hub.db import lease
 from himalia_hub.db.memo import Memo
+from himalia_hub.ephemeral import handlers as links
+from himalia_hub.ephemeral import store as launches
+from himalia_hub.ephemeral.works import Works
 from himalia_hub.groups import handlers as groups
 from himalia_hub.keys import (
     DB,
     DOORBELL,
     ENDING,
     FIGURES,
+    LAUNCH_BELL,
     MEMO,
     PROXY,
     ROUTES_WAKE_UP,
@@ -46,6 +50,7 @@ from himalia_hub.routes import handlers as proxy_api
 from himalia_hub.routes import sync
 from himalia_hub.servers import cull, listen, loop, orphans
 from himalia_hub.servers import handlers as servers
+from himalia_hub.servers.doorbell import Doorbell
 from himalia_hub.servers.loop import Owner
 from himalia_hub.servers.world import World
 from himalia_hub.services import handlers as services
@@ -61,6 +66,8 @@ log = structlog.get_logger()
 
 
 PURGE_EVERY_S = 3600.0
+LAUNCHES_KEPT = timedelta(days=7)
+"""How long one can read what became of an opened link."""
 MAX_BODY = 16 * 1024 * 1024
 
 
@@ -76,6 +83,7 @@ def make_app(
     app[DOOR] = make_door(world.settings, world.db, app[VAULT])
     app.cleanup_ctx.append(_door)
     app[ENDING] = ending.Ending()
+    app[LAUNCH_BELL] = Doorbell()
     app[ROUTES_WAKE_UP] = routes_wake_up or asyncio.Event()
     middleware.install(app)
     app.add_routes(all_routes(world.settings.hub_prefix, world.settings.base_url))
@@ -93,7 +101,7 @@ def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     table: list[web.RouteDef] = []
     for feature in features:
         table += feature.routes(prefix)
-    return table + page_routes(prefix, base_url)
+    return [*table, *links.routes(prefix, base_url), *page_routes(prefix, base_url)]
 
 
 async def _door(app: web.Application) -> AsyncIterator[None]:
@@ -126,6 +134,7 @@ async def _run_loops(app: web.Application, owner: Owner) -> None:
         "cull": cull.run(world, owner.name),
         "tick": metrics.tick(world.figures),
         "services": supervise.run(world, owner.name),
+        "launches": Works(world, app[LAUNCH_BELL], owner.name).run(),
         "purge": _purge(world, owner.name),
     }
     async with asyncio.TaskGroup() as group:
@@ -154,6 +163,7 @@ async def _purge(world: World, owner: str) -> None:
                     if world.settings.audit.keep_days:
                         kept = timedelta(days=world.settings.audit.keep_days)
                         await audit_store.purge(db, older_than=now - kept)
+                    await launches.purge(db, older_than=now - LAUNCHES_KEPT)
                     await db.execute(sa.delete(OAuthCode).where(OAuthCode.expires_at <= now))
         except (SQLAlchemyError, OSError) as error:
             log.warning("purge.failed", error=type(error).__name__)

@@ -50,6 +50,21 @@ POINTS = (
     "stopped.after_commit",
 )
 
+LAUNCH_POINTS = (
+    "launch.resolving",
+    "launch.fetching",
+    "launch.waiting",
+    "launch.building",
+    "launch.built",
+    "launch.launching",
+    "launch.after_uid",
+    "launch.after_home",
+    "launch.after_begin",
+    "launch.ending",
+    "launch.after_stop",
+)
+"""The same for an opened link, from the click to the end of its session."""
+
 _armed = os.environ.get("HIMALIA_FAULT", "")
 _trace = os.environ.get("HIMALIA_TRACE", "")
 _watched = bool(_armed or _trace)

@@ -33,6 +33,7 @@ DOORBELL: web.AppKey[Doorbell] = web.AppKey("doorbell")
 WORLD: web.AppKey[World] = web.AppKey("world")
 ENDING: web.AppKey[Ending] = web.AppKey("ending")
 ROUTES_WAKE_UP: web.AppKey[asyncio.Event] = web.AppKey("routes_wake_up")
+LAUNCH_BELL: web.AppKey[Doorbell] = web.AppKey("launch_bell")
 
 IDENTITY: web.RequestKey[Identity | None] = web.RequestKey("identity")
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id")

@@ -23,6 +23,7 @@ from himalia_hub.auth.door import DOOR, Door
 from himalia_hub.db import migrate
 from himalia_hub.db.engine import Database
 from himalia_hub.ending import Ending
+from himalia_hub.ephemeral import ground
 from himalia_hub.errors import ConfigError
 from himalia_hub.faults import fault
 from himalia_hub.folder import only_one, prepare_data_dir
@@ -83,6 +84,7 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
                 where = f"{settings.proxy.ip}:{settings.proxy.port}"
                 report.done(f"Proxy {'found running' if how == 'adopted' else how} on {where}")
             await write_configured(world.db, settings, world.secrets)
+            ground.prepare(world, report.note)
             app = make_app(world, routes_wake_up=proxy.restarted if proxy else None)
             runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
             await runner.setup()

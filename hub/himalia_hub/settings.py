@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from himalia_hub.auth.settings import AuthSection
+from himalia_hub.ephemeral.settings import EphemeralSection
 from himalia_hub.rbac.rules import Rules, rules_of
 from himalia_hub.rbac.settings import CustomScopeSection, RoleSection
 from himalia_hub.section import Section
@@ -321,6 +322,7 @@ class HubSettings(Section):
     )
     cull: CullSection = Field(default_factory=CullSection)
     audit: AuditSection = Field(default_factory=AuditSection)
+    ephemeral: EphemeralSection = Field(default_factory=EphemeralSection)
     pages: PagesSection = Field(default_factory=PagesSection)
     log: LogSection = Field(default_factory=LogSection)
 

@@ -7,6 +7,7 @@ import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
+from himalia_spawner.base import Guest
 from himalia_spawner.errors import SpawnFailed, SpawnRefused
 from himalia_spawner.names import home_name
 
@@ -61,3 +62,15 @@ def shared_account(username: str, homes: Path) -> Account:
     except OSError as error:
         raise SpawnFailed(f"the home {str(home)!r} could not be made: {error.strerror}") from error
     return Account(os.getuid(), os.getgid(), None, username, home, os.environ.get("SHELL") or "/bin/bash")
+
+
+def guest_account(guest: Guest, username: str, uids: range) -> Account:
+    """The account of a throw-away session: a number of the range set aside for them, or the hub's own."""
+    home = Path(guest.home)
+    if guest.uid is None:
+        return Account(os.getuid(), os.getgid(), None, username, home, "/bin/bash")
+    if guest.uid not in uids:
+        raise SpawnRefused(
+            f"user id {guest.uid} is not one of those set aside for throw-away sessions (spawner.process.guest_uids)"
+        )
+    return Account(guest.uid, guest.uid, (), username, home, "/bin/bash")

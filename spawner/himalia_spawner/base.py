@@ -64,12 +64,24 @@ class ServerRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Guest:
+    """Whom a throw-away session runs as: an account that exists only as a number, and a folder that is its home.
+
+    `uid` None is the hub's own account. The folder is there, belongs to the account, and is removed by the hub.
+    """
+
+    home: str
+    uid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSpec:
     """What to start.
 
     `env` is complete but for what only the backend knows: `JUPYTERHUB_SERVICE_URL`, `HOME`, `USER`, `SHELL`.
     `prefix` is the URL path the server answers under, with a slash at both ends. An empty `command` means
     the project's own single-user server. `image` is for spawners that have images; empty takes their default.
+    `guest` is set for a throw-away session.
     """
 
     ref: ServerRef
@@ -81,6 +93,7 @@ class ServerSpec:
     args: tuple[str, ...] = ()
     image: str = ""
     limits: Limits = Limits()
+    guest: Guest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +156,14 @@ class HeardBySocket(Protocol):
     """
 
     hub_socket: str | None
+
+
+@runtime_checkable
+class TakesGuests(Protocol):
+    """A spawner that can run a throw-away session in a folder of the hub's, apart from everything else."""
+
+    guest_uids: range
+    """User ids that are for sessions, one each; empty where it cannot switch accounts."""
 
 
 @runtime_checkable

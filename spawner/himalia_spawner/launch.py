@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 import structlog
 
 from himalia_spawner import birth, environ, ports, procfs, serverlog
-from himalia_spawner.accounts import Account, shared_account, system_account
+from himalia_spawner.accounts import Account, guest_account, shared_account, system_account
 from himalia_spawner.base import Say, ServerSpec
 from himalia_spawner.cgroups import Cgroups, Made, remove
 from himalia_spawner.errors import SpawnError, SpawnFailed, SpawnRefused
@@ -54,15 +54,17 @@ class Launch:
     nest: NestClient | None
     _said: set[str] = field(default_factory=set)
 
-    def account(self, username: str) -> Account:
-        """Whom `username`'s server runs as."""
+    def account(self, spec: ServerSpec) -> Account:
+        """Whom the server runs as."""
+        if spec.guest is not None:
+            return guest_account(spec.guest, spec.username, self.settings.guest_range)
         if self.settings.system_users:
-            return system_account(username, min_uid=self.settings.min_uid)
-        return shared_account(username, self.homes)
+            return system_account(spec.username, min_uid=self.settings.min_uid)
+        return shared_account(spec.username, self.homes)
 
     def run(self, spec: ServerSpec, folder: Folder, output: Path, lock: int, say: Say) -> Record:
         """Start it and give its record. On any failure nothing is left, and the reason is a SpawnError."""
-        account = self.account(spec.username)
+        account = self.account(spec)
         nest = self._nest(spec, say)
         made = self.cgroups.make(short_name(spec.ref.name), spec.limits)
         before = folder.read()

@@ -339,10 +339,11 @@ def _credentials(peer: socket.socket) -> tuple[int, int, int]:
 
 
 def _uids(text: str) -> Callable[[int], bool]:
-    low, _, high = text.partition("-")
-    if not high:  # no account but the hub's own, which is what the servers run as
-        return lambda uid: uid == int(low)
-    return lambda uid: 0 < int(low) <= uid <= int(high)
+    alone = {int(part) for part in text.split(",") if "-" not in part}
+    pairs = [part.split("-") for part in text.split(",") if "-" in part]
+    ranges = [range(int(low), int(high) + 1) for low, high in pairs if int(low) > 0]
+    # Root is an account to fork for only where it is the hub's own, which is what the servers run as.
+    return lambda uid: uid in alone or any(uid in each for each in ranges)
 
 
 def main() -> int:
@@ -354,7 +355,9 @@ def main() -> int:
         "--preload", action="append", default=[], help="module to import before the first fork"
     )
     parser.add_argument("--path", action="append", default=[], help="further folder of modules")
-    parser.add_argument("--uids", required=True, help="who may be forked for: one id, or a range A-B")
+    parser.add_argument(
+        "--uids", required=True, help="who may be forked for: ids and ranges A-B, separated by commas"
+    )
     parser.add_argument(
         "--ready", type=int, required=True, help="descriptor to say on that it listens, or why not"
     )

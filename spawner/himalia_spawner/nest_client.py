@@ -50,7 +50,7 @@ class Brood:
 
     preload: tuple[str, ...]
     uids: str
-    """One user id, or a range `A-B`."""
+    """User ids and ranges `A-B`, separated by commas."""
 
     @property
     def key(self) -> str:
@@ -278,6 +278,8 @@ def nest_for(settings: ProcessSettings, runtime: Path, log: Path) -> NestClient 
     if settings.isolation == "exec":
         return None
     uids = f"{settings.min_uid}-{_MAX_UID}" if settings.system_users else str(os.geteuid())
+    if guests := settings.guest_range:
+        uids += f",{guests.start}-{guests.stop - 1}"
     return NestClient(runtime / "nest", Brood(settings.preload, uids), log)
 
 

@@ -88,6 +88,7 @@ class ProcessSpawner:
                 "start it as root, or set system_users = false"
             )
         self.node: str | None = socket.gethostname()
+        self.guest_uids = settings.guest_range
         data_dir = data_dir.absolute()
         self._settings = settings
         runtime = runtime_folder(settings.runtime_dir, data_dir)
@@ -105,7 +106,11 @@ class ProcessSpawner:
         self._threads = running_threads(_WORKERS, "spawner")
         self._watch = Watch(self._ledger, self._nest, self._threads, self._ended)
         self._remains = Remains(
-            self._hub, self._threads, keep_s=settings.keep_kernels_s, kill_s=settings.kill_timeout_s
+            self._hub,
+            self._threads,
+            keep_s=settings.keep_kernels_s,
+            kill_s=settings.kill_timeout_s,
+            guests=self.guest_uids,
         )
 
     # -- the Protocol ---------------------------------------------------------------------------------

@@ -44,10 +44,14 @@ def crashed(record: Record) -> bool:
 
 
 class Remains:
-    """Of one hub's servers. `keep_s` is how long kernels wait after a crash; 0: they are ended with the rest."""
+    """Of one hub's servers. `keep_s` is how long kernels wait after a crash; 0: they are ended with the rest.
 
-    def __init__(self, hub: str, threads: Executor, *, keep_s: float, kill_s: float) -> None:
+    `guests` are the user ids of which each belongs to one server alone.
+    """
+
+    def __init__(self, hub: str, threads: Executor, *, keep_s: float, kill_s: float, guests: range) -> None:
         self._hub, self._threads, self._keep_s, self._kill_s = hub, threads, keep_s, kill_s
+        self._guests = guests
 
     async def examine(self, record: Record, folder: Folder) -> Record:
         """The record of a dead server with `kept_until` in it: looked for once, 0 when nothing waits."""
@@ -98,6 +102,7 @@ class Remains:
             uid=record.uid,
             lock=lock,
             groups=record.cgroups,
+            whole_account=record.uid in self._guests,
         )
         return await self._in_thread(look)
 

@@ -105,12 +105,19 @@ def _by_command(intent: Record) -> list[Found]:
 
 
 def leftovers(
-    cookie: Cookie, *, session: int, uid: int, lock: tuple[int, int] | None, groups: tuple[str, ...] = ()
+    cookie: Cookie,
+    *,
+    session: int,
+    uid: int,
+    lock: tuple[int, int] | None,
+    groups: tuple[str, ...] = (),
+    whole_account: bool = False,
 ) -> list[Found]:
     """Processes that outlived their server: by cookie, session, control group, or by holding its lock.
 
     Only those of the server's own user: the cookie is just a variable, anybody can set it. That of an earlier
     incarnation counts too: what waited after a crash carries it for good.
+    `whole_account`: nothing else runs under that user id, so whatever does is the server's, however it hides.
     """
     found = []
     grouped = cgroups.members(groups)
@@ -122,6 +129,6 @@ def leftovers(
         own = parse_cookie(env.get(COOKIE, "")) if env else None
         carries = own is not None and (own.hub, own.name) == (cookie.hub, cookie.name)
         belongs = pid in grouped or (session > 0 and stat.session == session)
-        if carries or belongs or (lock is not None and procfs.holds_lock(pid, *lock)):
+        if whole_account or carries or belongs or (lock is not None and procfs.holds_lock(pid, *lock)):
             found.append(Found(pid, stat.ticks, uid, None, env))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from pathlib import Path
 from typing import Literal
@@ -45,6 +46,11 @@ class ProcessSettings(BaseModel, extra="forbid", frozen=True):
     )
     min_uid: int = Field(
         default=1000, ge=1, description="system accounts with a smaller id are never used to run a server"
+    )
+    guest_uids: tuple[int, int] = Field(
+        default=(300_000, 365_535),
+        description="first and last of the user ids that throw-away sessions get, one each, when the hub is root; "
+        "no account of the system may have one of them",
     )
     homes_dir: Path | None = Field(
         default=None,
@@ -108,9 +114,23 @@ class ProcessSettings(BaseModel, extra="forbid", frozen=True):
             raise ValueError(f"{', '.join(map(repr, odd))}: not the name of a module")
         return value
 
+    @field_validator("guest_uids")
+    @classmethod
+    def _range(cls, value: tuple[int, int]) -> tuple[int, int]:
+        low, high = value
+        if not 1000 <= low <= high < 2**31:
+            raise ValueError(f"{low} to {high} is no range of user ids; begin at 1000 or above")
+        return value
+
     @field_validator("homes_dir", "runtime_dir")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_absolute():
             raise ValueError(f"{str(value)!r} is relative; write the whole path, beginning with '/'")
         return value
+
+    @property
+    def guest_range(self) -> range:
+        """The user ids for throw-away sessions; none where this process may not switch accounts."""
+        low, high = self.guest_uids
+        return range(low, high + 1) if os.geteuid() == 0 else range(0)

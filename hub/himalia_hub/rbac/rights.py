@@ -211,7 +211,7 @@ def _of_shares(rows: Sequence[Any]) -> list[str]:
 def _raw_of_user(user: User, rows: Sequence[Any], rules: Rules) -> list[tuple[str, tuple[str, ...]]]:
     """(role, raw scopes) of a person. A manager's short `!group` filters are filled in for each of their groups."""
     groups = {row.in_group for row in rows if row.in_group is not None}
-    names = [*roles.of_user(admin=user.admin), *rules.of_user(user.name, groups)]
+    names = [*roles.of_user(admin=user.admin, guest=user.guest), *rules.of_user(user.name, groups)]
     given = [(name, rules.scopes_of(name) or ()) for name in dict.fromkeys(names)]
     given += [(row.role, tuple(row.scopes)) for row in rows if row.role is not None]
     for group in sorted({row.in_group for row in rows if row.manages}):

@@ -23,6 +23,8 @@ ADMIN = (
     "read:metrics",
     "shares",
 )
+GUEST = ("read:users!user", "access:servers!user", "servers!user")
+"""Of a throw-away session: to be in it and to end it. Nothing else that they could start is ever furnished."""
 SERVER = ("users:activity!user", "access:servers!server")
 TOKEN = ("inherit",)
 MANAGER = ("groups!group", "list:users!group", "read:users:groups!group", "read:users:activity!group")
@@ -31,12 +33,15 @@ MANAGER = ("groups!group", "list:users!group", "read:users:groups!group", "read:
 DEFAULT_ROLES: dict[str, tuple[str, ...]] = {
     "user": USER,
     "admin": ADMIN,
+    "guest": GUEST,
     "server": SERVER,
     "token": TOKEN,
     "manager": MANAGER,
 }
 
 
-def of_user(*, admin: bool) -> tuple[str, ...]:
+def of_user(*, admin: bool, guest: bool = False) -> tuple[str, ...]:
     """The names of a person's roles, sorted as people read them."""
+    if guest:
+        return ("guest",)
     return ("admin", "user") if admin else ("user",)

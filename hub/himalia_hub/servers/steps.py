@@ -55,6 +55,7 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> bo
             now=moment,
         )
         store.add_event(db, server, "info", 20, "Starting the server", now=moment)
+        furnishing = await world.furnish(db, server)
     await async_fault("start.after_commit")
     world.doorbell.tell(server.id)
     await async_fault("start.before_create")
@@ -63,6 +64,7 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> bo
         spec = build_spec(
             server, username, choice, settings=world.settings, secrets=world.secrets, hub_url=world.hub_url
         )
+        spec = spec if furnishing is None else furnishing.put_into(spec)
         async with telling(world, server) as say:
             handle = await world.spawner.start(spec, say)
     except BadRequest as error:

@@ -23,6 +23,8 @@ class User(Base):
     last_activity: Mapped[datetime | None]
     suspended: Mapped[datetime | None]
     """Since when nothing of theirs is let in."""
+    guest: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
+    """Whether it is the account of a throw-away session, which ends with it and has no rights but there."""
 
 
 class Login(Base):

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import himalia_hub
-from himalia_hub.faults import POINTS
+from himalia_hub.ephemeral.models import OVER, Stage
+from himalia_hub.faults import LAUNCH_POINTS, POINTS
 from himalia_spawner.process import FAULT_POINTS
 
 
@@ -20,4 +21,5 @@ def test_every_point_in_the_hubs_code_is_in_the_list_and_the_other_way_round() -
     source = "".join(path.read_text() for path in Path(himalia_hub.__file__).parent.rglob("*.py"))
     used = set(re.findall(r'fault\("([a-z_.]+)"\)', source))
 
-    assert used == {point for point in POINTS if not point.startswith("spawner.")}
+    stages = {f"launch.{stage.value}" for stage in Stage if stage not in (*OVER, Stage.READY)}
+    assert used | stages == {point for point in (*POINTS, *LAUNCH_POINTS) if not point.startswith("spawner.")}

@@ -1,0 +1,283 @@
+"""Opening a link: BinderHub's addresses for programs, and our pages for people."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import sqlalchemy as sa
+from aiohttp import web
+
+from himalia_hub import clock
+from himalia_hub.auth import begin, origin
+from himalia_hub.auth.xsrf import xsrf_token
+from himalia_hub.ephemeral import session, sources, store, stream
+from himalia_hub.ephemeral.models import OVER, Launch, Stage
+from himalia_hub.errors import BadRequest, NotAuthenticated, NotAuthorized, NotFound
+from himalia_hub.keys import DB, IDENTITY, LAUNCH_BELL, SETTINGS
+from himalia_hub.pages.paths import redirect
+from himalia_hub.pages.render import page
+from himalia_hub.rbac.guard import public, to_login
+from himalia_hub.secrets import same
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.view import server_prefix
+from himalia_hub.tokens import store as tokens
+from himalia_hub.users.models import User
+
+REFRESH_S = 2
+"""How often a browser without JavaScript asks again."""
+
+
+def routes(prefix: str, base_url: str) -> list[web.RouteDef]:
+    """Handler paths. Links are opened below the hub's prefix, where its cookies come along; `/v2/…` leads there."""
+    return [
+        web.get(prefix + "v2/{provider}/{spec:.+}", open_link, allow_head=False),
+        web.post(prefix + "v2/{provider}/{spec:.+}", open_link_form),
+        web.get(prefix + "launches/{key}", show),
+        web.post(prefix + "launches/{key}", cancel),
+        web.get(prefix + "launches/{key}/events", events, allow_head=False),
+        web.get(prefix + "launches/{key}/enter", enter, allow_head=False),
+        web.get(base_url + "build/{provider}/{spec:.+}", build, allow_head=False),
+        web.get(prefix + "build/{provider}/{spec:.+}", build, allow_head=False),
+        web.get(base_url + "api/repoproviders", repo_providers),
+    ]
+
+
+# ------------------------------------------------------------------ for people
+
+
+@public
+async def open_link(request: web.Request) -> web.Response:
+    """302 to the launch for a visitor without an account; a page that says what will run for who is signed in."""
+    source, opening = _asked(request)
+    identity = request.get(IDENTITY)
+    launch = await _running_session(request, source)
+    if launch is not None:
+        return redirect(await _session_url(request, launch, opening))
+    _may_open(request)
+    if identity is None and request.headers.get("Sec-Fetch-Mode") == "navigate":
+        return await open_link_form(request)
+    return await page(
+        request, "launch_ask.html", source=source, opening=opening, action=request.rel_url.raw_path_qs
+    )
+
+
+@public
+async def open_link_form(request: web.Request) -> web.Response:
+    """303 to the page of a new launch."""
+    source, opening = _asked(request)
+    _may_open(request)
+    launch = await _add(request, source, opening)
+    return redirect(f"{request.app[SETTINGS].hub_prefix}launches/{launch.key}", status=303)
+
+
+@public
+async def show(request: web.Request) -> web.Response:
+    """200 what is under way, 302 into the session when it is ready; 410 when it is over, with why."""
+    launch = await _launch(request)
+    if launch.failure is not None or launch.stage in (*OVER, Stage.ENDING):
+        again = f"{request.app[SETTINGS].hub_prefix}{_link(launch)}"
+        status = 500 if launch.failure is not None else 410
+        return await page(request, "launch_over.html", status=status, launch=launch, again=again)
+    if launch.stage is Stage.READY:
+        return redirect(_enter_url(request, launch))
+    async with request.app[DB].read() as db:
+        story = await store.story(db, launch.id, 0)
+    prefix = f"{request.app[SETTINGS].hub_prefix}launches/{launch.key}"
+    return await page(
+        request, "launch.html", launch=launch, story=story, refresh_s=REFRESH_S,
+        provider=session.provider_name(launch), progress=stream.PROGRESS[launch.stage],
+        progress_url=f"{prefix}/events?_xsrf={quote(xsrf_token(request))}", action=prefix,
+        rev=f"{launch.stage.value}-{len(story)}",
+    )  # fmt: skip
+
+
+@public
+async def cancel(request: web.Request) -> web.Response:
+    """303 back to the page; the launch ends, whatever it is at."""
+    launch = await _launch(request)
+    async with request.app[DB].begin() as db:
+        if launch.stage not in (*OVER, Stage.ENDING):
+            await store.move(
+                db, launch, Stage.ENDING, now=clock.now(), ended_because="cancelled by its visitor"
+            )
+    request.app[LAUNCH_BELL].ring(launch.id)
+    return redirect(request.rel_url.raw_path, status=303)
+
+
+@public
+async def events(request: web.Request) -> web.StreamResponse:
+    """200 the launch's story for its page: `message`, `progress`, at the end `ready` with `url`, or `failed`."""
+    launch = await _launch(request)
+    _, cursor = stream.Cursor.read(request.headers.get("Last-Event-ID", ""))
+
+    async def ready(now: Launch) -> stream.Payload:
+        return {"ready": True, "url": _enter_url(request, now), "message": "Opening it\n"}
+
+    return await stream.tell(request, launch, cursor, ready, logs=True)
+
+
+@public
+async def enter(request: web.Request) -> web.Response:
+    """302 into the session, signed in as its guest: only the browser that the launch's page was shown to can."""
+    launch = await _launch(request)
+    if not same(request.query.get("_xsrf", ""), xsrf_token(request)):
+        raise NotAuthorized(
+            "This link was made for another browser.", remedy="open the repository's own link"
+        )
+    if launch.stage is not Stage.READY or launch.guest_id is None:
+        return redirect(f"{request.app[SETTINGS].hub_prefix}launches/{launch.key}")
+    identity, there = request.get(IDENTITY), await _session_url(request, launch, launch.opening)
+    if identity is not None:
+        if f"user:{identity.user_id}" != launch.visitor and identity.user_id != launch.guest_id:
+            raise NotAuthorized(
+                "This session belongs to somebody else.", remedy="open the repository's own link"
+            )
+        return redirect(there)
+    async with request.app[DB].read() as db:
+        guest = await db.get(User, launch.guest_id)
+    if guest is None or not guest.guest:
+        raise NotFound("The session is over.")
+    return await begin.sign_in(request, guest, there)
+
+
+# ------------------------------------------------------------------ for programs
+
+
+@public
+async def build(request: web.Request) -> web.StreamResponse:
+    """200 BinderHub's event stream; 400 without `Accept: text/event-stream`. Failures are events, never codes."""
+    if "text/event-stream" not in request.headers.get("Accept", ""):
+        raise BadRequest("this address answers with events", remedy="send Accept: text/event-stream")
+    key, cursor = stream.Cursor.read(request.headers.get("Last-Event-ID", ""))
+    async with request.app[DB].read() as db:
+        launch = await store.by_key(db, key) if key else None
+    if launch is None:
+        source, opening = _asked(request)
+        _may_open(request)
+        launch, cursor = await _add(request, source, opening), stream.Cursor()
+
+    async def ready(now: Launch) -> stream.Payload:
+        return await _ready_for_programs(request, now)
+
+    return await stream.tell(request, launch, cursor, ready, logs=True)
+
+
+async def _ready_for_programs(request: web.Request, launch: Launch) -> stream.Payload:
+    """What BinderHub's clients read: the server's address, and a token that opens this session alone."""
+    settings = request.app[SETTINGS]
+    async with request.app[DB].begin() as db:
+        assert launch.guest_id is not None  # it is ready
+        scopes = ["access:servers!user", "read:servers!user", "delete:servers!user"]
+        _, token = await tokens.issue(
+            db, launch.guest_id, now=clock.now(), scopes=scopes, note="for whoever opened the link"
+        )
+    host = settings.public_url.rstrip("/") or f"{origin.scheme(request)}://{request.host}"
+    return {
+        "message": f"server running at {host}{server_prefix(settings, launch.guest, '')}\n",
+        "url": host + server_prefix(settings, launch.guest, ""),
+        "token": token,
+        "image": f"himalia/{launch.environment[:12]}",
+        "repo_url": launch.url,
+        "binder_ref_url": launch.url,
+        "binder_launch_host": host + settings.base_url,
+        "binder_request": f"v2/{launch.provider}/{launch.spec}",
+        "binder_persistent_request": f"v2/{launch.provider}/{launch.stem}/{launch.commit}",
+    }
+
+
+@public
+async def repo_providers(request: web.Request) -> web.Response:
+    """200 the kinds of links, as BinderHub's pages read them."""
+    section = request.app[SETTINGS].ephemeral
+    listed: list[dict[str, Any]] = [
+        {
+            "id": one.prefix,
+            "displayName": one.name,
+            "spec": {"validateRegex": "^.+$"},
+            "repo": {"label": one.name, "placeholder": one.example},
+            "ref": {"enabled": True, "default": sources.DEFAULT_REF},
+        }
+        for one in sources.PROVIDERS.values()
+        if section.on and one.prefix in section.providers
+    ]
+    return web.json_response(listed)
+
+
+# ------------------------------------------------------------------ what both need
+
+
+def _asked(request: web.Request) -> tuple[sources.Source, str]:
+    """The repository and the path to open, from the address as it was sent."""
+    section = request.app[SETTINGS].ephemeral
+    if not section.on:
+        raise NotFound("This hub opens no links to repositories.")
+    found = re.search(r"/(?:v2|build)/([^/]+)/(.+)$", request.rel_url.raw_path)
+    provider, spec = (found[1], found[2]) if found else ("", "")
+    if provider in sources.PROVIDERS and provider not in section.providers:
+        raise BadRequest(f"this hub opens no links of {sources.PROVIDERS[provider].name}")
+    source = sources.read(provider, spec, section.hosts)
+    if not section.admits(source.provider, source.spec):
+        raise NotAuthorized("This hub does not open this repository.", remedy="ask its administrators")
+    return source, sources.opening(request.query)
+
+
+def _may_open(request: web.Request) -> None:
+    if request.app[SETTINGS].ephemeral.open_to == "people" and request.get(IDENTITY) is None:
+        if request.headers.get("Accept", "").startswith("text/event-stream"):
+            raise NotAuthenticated("Only who is signed in may open links here.")
+        raise to_login(request)
+
+
+async def _add(request: web.Request, source: sources.Source, opening: str) -> Launch:
+    identity = request.get(IDENTITY)
+    visitor = f"user:{identity.user_id}" if identity is not None else f"net:{origin.address(request)}"
+    async with request.app[DB].begin() as db:
+        if identity is not None and await db.scalar(sa.select(User.guest).where(User.id == identity.user_id)):
+            visitor = f"net:{origin.address(request)}"
+        launch = await store.add(
+            db,
+            source,
+            opening=opening,
+            visitor=visitor,
+            section=request.app[SETTINGS].ephemeral,
+            now=clock.now(),
+        )
+    request.app[LAUNCH_BELL].ring(launch.id)
+    return launch
+
+
+async def _launch(request: web.Request) -> Launch:
+    async with request.app[DB].read() as db:
+        launch = await store.by_key(db, request.match_info["key"])
+    if launch is None:
+        raise NotFound("There is no such session, or it was over long ago.", remedy="open the link again")
+    return launch
+
+
+async def _running_session(request: web.Request, source: sources.Source) -> Launch | None:
+    """The session that this browser has of this repository already."""
+    identity = request.get(IDENTITY)
+    if identity is None or identity.user_id is None:
+        return None
+    async with request.app[DB].read() as db:
+        launch = await store.running(db, identity.user_id, source.provider, source.stem)
+        if launch is None or launch.server_id is None:
+            return None
+        server = await db.get(Server, launch.server_id)
+    return launch if server is not None else None
+
+
+async def _session_url(request: web.Request, launch: Launch, opening: str) -> str:
+    return server_prefix(request.app[SETTINGS], launch.guest, "") + opening
+
+
+def _enter_url(request: web.Request, launch: Launch) -> str:
+    query = urlencode({"_xsrf": xsrf_token(request)})
+    return f"{request.app[SETTINGS].hub_prefix}launches/{launch.key}/enter?{query}"
+
+
+def _link(launch: Launch) -> str:
+    query = f"?{urlencode({'urlpath': launch.opening})}" if launch.opening else ""
+    return f"v2/{launch.provider}/{launch.spec}{query}"

@@ -1,0 +1,106 @@
+"""The tables of links that were opened, their story, and the environments made for them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from himalia_hub.db.base import Base
+
+
+class Stage(StrEnum):
+    """How far an opened link is. The order is that of a life without trouble."""
+
+    RESOLVING = "resolving"
+    FETCHING = "fetching"
+    WAITING = "waiting"
+    BUILDING = "building"
+    LAUNCHING = "launching"
+    READY = "ready"
+    ENDING = "ending"
+    ENDED = "ended"
+    FAILED = "failed"
+
+
+OVER = (Stage.ENDED, Stage.FAILED)
+"""Nothing is left of these but their row."""
+
+
+def _text_enum(kind: type[StrEnum]) -> sa.Enum:
+    return sa.Enum(kind, native_enum=False, length=16, values_callable=lambda e: [m.value for m in e])
+
+
+class Launch(Base):
+    """One opened link, from the click to the end of its session.
+
+    `key` names it in addresses. `visitor` is `user:ID` or `net:ADDRESS`. `seated` is the reservation: it is given and
+    taken in one transaction that counts. `uid` is the account of the session's processes, never shared by two.
+    `guest_id` and `server_id` are the session; `failure` holds `message` and `remedy`.
+    """
+
+    __tablename__ = "launches"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(sa.String(32), unique=True)
+    provider: Mapped[str] = mapped_column(sa.String(16))
+    spec: Mapped[str] = mapped_column(sa.Text)
+    stem: Mapped[str] = mapped_column(sa.Text)
+    url: Mapped[str] = mapped_column(sa.Text)
+    label: Mapped[str] = mapped_column(sa.Text)
+    ref: Mapped[str] = mapped_column(sa.String(255))
+    commit: Mapped[str] = mapped_column(sa.String(64), default="")
+    opening: Mapped[str] = mapped_column(sa.Text, default="")
+    visitor: Mapped[str] = mapped_column(sa.String(300), index=True)
+    created: Mapped[datetime]
+
+    stage: Mapped[Stage] = mapped_column(_text_enum(Stage), default=Stage.RESOLVING, index=True)
+    stage_since: Mapped[datetime]
+    seated: Mapped[bool] = mapped_column(default=False)
+    environment: Mapped[str] = mapped_column(sa.String(64), default="")
+    uid: Mapped[int | None] = mapped_column(unique=True)
+    guest: Mapped[str] = mapped_column(sa.String(255), default="")
+    guest_id: Mapped[int | None] = mapped_column(sa.ForeignKey("users.id", ondelete="SET NULL"), index=True)
+    server_id: Mapped[int | None] = mapped_column(sa.ForeignKey("servers.id", ondelete="SET NULL"))
+    failure: Mapped[dict[str, Any] | None]
+    ended_because: Mapped[str] = mapped_column(sa.Text, default="")
+
+
+class LaunchEvent(Base):
+    """A line of a launch's story. `phase` is BinderHub's word."""
+
+    __tablename__ = "launch_events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    launch_id: Mapped[int] = mapped_column(sa.ForeignKey("launches.id", ondelete="CASCADE"), index=True)
+    at: Mapped[datetime]
+    phase: Mapped[str] = mapped_column(sa.String(16))
+    message: Mapped[str] = mapped_column(sa.Text)
+
+
+class Environment(Base):
+    """A kernel's environment, named by what it is made from. `ready` None: being made; `failure` as in Launch."""
+
+    __tablename__ = "environments"
+
+    key: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    files: Mapped[list[str]]
+    created: Mapped[datetime]
+    ready: Mapped[datetime | None]
+    last_used: Mapped[datetime]
+    failure: Mapped[dict[str, Any] | None]
+
+
+class BuildLine(Base):
+    """A line that the installer said while it made an environment."""
+
+    __tablename__ = "build_lines"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    environment: Mapped[str] = mapped_column(
+        sa.ForeignKey("environments.key", ondelete="CASCADE"), index=True
+    )
+    text: Mapped[str] = mapped_column(sa.Text)

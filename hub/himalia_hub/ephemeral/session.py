@@ -1,0 +1,118 @@
+"""The session of a launch: a guest's account in the hub, a server of its own, and the end of both."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import string
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub import clock
+from himalia_hub.ephemeral import store
+from himalia_hub.ephemeral.folders import Folders
+from himalia_hub.ephemeral.models import OVER, Launch
+from himalia_hub.ephemeral.sources import PROVIDERS, Source
+from himalia_hub.errors import BadRequest
+from himalia_hub.servers import store as servers
+from himalia_hub.servers.furnish import Furnish, Furnishing
+from himalia_hub.servers.models import Server
+from himalia_hub.settings import HubSettings
+from himalia_hub.shares import store as shares
+from himalia_hub.users import store as users
+from himalia_hub.users.models import User
+from himalia_spawner.base import Guest, Limits
+from himalia_spawner.limits import cpu_count, memory_bytes
+
+VISITOR_RIGHTS = ("access:servers", "read:servers", "delete:servers")
+"""What a signed-in person may do with the session that they opened: it is not theirs, but shared with them."""
+
+_ALPHABET = string.ascii_lowercase + string.digits
+
+
+def guest_name(slug: str) -> str:
+    """A name that nobody has: BinderHub's shape, `<repository>-<8 random>`."""
+    return f"{slug}-{''.join(secrets.choice(_ALPHABET) for _ in range(8))}"
+
+
+async def begin(db: AsyncSession, launch: Launch, source: Source) -> Server:
+    """The guest and the wish for its server, in the transaction that ties both to the launch."""
+    if launch.server_id is not None and (server := await db.get(Server, launch.server_id)) is not None:
+        return server
+    now = clock.now()
+    guest = await users.create(db, guest_name(source.slug), now=now)
+    guest.guest = True
+    server = await servers.want_running(db, guest, "", options=None, now=now)
+    who, _, number = launch.visitor.partition(":")
+    if who == "user" and (person := await db.get(User, int(number))) is not None:
+        await shares.grant(db, server, person, VISITOR_RIGHTS, now=now)
+    await db.execute(
+        sa.update(Launch)
+        .where(Launch.id == launch.id)
+        .values(guest_id=guest.id, guest=guest.name, server_id=server.id)
+    )
+    return server
+
+
+async def end(db: AsyncSession, launch: Launch) -> list[int]:
+    """Wish its guest's servers away; the ids of those that are still there."""
+    if launch.guest_id is None:
+        return []
+    theirs = await servers.list_for_user(db, launch.guest_id)
+    for server in theirs:
+        await servers.want_stopped(db, server, now=clock.now(), doomed=True, why=launch.ended_because)
+    return [server.id for server in theirs]
+
+
+async def forget(db: AsyncSession, launch: Launch) -> None:
+    """Delete the guest with all that was its own: sign-ins, tokens, rights."""
+    if launch.guest_id is not None:
+        await db.execute(sa.delete(User).where(User.id == launch.guest_id, User.guest))
+
+
+def furnisher(settings: HubSettings, folders: Folders) -> Furnish:
+    """What the reconciler asks at every start of a server."""
+
+    async def furnish(db: AsyncSession, server: Server) -> Furnishing | None:
+        launch = await store.of_server(db, server.id)
+        if launch is None:
+            if await db.scalar(sa.select(User.guest).where(User.id == server.user_id)):
+                raise BadRequest("this session is over", remedy="open its link again")
+            return None
+        if launch.stage in OVER:
+            raise BadRequest("this session is over", remedy="open its link again")
+        return furnishing(settings, folders, launch)
+
+    return furnish
+
+
+def furnishing(settings: HubSettings, folders: Folders, launch: Launch) -> Furnishing:
+    """Account, home, environment and limits of a session. Pure."""
+    section = settings.ephemeral
+    environment = folders.environments / launch.environment
+    public = settings.public_url.rstrip("/") + settings.base_url
+    persistent = f"v2/{launch.provider}/{launch.stem}/{launch.commit}"
+    return Furnishing(
+        guest=Guest(str(folders.sessions / launch.key), launch.uid),
+        environment={
+            "PATH": os.pathsep.join([str(environment / "bin"), "/usr/local/bin", "/usr/bin", "/bin"]),
+            "VIRTUAL_ENV": str(environment),
+            "JUPYTER_PATH": str(environment / "share" / "jupyter"),
+            "BINDER_REPO_URL": launch.url,
+            "BINDER_REF_URL": launch.url,
+            "BINDER_LAUNCH_HOST": public,
+            "BINDER_REQUEST": f"v2/{launch.provider}/{launch.spec}",
+            "BINDER_PERSISTENT_REQUEST": persistent,
+        },
+        limits=Limits(
+            memory=None if section.mem_limit is None else memory_bytes(section.mem_limit),
+            cpus=None if section.cpu_limit is None else cpu_count(section.cpu_limit),
+            pids=section.pids_limit,
+        ),
+    )
+
+
+def provider_name(launch: Launch) -> str:
+    """The provider as people call it."""
+    return PROVIDERS[launch.provider].name if launch.provider in PROVIDERS else launch.provider

@@ -1,0 +1,104 @@
+"""What can be configured about throw-away sessions."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from himalia_hub.ephemeral.sources import PROVIDERS
+from himalia_hub.section import Section
+
+
+class EphemeralSection(Section):
+    """[ephemeral] — throw-away sessions from a link to a repository."""
+
+    open_to: Literal["nobody", "people", "everybody"] = Field(
+        "nobody",
+        description="who may open a link: `nobody` switches it off, `people` are those who are signed in, "
+        "`everybody` needs no account",
+    )
+    trusted_network: bool = Field(
+        False,
+        description="let sessions run under the hub's own account where they cannot get one of their own; their code "
+        "can then read everything that the hub can",
+    )
+    dir: Path | None = Field(
+        None,
+        description="folder for repositories, environments and sessions; accounts of sessions must be able to pass "
+        "through it; absent means a folder under /var/lib for root, else `ephemeral` in the data folder",
+    )
+    providers: list[str] = Field(
+        default_factory=lambda: list(PROVIDERS), description="kinds of links that are accepted"
+    )
+    hosts: dict[str, str] = Field(
+        default_factory=dict,
+        description='address of a provider instead of the public one, such as `gl = "https://gitlab.example.org"`',
+    )
+    private_hosts: list[str] = Field(
+        default_factory=list,
+        description="names, addresses and networks that may be fetched from although they are not public",
+    )
+    allowed: list[str] = Field(
+        default_factory=list,
+        description="expressions of which a spec such as `gh/owner/repository` must match one; empty: any",
+    )
+    banned: list[str] = Field(
+        default_factory=list, description="expressions of which a spec must match none; asked first"
+    )
+    index_url: str = Field(
+        "", description="index that environments are installed from; empty: uv's own default"
+    )
+    python: str = Field(
+        "", description="interpreter of environments that name none, such as `3.12`; empty: the hub's own"
+    )
+    total_limit: int = Field(20, ge=1, description="sessions at once; more wait in a queue")
+    repository_limit: int = Field(0, ge=0, description="sessions of one repository at once; 0: no limit")
+    visitor_limit: int = Field(3, ge=0, description="sessions of one person or address at once; 0: no limit")
+    build_limit: int = Field(2, ge=1, description="environments that are made at once")
+    queue_limit: int = Field(200, ge=0, description="links that may wait; further ones are refused")
+    idle_s: float = Field(600, gt=0, description="end a session that nobody has used for this long")
+    max_age_s: float = Field(6 * 3600, gt=0, description="end a session after this long, used or not")
+    repository_max_bytes: int = Field(
+        500_000_000, ge=1_000_000, description="size of a repository's files, at most"
+    )
+    repository_max_files: int = Field(50_000, gt=0, description="number of a repository's files, at most")
+    environment_max_bytes: int = Field(4_000_000_000, gt=0, description="size of one environment, at most")
+    fetch_timeout_s: float = Field(120, gt=0, description="how long one repository may take to come")
+    build_timeout_s: float = Field(900, gt=0, description="how long one environment may take to be made")
+    mem_limit: str | float | None = Field("2G", description="memory of one session; empty: no limit")
+    cpu_limit: str | float | None = Field(2, description="CPUs of one session; empty: no limit")
+    pids_limit: int | None = Field(512, ge=16, description="processes and threads of one session")
+
+    @field_validator("providers")
+    @classmethod
+    def _known(cls, value: list[str]) -> list[str]:
+        if unknown := sorted(set(value) - set(PROVIDERS)):
+            raise ValueError(f"{', '.join(unknown)}: unknown; there are {', '.join(PROVIDERS)}")
+        return value
+
+    @field_validator("allowed", "banned")
+    @classmethod
+    def _expressions(cls, value: list[str]) -> list[str]:
+        for text in value:
+            try:
+                re.compile(text)
+            except re.error as error:
+                raise ValueError(f"{text!r} is no regular expression: {error}") from None
+        return value
+
+    @property
+    def on(self) -> bool:
+        """Whether links are opened at all."""
+        return self.open_to != "nobody"
+
+    def admits(self, provider: str, spec: str) -> bool:
+        """Whether this site opens the repository, by `banned` and `allowed`."""
+        name = f"{provider}/{spec}"
+
+        def one_of(expressions: list[str]) -> bool:
+            return any(re.search(text, name, re.IGNORECASE) for text in expressions)
+
+        return not one_of(self.banned) and (not self.allowed or one_of(self.allowed))

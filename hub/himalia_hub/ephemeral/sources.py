@@ -1,0 +1,169 @@
+"""From the path of a link to the repository it means. Pure.
+
+The paths are BinderHub's (`/v2/<provider>/<spec>`). A spec is read as it was sent, percent signs and all: a
+GitLab namespace or the address of a git repository holds slashes that must not be taken for separators.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import quote, unquote, urlsplit
+
+from himalia_hub.errors import BadRequest
+
+LONGEST_SPEC = 2000
+LONGEST_REF = 250
+DEFAULT_REF = "HEAD"
+
+_OWNER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_GIST = re.compile(r"[0-9a-f]{20,40}")
+_SHA = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A repository at a ref. `spec` is as in the link; `url` is what git is given."""
+
+    provider: str
+    spec: str
+    url: str
+    ref: str
+    label: str
+    """What people call it: `ann/notebooks`, or the address."""
+    stem: str
+    """The spec without its ref, as it was sent."""
+
+    @property
+    def commit(self) -> str | None:
+        """The commit, where the ref is one already."""
+        return self.ref if _SHA.fullmatch(self.ref) else None
+
+    @property
+    def slug(self) -> str:
+        """A short name for accounts and folders: `a-z`, `0-9` and dashes, at most 24."""
+        name = self.label.lower().rpartition("/")[2]
+        return re.sub(r"[^a-z0-9]+", "-", name).strip("-")[:24].strip("-") or "session"
+
+    def at(self, commit: str) -> str:
+        """The spec that means this commit for ever."""
+        return f"{self.stem}/{commit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One way to name repositories. `host` is where its repositories lie; empty where the spec says it."""
+
+    prefix: str
+    name: str
+    host: str
+    example: str
+    """A spec, for the page that makes links."""
+    parts: int
+    """How many parts of the spec, between slashes, name the repository; the rest is the ref."""
+    read: Callable[[str, list[str]], tuple[str, str]]
+    """(host, decoded parts) → (address for git, label). BadRequest says what is wrong with them."""
+
+
+def _github(host: str, parts: list[str]) -> tuple[str, str]:
+    owner, name = parts[0], parts[1].removesuffix(".git")
+    if not _OWNER.fullmatch(owner) or not _NAME.fullmatch(name) or not name.strip("."):
+        raise BadRequest(
+            f"{'/'.join(parts)[:100]!r} is no repository's name", remedy="write OWNER/REPOSITORY/REF"
+        )
+    return f"{host}/{owner}/{name}.git", f"{owner}/{name}"
+
+
+def _gist(host: str, parts: list[str]) -> tuple[str, str]:
+    owner, gist = parts
+    if not _OWNER.fullmatch(owner) or not _GIST.fullmatch(gist):
+        raise BadRequest(
+            f"{'/'.join(parts)[:100]!r} is no gist", remedy="write OWNER/GIST, its id in hexadecimal"
+        )
+    return f"{host}/{gist}.git", f"{owner}/{gist[:8]}"
+
+
+def _gitlab(host: str, parts: list[str]) -> tuple[str, str]:
+    path = parts[0].strip("/").removesuffix(".git")
+    names = path.split("/")
+    if len(names) < 2 or not all(_NAME.fullmatch(name) and name.strip(".") for name in names):
+        raise BadRequest(
+            f"{path[:100]!r} is no project's path", remedy="write GROUP%2FPROJECT/REF, the slash as %2F"
+        )
+    return f"{host}/{path}.git", path
+
+
+def _git(_host: str, parts: list[str]) -> tuple[str, str]:
+    url = parts[0]
+    there = urlsplit(url)
+    if there.scheme not in ("http", "https", "git") or not there.hostname:
+        raise BadRequest(
+            f"{url[:100]!r} is not an address that can be fetched",
+            remedy="write the whole address, https://…, http://… or git://…, percent-encoded",
+        )
+    if there.username or there.password:
+        raise BadRequest(
+            "the address holds a name or a password", remedy="leave it out: anybody can read a link"
+        )
+    if there.query or there.fragment or not url.isprintable() or not url.isascii() or " " in url:
+        raise BadRequest(
+            f"{url[:100]!r} is no repository's address", remedy="percent-encode it, without ? or #"
+        )
+    return url, url.partition("://")[2].rstrip("/").removesuffix(".git")
+
+
+PROVIDERS: Mapping[str, Provider] = {
+    one.prefix: one
+    for one in (
+        Provider("gh", "GitHub", "https://github.com", "owner/repository/HEAD", 2, _github),
+        Provider("gist", "Gist", "https://gist.github.com", "owner/0123456789abcdef0123", 2, _gist),
+        Provider("gl", "GitLab", "https://gitlab.com", "group%2Fproject/HEAD", 1, _gitlab),
+        Provider("git", "Git repository", "", "https%3A%2F%2Fexample.org%2Fproject.git/HEAD", 1, _git),
+    )
+}
+
+
+def read(provider: str, spec: str, hosts: Mapping[str, str]) -> Source:
+    """The repository that `/v2/<provider>/<spec>` means; `spec` undecoded. BadRequest says what is wrong.
+
+    `hosts` replaces the address of a provider, such as `{"gl": "https://gitlab.example.org"}`.
+    """
+    known = PROVIDERS.get(provider)
+    if known is None:
+        raise BadRequest(f"there is no provider {provider[:32]!r}", remedy=f"one of {', '.join(PROVIDERS)}")
+    spec = spec.strip("/")
+    parts = spec.split("/", known.parts)
+    if len(spec) > LONGEST_SPEC or len(parts) < known.parts or not all(parts):
+        raise BadRequest(f"{spec[:100]!r} names no repository", remedy=f"such as {provider}/{known.example}")
+    stem, ref = parts[: known.parts], unquote("".join(parts[known.parts :])) or DEFAULT_REF
+    host = hosts.get(provider, known.host).rstrip("/")
+    url, label = known.read(host, [unquote(part) for part in stem])
+    return Source(provider, spec, url, _checked_ref(ref), label, "/".join(stem))
+
+
+def _checked_ref(ref: str) -> str:
+    """A ref that git can take for nothing else: no option, no revision syntax (`git check-ref-format`)."""
+    forbidden = ("..", "@{", "//", "\\", "~", "^", ":", "?", "*", "[", " ")
+    odd = any(part in ref for part in forbidden) or not ref.isprintable()
+    if odd or ref[0] in "-/." or ref.endswith(("/", ".", ".lock")) or len(ref) > LONGEST_REF:
+        raise BadRequest(f"{ref[:100]!r} is not a branch, tag or commit", remedy="such as HEAD, main or v1.0")
+    return ref
+
+
+def opening(query: Mapping[str, str]) -> str:
+    """The path below its server that a session opens on, query included; empty: the server's own choice.
+
+    `labpath` before `filepath` before `urlpath`, as BinderHub reads them. BadRequest for an address elsewhere.
+    """
+    if lab := query.get("labpath", "").strip("/"):
+        return f"lab/tree/{quote(lab)}"
+    if file := query.get("filepath", "").strip("/"):
+        return f"tree/{quote(file)}"
+    path = query.get("urlpath", "").lstrip("/\\")
+    if "://" in path.partition("?")[0] or not path.isprintable() or len(path) > LONGEST_SPEC:
+        raise BadRequest(
+            f"urlpath={path[:100]!r} is no path on a server", remedy="such as lab/tree/index.ipynb"
+        )
+    return path

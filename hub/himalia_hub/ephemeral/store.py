@@ -1,0 +1,183 @@
+"""Queries on launches and environments. None of them commits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub.ephemeral.models import OVER, BuildLine, Environment, Launch, LaunchEvent, Stage
+from himalia_hub.ephemeral.settings import EphemeralSection
+from himalia_hub.ephemeral.sources import Source
+from himalia_hub.errors import TooMany
+from himalia_hub.secrets import mint
+
+QUEUE = sa.and_(Launch.stage.in_([Stage.RESOLVING, Stage.FETCHING, Stage.WAITING]), ~Launch.seated)
+LONGEST_LOG = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a launch stands in the queue: 1 is next; `ahead` sessions are running."""
+
+    number: int
+    running: int
+
+
+async def add(
+    db: AsyncSession, source: Source, *, opening: str, visitor: str, section: EphemeralSection, now: datetime
+) -> Launch:
+    """A new launch, at the end of the queue; TooMany when the queue is full."""
+    waiting = await db.scalar(sa.select(sa.func.count()).select_from(Launch).where(QUEUE)) or 0
+    if waiting >= section.queue_limit + section.total_limit:
+        raise TooMany("Too many sessions are waiting for a place here.", retry_after_s=60)
+    launch = Launch(
+        key=mint(15), provider=source.provider, spec=source.spec, stem=source.stem, url=source.url, label=source.label,
+        ref=source.ref, opening=opening, visitor=visitor, created=now, stage_since=now,
+    )  # fmt: skip
+    db.add(launch)
+    await db.flush()
+    return launch
+
+
+async def by_key(db: AsyncSession, key: str) -> Launch | None:
+    """The launch that an address names."""
+    return (await db.scalars(sa.select(Launch).where(Launch.key == key))).one_or_none()
+
+
+async def under_way(db: AsyncSession) -> list[Launch]:
+    """Everything that is not over, oldest first."""
+    return list(await db.scalars(sa.select(Launch).where(Launch.stage.not_in(OVER)).order_by(Launch.id)))
+
+
+async def of_visitor(db: AsyncSession, visitor: str) -> list[Launch]:
+    """What this visitor has open, newest first."""
+    theirs = sa.and_(Launch.visitor == visitor, Launch.stage.not_in([*OVER, Stage.ENDING]))
+    return list(await db.scalars(sa.select(Launch).where(theirs).order_by(Launch.id.desc())))
+
+
+async def of_server(db: AsyncSession, server_id: int) -> Launch | None:
+    """The launch whose session this server is."""
+    return (await db.scalars(sa.select(Launch).where(Launch.server_id == server_id))).one_or_none()
+
+
+async def running(db: AsyncSession, user_id: int, provider: str, stem: str) -> Launch | None:
+    """The newest session of this repository that is this person's, or that this guest is in."""
+    mine = sa.or_(Launch.guest_id == user_id, Launch.visitor == f"user:{user_id}")
+    same = sa.and_(Launch.provider == provider, Launch.stem == stem, Launch.stage == Stage.READY)
+    return (
+        await db.scalars(sa.select(Launch).where(mine, same).order_by(Launch.id.desc()).limit(1))
+    ).one_or_none()
+
+
+async def move(db: AsyncSession, launch: Launch, stage: Stage, *, now: datetime, **values: Any) -> bool:
+    """Take it from the stage it was read in to another; False when it is not in that stage any more."""
+    done = await db.execute(
+        sa.update(Launch)
+        .where(Launch.id == launch.id, Launch.stage == launch.stage)
+        .values(stage=stage, stage_since=now, **values)
+    )
+    return bool(done.rowcount)  # type: ignore[attr-defined]
+
+
+def say(db: AsyncSession, launch_id: int, phase: str, message: str, *, now: datetime) -> None:
+    """Add a line to its story."""
+    db.add(LaunchEvent(launch_id=launch_id, at=now, phase=phase, message=message))
+
+
+async def story(db: AsyncSession, launch_id: int, after: int) -> list[LaunchEvent]:
+    """The lines after the one with this id."""
+    wanted = sa.and_(LaunchEvent.launch_id == launch_id, LaunchEvent.id > after)
+    return list(await db.scalars(sa.select(LaunchEvent).where(wanted).order_by(LaunchEvent.id)))
+
+
+async def purge(db: AsyncSession, *, older_than: datetime) -> None:
+    """Forget launches that were over before then, with their stories."""
+    await db.execute(sa.delete(Launch).where(Launch.stage.in_(OVER), Launch.stage_since < older_than))
+
+
+# ------------------------------------------------------------------ places
+
+
+async def seat(db: AsyncSession, section: EphemeralSection) -> list[int]:
+    """Give free places to those who wait, in their order; their ids. Call it where nobody else can.
+
+    Who is at a limit of their own, or of their repository, is passed over and keeps their turn.
+    """
+    taken = (await db.execute(sa.select(Launch.url, Launch.visitor).where(Launch.seated))).all()
+    waiting = await db.scalars(
+        sa.select(Launch).where(Launch.stage == Stage.WAITING, ~Launch.seated).order_by(Launch.id)
+    )
+    urls, visitors = [row.url for row in taken], [row.visitor for row in taken]
+    seated = []
+    for launch in waiting:
+        if len(urls) >= section.total_limit:
+            break
+        if section.repository_limit and urls.count(launch.url) >= section.repository_limit:
+            continue
+        if section.visitor_limit and visitors.count(launch.visitor) >= section.visitor_limit:
+            continue
+        launch.seated = True
+        urls.append(launch.url)
+        visitors.append(launch.visitor)
+        seated.append(launch.id)
+    await db.flush()
+    return seated
+
+
+async def place(db: AsyncSession, launch: Launch) -> Place:
+    """Where it stands."""
+    before = sa.and_(QUEUE, Launch.id < launch.id)
+    number = await db.scalar(sa.select(sa.func.count()).select_from(Launch).where(before)) or 0
+    running = await db.scalar(sa.select(sa.func.count()).select_from(Launch).where(Launch.seated)) or 0
+    return Place(number + 1, running)
+
+
+async def take_uid(db: AsyncSession, launch: Launch, uids: range) -> int:
+    """The lowest user id that no other session has; the row keeps it, and the database that it is unique."""
+    if launch.uid is not None:
+        return launch.uid
+    taken = set(await db.scalars(sa.select(Launch.uid).where(Launch.uid.is_not(None))))
+    free = next((uid for uid in uids if uid not in taken), None)
+    if free is None:
+        raise TooMany("Every account for sessions is in use.", retry_after_s=60)
+    await db.execute(sa.update(Launch).where(Launch.id == launch.id).values(uid=free))
+    return free
+
+
+# ------------------------------------------------------------------ environments
+
+
+async def begin_environment(db: AsyncSession, key: str, files: Collection[str], *, now: datetime) -> None:
+    """Its row, as one that is being made; the lines and the failure of an earlier try are gone."""
+    row = await db.get(Environment, key)
+    if row is None:
+        db.add(Environment(key=key, files=list(files), created=now, last_used=now))
+        return
+    row.created, row.ready, row.failure = now, None, None
+    await db.execute(sa.delete(BuildLine).where(BuildLine.environment == key))
+
+
+async def end_environment(
+    db: AsyncSession, key: str, *, now: datetime, failure: dict[str, Any] | None = None
+) -> None:
+    """It is ready, or why it could not be made."""
+    values = {"failure": failure} if failure else {"ready": now, "last_used": now}
+    await db.execute(sa.update(Environment).where(Environment.key == key).values(**values))
+
+
+async def use_environment(db: AsyncSession, key: str, *, now: datetime) -> None:
+    """It was used just now."""
+    await db.execute(sa.update(Environment).where(Environment.key == key).values(last_used=now))
+
+
+async def log_after(db: AsyncSession, key: str, after: int) -> list[BuildLine]:
+    """What the installer said after the line with this id."""
+    wanted = sa.and_(BuildLine.environment == key, BuildLine.id > after)
+    return list(
+        await db.scalars(sa.select(BuildLine).where(wanted).order_by(BuildLine.id).limit(LONGEST_LOG))
+    )

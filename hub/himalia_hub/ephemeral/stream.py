@@ -1,0 +1,145 @@
+"""The story of a launch as server-sent events, in BinderHub's words (its docs: "The BinderHub API").
+
+Read from rows, so any replica can tell it and a reload loses nothing. Every frame has an id that names the launch:
+whoever reconnects with `Last-Event-ID` is back at the same launch, and never starts a second one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from himalia_hub import clock
+from himalia_hub.ephemeral import store
+from himalia_hub.ephemeral.models import Launch, Stage
+from himalia_hub.keys import DB, LAUNCH_BELL
+
+KEEP_ALIVE_S = 15.0
+LOOK_S = 1.0
+PROGRESS = {
+    Stage.RESOLVING: 5,
+    Stage.FETCHING: 15,
+    Stage.WAITING: 25,
+    Stage.BUILDING: 40,
+    Stage.LAUNCHING: 80,
+    Stage.READY: 100,
+}
+"""How far each stage is, in percent: for a bar, no promise."""
+
+Payload = dict[str, Any]
+Ready = Callable[[Launch], Awaitable[Payload]]
+"""What the `ready` frame says besides its phase."""
+
+
+@dataclass(slots=True)
+class Cursor:
+    """How much of the story and of the installer's log was told."""
+
+    event: int = 0
+    line: int = 0
+
+    @classmethod
+    def read(cls, text: str) -> tuple[str, Cursor]:
+        """(key of the launch, cursor) from the id of a frame; ('', start) from anything else."""
+        parts = text.split(".")
+        if len(parts) == 3 and all(
+            part.isascii() and part.isdigit() and len(part) < 19 for part in parts[1:]
+        ):
+            return parts[0], cls(int(parts[1]), int(parts[2]))
+        return "", cls()
+
+    def id(self, launch: Launch) -> str:
+        """The id of a frame told now."""
+        return f"{launch.key}.{self.event}.{self.line}"
+
+
+async def tell(
+    request: web.Request, launch: Launch, cursor: Cursor, ready: Ready, *, logs: bool
+) -> web.StreamResponse:
+    """200 `text/event-stream` until the launch is ready or has failed. `logs`: the installer's lines too."""
+    response = web.StreamResponse(
+        headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    )
+    await response.prepare(request)
+    try:
+        await _follow(request, response, launch, cursor, ready, logs=logs)
+        await response.write_eof()
+    except ConnectionResetError:
+        pass  # whoever listened is gone; the launch goes on without them
+    return response
+
+
+async def _follow(
+    request: web.Request,
+    response: web.StreamResponse,
+    launch: Launch,
+    cursor: Cursor,
+    ready: Ready,
+    *,
+    logs: bool,
+) -> None:
+    spoke, place = time.monotonic(), 0
+
+    async def write(payload: Payload) -> None:
+        nonlocal spoke
+        spoke = time.monotonic()
+        payload = {"launch_id": launch.key, "progress": PROGRESS.get(launch.stage, 100), **payload}
+        await response.write(f"id: {cursor.id(launch)}\ndata: {json.dumps(payload)}\n\n".encode())
+
+    if not cursor.event:  # at once: whoever is cut off now comes back to this launch
+        await write(
+            {"phase": "waiting", "message": f"Opening {launch.label}\n", "at": clock.iso(launch.created)}
+        )
+    with request.app[LAUNCH_BELL].watch(launch.id) as watch:
+        while True:
+            async with request.app[DB].read() as db:
+                found = await db.get(Launch, launch.id)
+                if found is None:
+                    return
+                launch = found
+                events = await store.story(db, launch.id, cursor.event)
+                building = logs and launch.stage is Stage.BUILDING and launch.environment
+                lines = await store.log_after(db, launch.environment, cursor.line) if building else []
+                queued = launch.stage is Stage.WAITING and not launch.seated
+                standing = await store.place(db, launch) if queued else None
+            for event in events:
+                cursor.event = event.id
+                await write(
+                    {"phase": event.phase, "message": event.message + "\n", "at": clock.iso(event.at)}
+                )
+            for line in lines:
+                cursor.line = line.id
+                await write({"phase": "building", "message": line.text + "\n", "at": clock.iso(clock.now())})
+            if standing is not None and standing.number != place:
+                place = standing.number
+                words = f"Number {place} in the queue; {standing.running} sessions are running"
+                await write(
+                    {
+                        "phase": "waiting",
+                        "message": words + "\n",
+                        "queue_position": place,
+                        "at": clock.iso(clock.now()),
+                    }
+                )
+            if launch.stage is Stage.READY:
+                await write({"phase": "ready", **await ready(launch)})
+                return
+            if launch.failure is not None or launch.stage in (Stage.ENDING, Stage.ENDED):
+                await write({"phase": "failed", "failed": True, "message": ended(launch) + "\n"})
+                return
+            if time.monotonic() - spoke > KEEP_ALIVE_S:
+                await response.write(b":keepalive\n\n")
+                spoke = time.monotonic()
+            await watch.wait(LOOK_S)
+
+
+def ended(launch: Launch) -> str:
+    """Why there is no session, or none any more, in one or two sentences."""
+    if launch.failure is not None:
+        return f"{launch.failure['message']} {launch.failure['remedy']}".strip()
+    return f"The session is over: {launch.ended_because}." if launch.ended_because else "The session is over."

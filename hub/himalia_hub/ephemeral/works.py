@@ -1,0 +1,346 @@
+"""What moves launches along: one replica at a time, a task for each launch, every step from a row to a row.
+
+A hub may be killed anywhere here. Its successor reads the rows and does the step again: an address is resolved to the
+same commit or a newer one, a fetch and a check-out are repeated at no cost, an environment without its mark is made
+anew, a folder and a guest are found by the launch's key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from himalia_hub import clock
+from himalia_hub.db import lease
+from himalia_hub.ephemeral import git, installer, session, sources, store
+from himalia_hub.ephemeral.environment import Recipe, recipe
+from himalia_hub.ephemeral.folders import Files, clear_home, folders_of, furnish_home
+from himalia_hub.ephemeral.git import Bounds
+from himalia_hub.ephemeral.ground import uids_for
+from himalia_hub.ephemeral.models import BuildLine, Launch, Stage
+from himalia_hub.errors import HimaliaError, SpawnProblem
+from himalia_hub.faults import async_fault
+from himalia_hub.servers import cull
+from himalia_hub.servers import store as servers
+from himalia_hub.servers.doorbell import Doorbell
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.state import Phase
+from himalia_hub.servers.view import ready
+from himalia_hub.servers.world import World
+
+log = structlog.get_logger()
+
+LEASE = "ephemeral"
+LEASE_S = 10.0
+LOOK_S = 2.0
+"""How long a wish waits when its bell was not heard, such as one made on another replica."""
+
+
+class Over(Exception):
+    """The launch is being ended by somebody else: nothing more is to be done for it here."""
+
+
+class Works:
+    """The launches of this hub under way."""
+
+    def __init__(self, world: World, bell: Doorbell, owner: str) -> None:
+        self._world, self._bell, self._owner = world, bell, owner
+        self._folders, self._uids = folders_of(world.settings, world.secrets), uids_for(world)
+        self._section = world.settings.ephemeral
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._builds: dict[str, asyncio.Task[None]] = {}
+        self._fetching: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._building = asyncio.Semaphore(self._section.build_limit)
+        self._bounds = Bounds(
+            self._section.fetch_timeout_s,
+            self._section.repository_max_bytes,
+            self._section.repository_max_files,
+        )
+
+    async def run(self) -> None:
+        """Work until cancelled, while this replica holds the lease."""
+        if not self._section.on:
+            return
+        try:
+            while True:
+                try:
+                    await self._round()
+                except (SQLAlchemyError, OSError) as error:
+                    log.warning("launches.not_looked_at", error=type(error).__name__)
+                await self._bell.wait(at_most_s=LOOK_S)
+        finally:
+            await self._drop_all()
+
+    async def _round(self) -> None:
+        async with self._world.db.begin() as db:
+            mine = await lease.take(db, LEASE, self._owner, now=clock.now(), ttl=timedelta(seconds=LEASE_S))
+            # Counted and given under the lease's row lock: no two replicas ever give the same place.
+            seated = await store.seat(db, self._section) if mine else []
+            launches = await store.under_way(db) if mine else []
+        if not mine:
+            await self._drop_all()
+            return
+        for launch_id in seated:
+            self._bell.settle(launch_id)
+        for launch in launches:
+            if launch.stage is Stage.READY:
+                await self._look_after(launch)
+            elif launch.id not in self._tasks:
+                task = asyncio.create_task(self._advance(launch.id), name=f"launch.{launch.id}")
+                self._tasks[launch.id] = task
+                task.add_done_callback(lambda _, key=launch.id: self._tasks.pop(key, None))  # type: ignore[misc]
+
+    async def _drop_all(self) -> None:
+        running = [*self._tasks.values(), *self._builds.values()]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    # -- one launch ------------------------------------------------------------------------------------
+
+    async def _advance(self, launch_id: int) -> None:
+        steps: Mapping[Stage, Callable[[Launch], Awaitable[None]]] = {
+            Stage.RESOLVING: self._resolve,
+            Stage.FETCHING: self._fetch,
+            Stage.WAITING: self._wait,
+            Stage.BUILDING: self._build,
+            Stage.LAUNCHING: self._launch,
+            Stage.ENDING: self._end,
+        }
+        while True:
+            async with self._world.db.read() as db:
+                launch = await db.get(Launch, launch_id)
+            if launch is None or launch.stage not in steps:
+                return
+            try:
+                await async_fault(f"launch.{launch.stage.value}")
+                await steps[launch.stage](launch)
+            except Over:
+                continue
+            except HimaliaError as error:
+                await self._fail(launch, error)
+            except (SQLAlchemyError, OSError) as error:
+                log.warning(
+                    "launch.step_failed", launch=launch.id, stage=launch.stage.value, error=str(error)
+                )
+                await asyncio.sleep(1.0)
+            except Exception:
+                log.exception("launch.step_broke", launch=launch.id, stage=launch.stage.value)
+                await self._fail(
+                    launch, HimaliaError("Something went wrong in the hub.", remedy="Try again.")
+                )
+
+    async def _fail(self, launch: Launch, error: HimaliaError) -> None:
+        log.info("launch.failed", launch=launch.id, spec=launch.spec[:200], why=error.message)
+        failure = {"message": error.message, "remedy": error.remedy}
+        await self._move(launch, Stage.ENDING, failure=failure)
+
+    async def _move(self, launch: Launch, stage: Stage, *lines: tuple[str, str], **values: object) -> None:
+        """Over when somebody else has moved it meanwhile."""
+        async with self._world.db.begin() as db:
+            moved = await store.move(db, launch, stage, now=clock.now(), **values)
+            for phase, message in lines if moved else ():
+                store.say(db, launch.id, phase, message, now=clock.now())
+        self._bell.settle(launch.id)
+        if not moved:
+            raise Over
+
+    async def _say(self, launch: Launch, phase: str, message: str) -> None:
+        async with self._world.db.begin() as db:
+            store.say(db, launch.id, phase, message, now=clock.now())
+        self._bell.tell(launch.id)
+
+    # -- the steps -------------------------------------------------------------------------------------
+
+    async def _resolve(self, launch: Launch) -> None:
+        source = self.source(launch)
+        commit = source.commit
+        if commit is None:
+            await self._say(launch, "waiting", f"Asking {source.url} for {source.ref}")
+            remote = await git.checked(source.url, self._section.private_hosts)
+            commit = await git.resolve(remote, source.ref, seconds=self._section.fetch_timeout_s)
+        line = f"{source.label} at {source.ref} is commit {commit[:12]}"
+        await self._move(launch, Stage.FETCHING, ("waiting", line), commit=commit)
+
+    async def _fetch(self, launch: Launch) -> None:
+        checkout = self._folders.checkout(launch.url, launch.commit)
+        async with self._fetching[launch.url]:
+            if not checkout.is_dir():
+                await self._say(launch, "fetching", "Fetching the repository")
+                remote = await git.checked(launch.url, self._section.private_hosts)
+                mirror = self._folders.mirror(launch.url)
+                await git.fetch(remote, mirror, launch.commit, launch.ref, self._bounds)
+                await git.check_out(mirror, launch.commit, checkout, self._bounds)
+        found = await self._recipe(launch)
+        key = found.key(python=await self._python(found), index_url=self._section.index_url)
+        said = (
+            f"The environment is that of {', '.join(found.files)}"
+            if found.files
+            else "No packages are asked for"
+        )
+        await self._move(launch, Stage.WAITING, ("waiting", said), environment=key)
+        self._bell.ring(launch.id)
+
+    async def _wait(self, launch: Launch) -> None:
+        with self._bell.watch(launch.id) as watch:
+            while True:
+                async with self._world.db.read() as db:
+                    now = await db.get(Launch, launch.id)
+                if now is None or now.stage is not Stage.WAITING:
+                    raise Over
+                if now.seated:
+                    break
+                await watch.wait(LOOK_S)
+        if installer.is_ready(self._folders.environments / launch.environment):
+            await self._move(launch, Stage.LAUNCHING, ("built", "The environment is there already"))
+        else:
+            await self._move(launch, Stage.BUILDING)
+
+    async def _build(self, launch: Launch) -> None:
+        building = self._builds.get(launch.environment)
+        if building is None and not installer.is_ready(self._folders.environments / launch.environment):
+            building = asyncio.create_task(self._make(launch), name=f"build.{launch.environment[:8]}")
+            self._builds[launch.environment] = building
+            building.add_done_callback(lambda _: self._builds.pop(launch.environment, None))
+        if building is not None:
+            await asyncio.shield(building)
+        await self._move(launch, Stage.LAUNCHING, ("built", "The environment is ready"))
+
+    async def _make(self, launch: Launch) -> None:
+        """One build for all who wait for it."""
+        found, key = await self._recipe(launch), launch.environment
+        async with self._building:
+            async with self._world.db.begin() as db:
+                await store.begin_environment(db, key, found.files, now=clock.now())
+            lines: asyncio.Queue[str | None] = asyncio.Queue()
+            writing = asyncio.create_task(self._write_log(key, lines))
+            failure = None
+            try:
+                await installer.make(
+                    found, self._folders.environments / key, python=await self._python(found),
+                    index_url=self._section.index_url, cache=self._folders.cache,
+                    seconds=self._section.build_timeout_s, most=self._section.environment_max_bytes,
+                    say=lines.put_nowait,
+                )  # fmt: skip
+                await async_fault("launch.built")
+            except HimaliaError as error:
+                failure = {"message": error.message, "remedy": error.remedy}
+                raise
+            finally:
+                lines.put_nowait(None)
+                await writing
+                async with self._world.db.begin() as db:
+                    await store.end_environment(db, key, now=clock.now(), failure=failure)
+
+    async def _write_log(self, key: str, lines: asyncio.Queue[str | None]) -> None:
+        """Lines become rows, all that have come together in one transaction, up to a bound."""
+        written, ended = 0, False
+        while not ended:
+            batch = [await lines.get()]
+            while not lines.empty():
+                batch.append(lines.get_nowait())
+            ended = None in batch
+            kept = [line for line in batch if line is not None][: store.LONGEST_LOG - written]
+            if kept:
+                written += len(kept)
+                async with self._world.db.begin() as db:
+                    db.add_all([BuildLine(environment=key, text=line[:1000]) for line in kept])
+                self._bell.ring_all()
+
+    async def _launch(self, launch: Launch) -> None:
+        if self._uids:
+            async with self._world.db.begin() as db:
+                launch.uid = await store.take_uid(db, launch, self._uids)
+        await async_fault("launch.after_uid")
+        home = self._folders.sessions / launch.key
+        checkout = self._folders.checkout(launch.url, launch.commit)
+        await asyncio.to_thread(furnish_home, checkout, home, launch.uid)
+        await async_fault("launch.after_home")
+        async with self._world.db.begin() as db:
+            server = await session.begin(db, launch, self.source(launch))
+            await store.use_environment(db, launch.environment, now=clock.now())
+        await async_fault("launch.after_begin")
+        self._world.doorbell.ring(server.id)
+        await self._until_ready(launch, server)
+        await self._move(launch, Stage.READY)
+
+    async def _until_ready(self, launch: Launch, server: Server) -> None:
+        last = 0
+        with self._world.doorbell.watch(server.id) as watch:
+            while True:
+                async with self._world.db.begin() as db:
+                    now = await db.get(Server, server.id)
+                    if now is None:
+                        raise SpawnProblem("The session was removed while it started.")
+                    for event in await servers.events_after(db, server.id, now.generation, last):
+                        last = event.id
+                        store.say(db, launch.id, "launching", event.message, now=event.at)
+                self._bell.tell(launch.id)
+                if ready(now):
+                    return
+                if now.phase in (Phase.FAILED, Phase.STOPPED) and now.generation <= now.acted_generation:
+                    failure = now.failure or {}
+                    words = f"The session {failure.get('cause', 'stopped')}: {failure.get('message', '')}"
+                    raise SpawnProblem(words.strip(" :"), log_tail=tuple(failure.get("log_tail", ())))
+                await watch.wait(LOOK_S)
+
+    async def _end(self, launch: Launch) -> None:
+        async with self._world.db.begin() as db:
+            theirs = await session.end(db, launch)
+        for server_id in theirs:
+            await self._until_gone(server_id)
+        await async_fault("launch.after_stop")
+        await asyncio.to_thread(clear_home, self._folders.sessions / launch.key)
+        async with self._world.db.begin() as db:
+            await session.forget(db, launch)
+            stage = Stage.FAILED if launch.failure else Stage.ENDED
+            await store.move(db, launch, stage, now=clock.now(), uid=None, seated=False)
+        self._bell.ring(launch.id)
+
+    async def _until_gone(self, server_id: int) -> None:
+        self._world.doorbell.ring(server_id)
+        with self._world.doorbell.watch(server_id) as watch:
+            while True:
+                async with self._world.db.read() as db:
+                    if await db.get(Server, server_id) is None:
+                        return
+                await watch.wait(LOOK_S)
+
+    # -- those that are ready --------------------------------------------------------------------------
+
+    async def _look_after(self, launch: Launch) -> None:
+        """End a session whose server is gone, or whose time is over."""
+        async with self._world.db.read() as db:
+            server = await db.get(Server, launch.server_id) if launch.server_id else None
+        if server is not None and ready(server):
+            rule = cull.Rule(self._section.idle_s, self._section.max_age_s)
+            due = cull.ending(rule, started=server.started, last_activity=server.last_activity)
+            why = due.why if due is not None and due.at <= clock.now() else ""
+        elif server is not None and server.phase not in (Phase.FAILED, Phase.STOPPED):
+            return
+        else:
+            why = "its server ended"
+        if why:
+            log.info("launch.ends", launch=launch.id, guest=launch.guest, why=why)
+            with contextlib.suppress(Over):
+                await self._move(launch, Stage.ENDING, ended_because=why)
+
+    # -- small things ----------------------------------------------------------------------------------
+
+    def source(self, launch: Launch) -> sources.Source:
+        """The link's repository, from its row: a host that was configured anew does not change what was opened."""
+        return sources.Source(launch.provider, launch.spec, launch.url, launch.ref, launch.label, launch.stem)
+
+    async def _recipe(self, launch: Launch) -> Recipe:
+        checkout = self._folders.checkout(launch.url, launch.commit)
+        return await asyncio.to_thread(lambda: recipe(Files(checkout)))
+
+    async def _python(self, found: Recipe) -> str:
+        wanted = found.python or self._section.python
+        return await installer.find_python(wanted, passable=bool(self._uids))

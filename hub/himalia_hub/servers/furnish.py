@@ -1,0 +1,34 @@
+"""What a server gets that its person did not choose: the account, folder and environment of a throw-away session."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub.servers.models import Server
+from himalia_spawner.base import Guest, Limits, ServerSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Furnishing:
+    """Takes the place of what the configuration says for everybody's servers; `environment` is added to it."""
+
+    guest: Guest
+    environment: Mapping[str, str]
+    limits: Limits
+
+    def put_into(self, spec: ServerSpec) -> ServerSpec:
+        """The specification with this in it. The server is always our own, whatever people's servers are."""
+        env = {**spec.env, **self.environment}
+        return replace(spec, guest=self.guest, env=env, limits=self.limits, command=(), args=())
+
+
+Furnish = Callable[[AsyncSession, Server], Awaitable[Furnishing | None]]
+"""Asked at every start; None for an ordinary server. BadRequest ends the start with its words."""
+
+
+async def nothing(_db: AsyncSession, _server: Server) -> Furnishing | None:
+    """Every server is an ordinary one."""
+    return None

@@ -1,0 +1,119 @@
+"""A person opens a link: steps, Lab with the file, a cell that uses the repository's package, and the end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from playwright.async_api import BrowserContext, Page, expect
+
+import lab
+from chromium import Watcher
+from hubs import PASSWORD, Hub
+from launches import config
+from repositories import Repository, git_daemon, link
+
+NOTEBOOK = """{"cells": [{"cell_type": "code", "id": "a1", "metadata": {}, "outputs": [], "execution_count": null,
+"source": "import tabulate; print('rows', len(tabulate.tabulate([[1], [2]]).splitlines()))"}],
+"metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+"nbformat": 4, "nbformat_minor": 5}"""
+
+
+@pytest.fixture
+async def url(tmp_path: Path) -> AsyncIterator[str]:
+    notes = Repository(tmp_path / "repositories", "field-notes")
+    notes.commit({"requirements.txt": "tabulate", "index.ipynb": NOTEBOOK})
+    async with git_daemon(notes.bare.parent) as base:
+        yield base + notes.name
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
+    hub = Hub(tmp_path / "data", config=config(tmp_path / "ephemeral"))
+    hub.homes = tmp_path / "ephemeral"
+    hub.add_user("ann")
+    await hub.start()
+    yield hub
+    hub.clean_up()
+
+
+async def test_a_link_opens_lab_on_its_notebook_and_a_second_visit_is_back_at_once(
+    hub: Hub,
+    context: BrowserContext,
+    watcher: Watcher,
+    url: str,
+    shot: Callable[[Page, str], Awaitable[None]],
+) -> None:
+    page = await context.new_page()
+    address = f"{hub.url}/v2/{link(url, query='labpath=index.ipynb')}"
+
+    await page.goto(address)
+    await expect(page.get_by_role("heading", name=re.compile("Opening"))).to_be_visible()
+    await shot(page, "links-1-opening")
+    await page.wait_for_url(re.compile(r"/user/field-notes-\w+/lab/tree/index\.ipynb"), timeout=lab.SLOW)
+    await lab.lab_is_open(page)
+    await lab.kernel_is_idle(page)
+    await lab.shown(page).locator(".jp-Cell").first.click()
+    await page.keyboard.press("Shift+Enter")
+    await expect(lab.shown(page).locator(".jp-OutputArea-output").first).to_contain_text(
+        "rows 4", timeout=lab.SLOW
+    )
+    await shot(page, "links-2-lab")
+    there = page.url
+
+    await page.goto(address)
+    await page.wait_for_url(there, timeout=lab.SLOW)
+    await lab.lab_is_open(page)
+
+    await page.goto(f"{hub.url}/hub/home")
+    await shot(page, "links-3-home")
+    page.on("dialog", lambda dialog: dialog.accept())
+    await page.get_by_role("button", name=re.compile("^Stop")).first.click()
+    await page.wait_for_url(re.compile("/hub/login"), timeout=lab.SLOW)
+    watcher.expected += [r"^(403|404|424|502|503) (GET|POST|PUT|DELETE) ", "WebSocket"]
+    assert watcher.unexpected() == []
+
+
+async def test_who_is_signed_in_is_asked_first_and_stays_who_they_are(
+    hub: Hub,
+    context: BrowserContext,
+    watcher: Watcher,
+    url: str,
+    shot: Callable[[Page, str], Awaitable[None]],
+) -> None:
+    page = await context.new_page()
+    await page.goto(f"{hub.url}/hub/login")
+    await page.locator('input[name="username"]').fill("ann")
+    await page.locator('input[name="password"]').fill(PASSWORD)
+    await page.locator('form button:not([type="button"])').first.click()
+    await page.wait_for_url(re.compile("/hub/home"))
+
+    await page.goto(f"{hub.url}/v2/{link(url, query='labpath=index.ipynb')}")
+    await expect(page.get_by_role("heading", name=re.compile("Open .*field-notes"))).to_be_visible()
+    await expect(page.locator("dl")).to_contain_text(url)
+    await shot(page, "links-4-ask")
+    await page.get_by_role("button", name="Open it").click()
+    # The session is not theirs but shared with them, so that nothing in it acts as them.
+    await page.get_by_role("button", name=re.compile("allow|open|continue", re.IGNORECASE)).click()
+    await page.wait_for_url(re.compile(r"/user/field-notes-\w+/lab/tree/index\.ipynb"), timeout=lab.SLOW)
+    await lab.lab_is_open(page)
+    await page.goto(f"{hub.url}/hub/home")
+    await expect(page.get_by_role("link", name="ann")).to_be_visible()
+
+
+async def test_a_link_that_cannot_be_opened_says_why_and_what_to_do(
+    hub: Hub,
+    context: BrowserContext,
+    watcher: Watcher,
+    url: str,
+    shot: Callable[[Page, str], Awaitable[None]],
+) -> None:
+    page = await context.new_page()
+    await page.goto(f"{hub.url}/v2/{link(url, 'no-such-branch')}")
+    await expect(page.get_by_role("heading", name=re.compile("could not be opened"))).to_be_visible(
+        timeout=lab.SLOW
+    )
+    await expect(page.get_by_text("no branch or tag 'no-such-branch'")).to_be_visible()
+    await shot(page, "links-5-failed")

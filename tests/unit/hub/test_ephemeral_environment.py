@@ -1,0 +1,147 @@
+"""From a repository's files to what is installed; what cannot be honoured is refused by the file's name."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from himalia_hub.ephemeral.environment import CannotHonour, Recipe, recipe
+from himalia_hub.ephemeral.folders import Files
+
+LOCK = json.dumps(
+    {
+        "_meta": {"requires": {"python_version": "3.11"}},
+        "default": {
+            "six": {"version": "==1.16.0", "hashes": ["sha256:aa"], "markers": "python_version > '3'"}
+        },
+        "develop": {"toolz": {"version": "==1.0", "hashes": ["sha256:bb"]}},
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("files", "python", "requirements"),
+    [
+        ({}, "", ""),
+        ({"README.md": "x"}, "", ""),
+        ({"requirements.txt": "six # why\n\n# no\ntoolz>=1 ; python_version > '3'\n"}, "",
+         "six\ntoolz>=1 ; python_version > '3'\n"),
+        ({"requirements.txt": "-r more/base.txt\nsix", "more/base.txt": "toolz\n-r again.txt", "more/again.txt": "attrs"},
+         "", "toolz\nattrs\nsix\n"),
+        ({"requirements.txt": "six \\\n  --hash=sha256:aa", "runtime.txt": "python-3.12.1"}, "3.12",
+         "six --hash=sha256:aa\n"),
+        ({"pyproject.toml": '[project]\nname="x"\ndependencies=["six>1"]'}, "", "six>1\n"),
+        ({"pyproject.toml": "[tool.ruff]\n"}, "", ""),
+        ({"pyproject.toml": '[project]\nname="x"\ndependencies=["six>1"]', "requirements.txt": "toolz"}, "", "toolz\n"),
+        ({"Pipfile.lock": LOCK}, "3.11",
+         "six==1.16.0 ; python_version > '3' --hash=sha256:aa\ntoolz==1.0 --hash=sha256:bb\n"),
+        ({"environment.yml": "dependencies:\n- python=3.12\n- pip\n- pip:\n  - six\n"}, "3.12", "six\n"),
+        ({"environment.yml": "dependencies: [pip]\n", "requirements.txt": "six"}, "", ""),
+    ],
+)  # fmt: skip
+def test_files_say_what_is_installed(files: dict[str, str], python: str, requirements: str) -> None:
+    found = recipe(files)
+    assert (found.python, found.requirements) == (python, requirements)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"Dockerfile": ""}, "Dockerfile asks for an image"),
+        ({"apt.txt": "git"}, "apt.txt asks for packages of the operating system"),
+        ({"postBuild": ""}, "postBuild asks for a build script"),
+        ({"install.R": ""}, "install.R asks for R"),
+        ({"Project.toml": ""}, "Project.toml asks for Julia"),
+        ({"environment.yml": "dependencies: [numpy]"}, "environment.yml wants 'numpy' of conda"),
+        ({"environment.yml": "{"}, "environment.yml is not valid YAML"),
+        ({"Pipfile": ""}, "no Pipfile.lock"),
+        ({"Pipfile.lock": "[]"}, "Pipfile.lock cannot be read"),
+        ({"Pipfile.lock": '{"default": {"a": {"git": "x"}}}'}, "Pipfile.lock takes 'a' from elsewhere"),
+        ({"setup.py": ""}, "setup.py finds its dependencies by running code"),
+        ({"pyproject.toml": "["}, "pyproject.toml is not valid TOML"),
+        ({"pyproject.toml": '[project]\ndynamic=["dependencies"]'}, "by running code"),
+        ({"uv.lock": ""}, "no pyproject.toml beside it"),
+        ({"runtime.txt": "r-4.4"}, "runtime.txt says 'r-4.4'"),
+        ({"requirements.txt": "-r gone.txt"}, "includes 'gone.txt', which is not there"),
+        ({"requirements.txt": "-r ../secrets.txt"}, "outside its folder"),
+        ({"requirements.txt": "-r /etc/passwd"}, "outside its folder"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_its_name(files: dict[str, str], words: str) -> None:
+    with pytest.raises(CannotHonour) as caught:
+        recipe(files)
+    assert words in caught.value.message
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["-e .", "--index-url http://10.0.0.1/", "--extra-index-url=x", "-f ./wheels", "six @ https://x/six.whl", "./six.whl",
+     "git+https://x/y", "/etc/passwd", "file:///etc/passwd", "..", "-c constraints.txt", "--no-binary :all:"],
+)  # fmt: skip
+def test_only_packages_of_the_index_are_installed(line: str) -> None:
+    with pytest.raises(CannotHonour, match="is not a package of the index"):
+        recipe({"requirements.txt": f"six\n{line}\n"})
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8"), max_size=200))
+def test_no_text_makes_the_installer_take_an_address_or_a_path(text: str) -> None:
+    try:
+        lines = recipe({"requirements.txt": text}).requirements.splitlines()
+    except CannotHonour:
+        return
+    for line in lines:
+        assert not line.startswith(("-", ".", "/"))
+        assert "://" not in line
+        assert "@" not in line
+
+
+def test_the_key_follows_the_files_and_nothing_else() -> None:
+    one = recipe({"requirements.txt": "six # first", "README.md": "a"})
+    other = recipe({"requirements.txt": "six   # second", "README.md": "b", "notebook.ipynb": "{}"})
+    asked = {"python": "/usr/bin/python3", "index_url": ""}
+    assert one.key(**asked) == other.key(**asked)
+    assert Recipe("", "six\n").key(**asked) != Recipe("", "toolz\n").key(**asked)
+    assert one.key(**asked) != one.key(python="/usr/bin/python3.12", index_url="")
+    assert one.key(**asked) != one.key(python="/usr/bin/python3", index_url="https://index.example/")
+
+
+def test_files_are_read_from_one_folder_and_never_through_a_link(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("token")
+    checkout = tmp_path / "checkout"
+    (checkout / "binder").mkdir(parents=True)
+    (checkout / "requirements.txt").write_text("six")
+    (checkout / "binder" / "requirements.txt").write_text("-r linked.txt")
+    (checkout / "binder" / "linked.txt").symlink_to(secret)
+    (checkout / "binder" / "up").symlink_to(tmp_path)
+    os.mkfifo(checkout / "binder" / "environment.yml")
+
+    files = Files(checkout)
+
+    assert files["requirements.txt"] == "-r linked.txt"
+    for name in ("linked.txt", "up/secret.txt", "environment.yml", "../requirements.txt", "/etc/passwd"):
+        assert name not in files
+    with pytest.raises(CannotHonour, match=r"'linked.txt', which is not there"):
+        recipe(files)
+
+
+def test_two_folders_of_files_are_one_too_many(tmp_path: Path) -> None:
+    for name in ("binder", ".binder"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(CannotHonour, match=r"both binder/ and \.binder/"):
+        Files(tmp_path)
+
+
+def test_a_file_too_large_or_not_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_bytes(b"x" * 1_000_001)
+    with pytest.raises(CannotHonour, match=r"requirements.txt is larger than 1 MB"):
+        recipe(Files(tmp_path))
+    (tmp_path / "requirements.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(CannotHonour, match="not UTF-8"):
+        recipe(Files(tmp_path))

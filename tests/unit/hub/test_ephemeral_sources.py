@@ -1,0 +1,115 @@
+"""Links are read as they were sent; what they mean cannot be made to mean anything else."""
+
+from __future__ import annotations
+
+import pytest
+
+from himalia_hub.ephemeral.settings import EphemeralSection
+from himalia_hub.ephemeral.sources import Source, opening, read
+from himalia_hub.errors import BadRequest
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    ("provider", "spec", "url", "ref"),
+    [
+        ("gh", "ann/notes/main", "https://github.com/ann/notes.git", "main"),
+        ("gh", "ann/notes.git/main", "https://github.com/ann/notes.git", "main"),
+        ("gh", "ann/notes", "https://github.com/ann/notes.git", "HEAD"),
+        ("gh", "ann/notes/feature/new", "https://github.com/ann/notes.git", "feature/new"),
+        ("gh", "ann/notes/feature%2Fnew", "https://github.com/ann/notes.git", "feature/new"),
+        ("gist", f"ann/{SHA[:20]}", f"https://gist.github.com/{SHA[:20]}.git", "HEAD"),
+        ("gl", "lab%2Fgroup%2Fnotes/v1.0", "https://gitlab.com/lab/group/notes.git", "v1.0"),
+        ("git", "https%3A%2F%2Fexample.org%2Fa.git/HEAD", "https://example.org/a.git", "HEAD"),
+        ("git", f"git%3A%2F%2Fexample.org%3A99%2Fa/{SHA}", "git://example.org:99/a", SHA),
+    ],
+)
+def test_a_link_names_a_repository_and_a_ref(provider: str, spec: str, url: str, ref: str) -> None:
+    source = read(provider, spec, {})
+    assert (source.url, source.ref, source.spec) == (url, ref, spec)
+    assert source.commit == (SHA if ref == SHA else None)
+
+
+@pytest.mark.parametrize(
+    ("provider", "spec"),
+    [
+        ("svn", "a/b/c"),
+        ("gh", "ann"),
+        ("gh", "/"),
+        ("gh", "ann/../main"),
+        ("gh", "-x/notes/main"),
+        ("gh", "ann/notes/--upload-pack=x"),
+        ("gh", "ann/notes/..%2F..%2Fetc"),
+        ("gh", "ann/notes/a b"),
+        ("gh", "ann/notes/a%0Ab"),
+        ("gh", "ann/notes/main%5E%7Bcommit%7D"),
+        ("gl", "notes/main"),
+        ("gl", "lab%2F..%2Fnotes/main"),
+        ("git", "file%3A%2F%2F%2Fetc/HEAD"),
+        ("git", "ext%3A%3Ash%20-c%20id/HEAD"),
+        ("git", "ssh%3A%2F%2Fexample.org%2Fa/HEAD"),
+        ("git", "--upload-pack%3Dx/HEAD"),
+        ("git", "https%3A%2F%2Fann%3Apw%40example.org%2Fa/HEAD"),
+        ("git", "https%3A%2F%2Fexample.org%2Fa%3Fq/HEAD"),
+        ("gist", "ann/nothex"),
+    ],
+)
+def test_what_is_no_repository_is_refused_with_a_remedy(provider: str, spec: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        read(provider, spec, {})
+    assert caught.value.remedy
+
+
+def test_a_site_may_have_its_own_host_for_a_provider() -> None:
+    assert (
+        read("gl", "a%2Fb/HEAD", {"gl": "https://git.example.org/"}).url == "https://git.example.org/a/b.git"
+    )
+
+
+def test_a_spec_can_be_tied_to_a_commit_for_ever() -> None:
+    assert read("gl", "a%2Fb/HEAD", {}).at(SHA) == f"a%2Fb/{SHA}"
+    assert read("gh", "ann/notes/feature/new", {}).at(SHA) == f"ann/notes/{SHA}"
+
+
+@pytest.mark.parametrize(
+    ("label", "slug"),
+    [("Ann/My_Notes", "my-notes"), ("example.org/x/é", "session"), ("a/" + "x" * 80, "x" * 24)],
+)
+def test_a_session_is_called_after_its_repository(label: str, slug: str) -> None:
+    assert Source("git", "", "", "HEAD", label, "").slug == slug
+
+
+@pytest.mark.parametrize(
+    ("query", "path"),
+    [
+        ({}, ""),
+        ({"urlpath": "/lab/tree/a b.ipynb"}, "lab/tree/a b.ipynb"),
+        ({"urlpath": "doc?x=1", "labpath": "a/b c.ipynb"}, "lab/tree/a/b%20c.ipynb"),
+        ({"filepath": "x.ipynb", "urlpath": "lab"}, "tree/x.ipynb"),
+        ({"urlpath": "//evil.example"}, "evil.example"),
+        ({"urlpath": "lab?next=https://x"}, "lab?next=https://x"),
+    ],
+)
+def test_what_a_session_opens_on_is_read_as_binderhub_reads_it(query: dict[str, str], path: str) -> None:
+    assert opening(query) == path
+
+
+@pytest.mark.parametrize("path", ["https://evil.example", "a\nb"])
+def test_a_session_never_opens_on_another_site(path: str) -> None:
+    with pytest.raises(BadRequest, match="no path on a server"):
+        opening({"urlpath": path})
+
+
+def test_a_ban_is_asked_before_a_permission() -> None:
+    section = EphemeralSection(allowed=["^gh/ann/"], banned=["/bad-"])
+    assert section.admits("gh", "ann/notes/main")
+    assert section.admits("gh", "ANN/notes/main")
+    assert not section.admits("gh", "ann/bad-notes/main")
+    assert not section.admits("gh", "bob/notes/main")
+    assert EphemeralSection().admits("git", "anything")
+
+
+def test_a_bad_expression_is_named() -> None:
+    with pytest.raises(ValueError, match=r"'\(' is no regular expression"):
+        EphemeralSection(banned=["("])
