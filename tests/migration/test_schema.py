@@ -176,3 +176,16 @@ async def test_a_folder_without_the_database_and_without_the_right_to_make_it_is
 ) -> None:
     with pytest.raises(Unavailable, match="cannot be used"):
         await migrate.upgrade(f"sqlite:///{tmp_path}/none/himalia.sqlite")
+
+
+async def test_an_sqlite_database_is_its_owners_alone_also_one_that_was_made_open(tmp_path: Path) -> None:
+    fresh, open_to_all = tmp_path / "fresh.sqlite", tmp_path / "open.sqlite"
+    open_to_all.touch(mode=0o644)
+    open_to_all.chmod(0o644)
+    for path in (fresh, open_to_all):
+        await migrate.upgrade(f"sqlite:///{path}")
+        with closing(sqlite3.connect(path)) as reader:
+            reader.execute("PRAGMA journal_mode=WAL")
+            reader.execute("CREATE TABLE extra (id INTEGER)")
+            files = [path, *tmp_path.glob(f"{path.name}-*")]
+            assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}

@@ -14,7 +14,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,6 +92,7 @@ def upgrade_blocking(url: str) -> Upgrade:
     """What `upgrade` does, in this thread."""
     parsed = sync_url(url)
     newest = head()
+    _keep_private(parsed)
     with _one_at_a_time, _connection(parsed) as connection:
         _lock(connection)
         before = _revision(connection)
@@ -260,6 +261,17 @@ def _check_references(connection: Connection) -> None:
 
 def _missing_file(url: URL) -> bool:
     return url.get_backend_name() == "sqlite" and not (url.database and Path(url.database).exists())
+
+
+def _keep_private(url: URL) -> None:
+    """An SQLite file is its owner's alone: it holds password hashes, and servers may run as other accounts."""
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        return
+    with suppress(OSError):  # of another owner, or in no folder: opening it says so in words
+        os.close(os.open(url.database, os.O_RDWR | os.O_CREAT, 0o600))
+        for file in (Path(url.database), *(Path(url.database + end) for end in ("-wal", "-shm"))):
+            if file.exists() and file.stat().st_mode & 0o077:
+                file.chmod(0o600)
 
 
 def _copy_sqlite(url: URL, revision: str) -> Path | None:
