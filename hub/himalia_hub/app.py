@@ -20,6 +20,7 @@ from himalia_hub.audit import store as audit_store
 from himalia_hub.auth import account, elsewhere, login, setup, suspend
 from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.auth.vault import VAULT, Vault
+from himalia_hub.bulk import work
 from himalia_hub.db import lease
 from himalia_hub.db.memo import Memo
 from himalia_hub.ephemeral import handlers as links
@@ -43,6 +44,7 @@ from himalia_hub.keys import (
 from himalia_hub.metrics import handlers as metrics
 from himalia_hub.oauth import handlers as oauth
 from himalia_hub.oauth.models import OAuthCode
+from himalia_hub.pages import live
 from himalia_hub.pages import routes as page_routes
 from himalia_hub.roles import handlers as roles
 from himalia_hub.roles import store as role_store
@@ -84,6 +86,8 @@ def make_app(
     app.cleanup_ctx.append(_door)
     app[ENDING] = ending.Ending()
     app[LAUNCH_BELL] = Doorbell()
+    live.install(app)
+    work.install(app)
     app[ROUTES_WAKE_UP] = routes_wake_up or asyncio.Event()
     middleware.install(app)
     app.add_routes(all_routes(world.settings.hub_prefix, world.settings.base_url))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ from aiohttp import web
 
 from himalia_hub import clock
 from himalia_hub.auth.xsrf import xsrf_token
-from himalia_hub.keys import IDENTITY, REQUEST_ID, SETTINGS
+from himalia_hub.keys import DB, IDENTITY, REQUEST_ID, SETTINGS
 from himalia_hub.pages import words
 from himalia_hub.pages.assets import static_url
+from himalia_hub.settings import HubSettings
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 FRAGMENT = "X-Himalia-Fragment"
-"""Request header with which our script asks for the changing part of a page only."""
+"""Request header with which our script asks for the changing part of a page only; htmx says `HX-Request`."""
 
 
 @functools.cache
@@ -40,6 +42,11 @@ def environment(overrides: tuple[str, ...] = ()) -> jinja2.Environment:
     )
     env.filters.update(ago=words.ago, span=words.span, moment=words.moment, until=words.until, iso=clock.iso)
     return env
+
+
+def environment_of(settings: HubSettings) -> jinja2.Environment:
+    """The Jinja environment of a hub."""
+    return environment(tuple(map(str, settings.pages.template_paths)))
 
 
 def content_security_policy(hub_prefix: str) -> str:
@@ -65,8 +72,7 @@ def render(request: web.Request, template: str, context: Mapping[str, Any]) -> s
         "announcements": (),
         "now": clock.now(),
     }
-    overrides = tuple(map(str, settings.pages.template_paths))
-    return environment(overrides).get_template(template).render(common | dict(context))
+    return environment_of(settings).get_template(template).render(common | dict(context))
 
 
 async def page(request: web.Request, template: str, *, status: int = 200, **context: Any) -> web.Response:
@@ -76,10 +82,16 @@ async def page(request: web.Request, template: str, *, status: int = 200, **cont
     )
     response.headers["Cache-Control"] = "no-store"
     response.headers["Content-Security-Policy"] = content_security_policy(request.app[SETTINGS].hub_prefix)
-    response.headers["Vary"] = f"Cookie, {FRAGMENT}"
+    response.headers["Vary"] = f"Cookie, {FRAGMENT}, HX-Request"
     return response
 
 
 def wants_fragment(request: web.Request) -> bool:
     """Whether our own script asks for the changing part of the page only."""
-    return FRAGMENT in request.headers
+    again = "HX-History-Restore-Request" in request.headers  # htmx then wants the page whole
+    return FRAGMENT in request.headers or ("HX-Request" in request.headers and not again)
+
+
+async def moment_of_rows(request: web.Request) -> str:
+    """A name for the state of the database, by which a page that was just drawn knows that it missed nothing."""
+    return hashlib.sha256(repr(await request.app[DB].revision.now()).encode()).hexdigest()[:12]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.audit.record import tell
@@ -22,19 +23,26 @@ async def start(request: web.Request, username: str, name: str, options: dict[st
     """Wish that it runs. Pressing Start twice, in two tabs or by the back button, is one start."""
     tell(request, target_user=username, target=name)
     async with request.app[DB].begin() as db:
-        user = await users.by_name(db, username)
-        if user is None:
-            raise NotFound("There is no such person.")
-        server = await store.find(db, user.name, name)
-        if server is not None and (ready(server) or pending(server) in ("spawn", "check")):
-            return server
-        if server is not None and pending(server) == "stop":
-            raise Conflict("This server is still stopping.", remedy="Wait a moment, then start it again.")
-        server = await ask(db, request.app[SETTINGS], user, name, options)
+        server = await start_in(request.app, db, username, name, options)
         await async_fault("wish.before_commit")
     await async_fault("wish.after_commit")
     request.app[DOORBELL].ring(server.id)
     return server
+
+
+async def start_in(
+    app: web.Application, db: AsyncSession, username: str, name: str, options: dict[str, Any] | None
+) -> Server:
+    """The same within a transaction of the caller's, who rings the bell after it."""
+    user = await users.by_name(db, username)
+    if user is None:
+        raise NotFound("There is no such person.")
+    server = await store.find(db, user.name, name)
+    if server is not None and (ready(server) or pending(server) in ("spawn", "check")):
+        return server
+    if server is not None and pending(server) == "stop":
+        raise Conflict("This server is still stopping.", remedy="Wait a moment, then start it again.")
+    return await ask(db, app[SETTINGS], user, name, options)
 
 
 async def keep(request: web.Request, username: str, name: str) -> None:

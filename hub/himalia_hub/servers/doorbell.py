@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Self
 
 
@@ -14,6 +15,15 @@ class Doorbell:
         self._work = asyncio.Event()
         self._watchers: defaultdict[int, set[asyncio.Event]] = defaultdict(set)
         self._waiters: defaultdict[int, set[asyncio.Event]] = defaultdict(set)
+        self._listeners: set[Callable[[int | None], None]] = set()
+
+    def listen(self, hear: Callable[[int | None], None]) -> None:
+        """Call `hear` with the id of every server that something happens to; with None when it may be any."""
+        self._listeners.add(hear)
+
+    def unlisten(self, hear: Callable[[int | None], None]) -> None:
+        """Call it no longer."""
+        self._listeners.discard(hear)
 
     def ring(self, server_id: int) -> None:
         """Something is wished or has changed for this server."""
@@ -25,11 +35,15 @@ class Doorbell:
         self._work.set()
         for server_id in {*self._watchers, *self._waiters}:
             self.settle(server_id)
+        for hear in self._listeners:
+            hear(None)
 
     def tell(self, server_id: int) -> None:
         """A line was added to this server's story; only those who read it care."""
         for event in self._watchers.get(server_id, ()):
             event.set()
+        for hear in self._listeners:
+            hear(server_id)
 
     def settle(self, server_id: int) -> None:
         """This server's story came to an end, or may have."""

@@ -34,6 +34,8 @@ async function refresh(part, url = part.dataset.fragment, more = {}) {
   if (answer.status === 403 && !more.method) return location.reload(); // signed out meanwhile
   const text = await answer.text();
   if (!answer.ok) throw new Error(text.trim());
+  if (text.includes('class="ask"')) return ask(text);
+  $("#dialog")?.close();
   show(part, text);
 }
 function show(part, html) {
@@ -64,16 +66,204 @@ document.addEventListener("submit", async (event) => {
   if (!form) return;
   event.preventDefault();
   if (form.dataset.ask && !window.confirm(form.dataset.ask)) return;
-  const button = $("button", form), problem = $("[data-problem]", form.closest("[data-state]"));
+  const button = event.submitter ?? $("button", form), problem = $("[data-problem]", form.closest("[data-state], dialog"));
   const body = new URLSearchParams(new FormData(form));
   button.disabled = true;
   try {
-    await refresh(form.closest("[data-fragment]"), form.action, { method: "POST", body });
+    await refresh($("[data-fragment]"), form.action, { method: "POST", body });
+    button.disabled = false;
     refocus(button.id);
   } catch (error) {
     button.disabled = problem.hidden = false;
     problem.textContent = error.message;
   }
+});
+
+// ---- questions
+function ask(html) {
+  if (html) $("#ask").innerHTML = html;
+  if (!$("#dialog").open) $("#dialog").showModal(); // closing it gives the focus back
+}
+document.addEventListener("click", (event) => {
+  const closes = event.target.closest("dialog [data-close]");
+  if (closes) { event.preventDefault(); closes.closest("dialog").close(); }
+  if (event.target.matches("[data-dismiss]")) event.target.closest(".job").remove();
+});
+
+// ---- one stream of events: what changes elsewhere shows here
+function stream(root) {
+  const mark = $("[data-mark]"), list = () => $("#list");
+  let source, silence, again, failures = 0, last = "";
+  const say_state = (state) => {
+    document.body.dataset.live = state;
+    if (mark) { mark.hidden = false; mark.dataset.mark = state; $("[data-mark-text]").textContent = state; }
+    online();
+  };
+  const reread = async () => {
+    const answer = await fetch(root.dataset.again + location.search, { headers: { ...proof, "X-Himalia-Fragment": "1" } }).catch(() => null);
+    if (away(answer)) return false;
+    if (answer.status === 403) location.reload(); // signed out meanwhile
+    else if (list()) merge(await answer.text()); else show(root, await answer.text());
+    return true;
+  };
+  const heard = (event) => {
+    clearTimeout(silence);
+    silence = setTimeout(lost, 25000);
+    failures = 0;
+    if (event.lastEventId) last = event.lastEventId;
+  };
+  const on = {
+    hello: () => say_state("live"),
+    beat: (event) => { document.body.dataset.rev = event.lastEventId; },
+    row: (event) => patch(event.data),
+    gone: (event) => gone(event.data),
+    counts: (event) => { for (const [name, count] of Object.entries(JSON.parse(event.data))) { const chip = $(`[data-count="${name}"]`); if (chip) chip.textContent = count; } },
+    cards: (event) => show(root, event.data),
+    resync: reread,
+    out: () => location.reload(),
+  };
+  function open() {
+    clearTimeout(again);
+    const query = new URLSearchParams({ _xsrf: document.body.dataset.xsrf, after: last, at: last ? "" : (list() ?? root).dataset.at });
+    source = new EventSource(`${root.dataset.events}?${query}`);
+    for (const [kind, act] of Object.entries(on)) source.addEventListener(kind, (event) => { heard(event); act(event); });
+    source.onerror = lost;
+  }
+  async function lost() {
+    source?.close();
+    clearTimeout(silence);
+    failures += 1;
+    // A proxy that swallows streams still answers pages: then the list is read every ten seconds.
+    if (failures > 3 && await reread()) say_state("polling"); else say_state("reconnecting");
+    clearTimeout(again);
+    again = setTimeout(open, failures > 3 ? 10000 : 1000);
+  }
+  addEventListener("offline", lost);
+  addEventListener("online", open);
+  addEventListener("pagehide", () => { source?.close(); clearTimeout(again); });
+  addEventListener("pageshow", (event) => { if (event.persisted) open(); });
+  open();
+}
+function online() {
+  const off = document.body.dataset.live === "reconnecting";
+  for (const set of $$("[data-online]")) set.disabled = off;
+}
+
+// ---- the administrators' list: rows change in place, and keep what the viewer did to them
+const moved = new Set();
+function patch(html) {
+  const box = document.createElement("template");
+  box.innerHTML = html;
+  const fresh = box.content.firstElementChild, old = document.getElementById(fresh.id), list = $("#list");
+  if (!old) { if (list.dataset.moves === "yes" || !$(".pages", list)) note(fresh.id); return; }
+  const active = old.contains(document.activeElement) && document.activeElement;
+  const way = active && (active.id === old.id ? null : active.id ? `#${active.id}` : active.localName);
+  const box_of = (row) => $("input", row), more = (row) => $("details", row);
+  if (box_of(old) && box_of(fresh)) box_of(fresh).checked = box_of(old).checked;
+  if (more(old) && more(fresh)) more(fresh).open = more(old).open;
+  old.replaceWith(fresh);
+  window.htmx?.process(fresh);
+  if (active) ((way && $(`${way}:not(:disabled)`, fresh)) || fresh).focus({ preventScroll: true });
+  if (old.dataset.state !== fresh.dataset.state) {
+    say(`${fresh.dataset.name}: ${$(".state", fresh)?.textContent ?? fresh.dataset.state}`);
+    if (list.dataset.moves === "yes") note(fresh.id);
+  }
+  picked();
+}
+function gone(id) {
+  const row = document.getElementById(id);
+  if (!row) return;
+  row.classList.add("gone");
+  for (const input of $$("input, button", row)) { input.checked = false; input.disabled = true; }
+  note(id);
+  picked();
+}
+function note(id) {
+  moved.add(id);
+  const box = $("[data-moved]");
+  if (!box) return;
+  box.hidden = false;
+  $("[data-moved-text]").textContent = `${moved.size} ${moved.size === 1 ? "change" : "changes"}: refresh the order`;
+}
+function merge(html) { // the same list read anew: row by row, so that nothing moves under the pointer
+  const fresh = new DOMParser().parseFromString(html, "text/html"), list = $("#list");
+  const rows = new Map($$("tr[data-row]", fresh).map((row) => [row.id, row]));
+  if (!rows.size || !$("tr[data-row]", list)) { list.replaceWith($("#list", fresh)); window.htmx?.process($("#list")); return relist(); }
+  for (const row of $$("tr[data-row]", list)) if (!rows.has(row.id)) gone(row.id);
+  for (const row of rows.values()) if (document.getElementById(row.id)?.outerHTML !== row.outerHTML) patch(row.outerHTML);
+  for (const chip of $$("[data-count]", fresh)) $(`[data-count="${chip.dataset.count}"]`, list).textContent = chip.textContent;
+  list.dataset.at = $("#list", fresh).dataset.at;
+}
+function picked() {
+  const bar = $("[data-bulk]"), page = $("[data-page]");
+  if (!bar) return;
+  const rows = $$("tr[data-row]"), chosen = rows.filter((row) => $("input", row)?.checked), all = $("[data-all]")?.checked;
+  const count = all ? Number($("#list").dataset.total) : chosen.length;
+  bar.classList.toggle("on", count > 0);
+  $("[data-picked]", bar).textContent = count ? `${count} selected` : "Select servers to start or stop several";
+  for (const button of $$("[data-act]", bar)) {
+    const able = chosen.some((row) => row.dataset.can.split(" ").includes(button.dataset.act));
+    button.disabled = !(all || able);
+  }
+  page.hidden = false;
+  page.checked = rows.length > 0 && chosen.length === rows.length;
+  page.indeterminate = chosen.length > 0 && chosen.length < rows.length;
+}
+function choose(rows, yes) {
+  for (const row of rows) { const box = $("input", row); if (box && !box.disabled) box.checked = yes; }
+  if (!yes && $("[data-all]")) $("[data-all]").checked = false;
+  picked();
+}
+function relist() {
+  const list = $("#list");
+  if (!list) return;
+  if (document.body.dataset.rev !== list.dataset.rev) moved.clear();
+  document.body.dataset.rev = list.dataset.rev;
+  const box = $("#q"), sort = $("#find-sort");
+  if (box !== document.activeElement) box.value = list.dataset.q;
+  sort.value = list.dataset.sort;
+  sort.disabled = sort.value === "user";
+  online();
+  picked();
+}
+document.addEventListener("change", (event) => {
+  if (event.target.matches("[data-page]")) choose($$("tr[data-row]"), event.target.checked);
+  else if (event.target.matches("[data-all]") && event.target.checked) choose($$("tr[data-row]"), true);
+  else if (event.target.closest("tr[data-row]") || event.target.matches("[data-all]")) picked();
+});
+document.addEventListener("keydown", (event) => {
+  if (!$("#list") || event.ctrlKey || event.metaKey || event.altKey || $("dialog[open]")) return;
+  if (event.target.closest("input:not([type=checkbox]), textarea, select")) return; // there they are letters
+  const rows = $$("tr[data-row]"), row = event.target.closest("tr[data-row]"), at = rows.indexOf(row);
+  const to = { ArrowDown: at + 1, ArrowUp: at - 1 }[event.key];
+  if (event.key === "/") $("#q").focus();
+  else if (event.key === "?") $("#help").showModal();
+  else if (to !== undefined && rows.length) rows[Math.max(0, Math.min(to, rows.length - 1))].focus();
+  else if (event.key === " " && row === event.target) choose([row], !$("input", row)?.checked);
+  else if (event.key === "Escape") return choose(rows, false);
+  else return;
+  event.preventDefault();
+});
+// htmx sends the forms; what it cannot know is how a row is replaced, and where a refusal belongs.
+document.addEventListener("htmx:configRequest", (event) => Object.assign(event.detail.headers, proof));
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const { target, xhr, serverResponse } = event.detail;
+  if (xhr.status !== 200 || !target.matches("tr[data-row]")) return;
+  event.detail.shouldSwap = false;
+  patch(serverResponse);
+});
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.detail.target.id === "ask") ask();
+  if (event.detail.target.id === "job") { $("#dialog")?.close(); choose($$("tr[data-row]"), false); }
+  for (const button of $$("[data-dismiss]")) button.hidden = false;
+});
+document.addEventListener("htmx:afterSettle", relist);
+for (const kind of ["htmx:responseError", "htmx:sendError"]) document.addEventListener(kind, (event) => {
+  const { xhr, elt } = event.detail, answered = kind === "htmx:responseError" && !away(xhr);
+  if (answered && xhr.status === 403 && event.detail.requestConfig.verb === "get") return location.reload();
+  const place = $("[data-problem]", elt.closest("tr[data-row]") ?? undefined) ?? $("[data-problem]");
+  place.textContent = answered ? xhr.responseText.trim() : "The hub does not answer. Try again in a moment.";
+  place.hidden = false;
 });
 
 // ---- the progress of a start or stop
@@ -146,5 +336,7 @@ for (const text of $$("[data-countdown]")) {
   }, 250);
 }
 $$("[data-progress]").forEach(progress);
-$$("[data-fragment]").forEach(follow);
+$$("[data-fragment]:not([data-events])").forEach(follow);
+$$("[data-events]").forEach(stream);
+relist();
 document.body.dataset.ready = "yes";

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
@@ -44,6 +45,16 @@ class Login(Base):
     last_seen: Mapped[datetime]
     user_agent: Mapped[str] = mapped_column(sa.String(255), default="")
     address: Mapped[str] = mapped_column(sa.String(64), default="", server_default="")
+
+
+class Preference(Base):
+    """What a person chose for how pages look to them, under a name such as `admin.columns`."""
+
+    __tablename__ = "preferences"
+
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    value: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
 
 class SetupLink(Base):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub.errors import BadRequest, Conflict
-from himalia_hub.users.models import User
+from himalia_hub.users.models import Preference, User
 
 
 def normalise(name: str) -> str:
@@ -43,3 +44,14 @@ async def create(
     db.add(user)
     await db.flush()
     return user
+
+
+async def preference(db: AsyncSession, user_id: int, name: str) -> dict[str, Any] | None:
+    """What the person chose, or None."""
+    found = await db.get(Preference, (user_id, name))
+    return None if found is None else found.value
+
+
+async def prefer(db: AsyncSession, user_id: int, name: str, value: dict[str, Any]) -> None:
+    """Keep what the person chose, in place of what they chose before."""
+    await db.merge(Preference(user_id=user_id, name=name, value=value))

@@ -18,6 +18,7 @@ from component.hub.hub_site import HASH, PASSWORD, Answer
 from himalia_hub import clock, middleware, pages
 from himalia_hub.auth import login
 from himalia_hub.auth.door import DOOR, make_door
+from himalia_hub.bulk import work
 from himalia_hub.db import lease  # noqa: F401 -- its table belongs to the schema
 from himalia_hub.db.base import Base
 from himalia_hub.db.engine import Database
@@ -25,6 +26,7 @@ from himalia_hub.db.memo import Memo
 from himalia_hub.keys import DB, DOORBELL, FIGURES, MEMO, SECRETS, SETTINGS
 from himalia_hub.metrics.figures import Figures
 from himalia_hub.oauth import models as oauth_models  # noqa: F401
+from himalia_hub.pages import live
 from himalia_hub.secrets import Secrets
 from himalia_hub.servers import store
 from himalia_hub.servers.doorbell import Doorbell
@@ -136,6 +138,8 @@ async def site(folder: Path, *, at_port: int = 0, **settings: Any) -> AsyncItera
     app[DOOR] = make_door(app[SETTINGS], db)
     app[MEMO], app[FIGURES] = Memo(db), Figures()
     app[DB], app[SECRETS], app[DOORBELL] = db, Secrets(b"x" * 32), Doorbell()
+    live.install(app)
+    work.install(app)
     prefix, base_url = app[SETTINGS].hub_prefix, app[SETTINGS].base_url
     user = prefix + "api/users/{user}"
     app.add_routes(

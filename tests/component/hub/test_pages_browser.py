@@ -194,38 +194,6 @@ async def test_stopping_changes_the_card_without_reload(hub: Site, ann: User, ch
         assert await page.evaluate("window.mark") == 1
 
 
-async def test_an_admin_starts_a_server_and_sees_it_run_without_reload(
-    hub: Site, ann: User, chromium: Chromium
-) -> None:
-    await hub.person("bob")
-    async with tab(chromium, hub) as page:
-        await page.goto("/hub/admin?q=bob")
-        await page.evaluate("window.mark = 1")
-        row = page.get_by_role("row").filter(has_text="bob")
-        await row.get_by_role("button", name="Start").click()
-        await expect(row).to_contain_text("Starting")
-
-        server = await hub.row("bob")
-        assert server is not None
-        await hub.change(server, phase=Phase.READY, acted_generation=1)
-
-        await expect(row).to_contain_text("Running")
-        assert await page.evaluate("window.mark") == 1
-        assert page.url.endswith("?q=bob")
-
-
-async def test_a_refused_action_says_why_in_its_row(hub: Site, ann: User, chromium: Chromium) -> None:
-    await hub.person("bob")
-    async with tab(chromium, hub) as page:
-        await page.goto("/hub/admin?q=bob")
-        await page.locator("input[name=user]").evaluate("(field) => { field.value = 'nobody'; }")
-        await page.get_by_role("button", name="Start").click()
-
-        await expect(page.get_by_role("alert")).to_contain_text("There is no such person. ")
-        await expect(page.get_by_role("alert")).to_contain_text("(request ")
-        await expect(page.get_by_role("button", name="Start")).to_be_enabled()
-
-
 async def test_everything_works_without_javascript(hub: Site, ann: User, chromium: Chromium) -> None:
     async with tab(chromium, hub, java_script_enabled=False) as page:
         await page.get_by_role("button", name="Start").click()

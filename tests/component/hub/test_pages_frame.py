@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from component.hub.pages_site import Browser, Site, site
 from himalia_hub import pages
-from himalia_hub.pages import render
+from himalia_hub.pages import assets, render
 from himalia_hub.rbac.guard import access_of, public
 from himalia_hub.settings import HubSettings
 from himalia_hub.users.models import User
@@ -164,3 +165,22 @@ async def test_a_bug_shows_nothing_of_the_inside(tmp_path: Path) -> None:
     assert answer.status == 500
     for inside in ("1234", "ValueError", "Traceback", ".py", "himalia_hub"):
         assert inside not in answer.text
+
+
+def test_htmx_is_the_file_that_its_authors_made() -> None:
+    """Of `htmx.org` 2.0.11 in the npm registry, `dist/htmx.min.js`; a new version is a new name and a new hash."""
+    body = (assets.STATIC / "vendor" / "htmx-2.0.11.min.js").read_bytes()
+
+    assert (
+        hashlib.sha256(body).hexdigest() == "d6fdc75f204e6bdefa99b69bf1e6d4ac69b8a364f77929f45c13476b4000f717"
+    )
+
+
+async def test_texts_are_sent_small_to_who_can_unpack_them(browser: Browser) -> None:
+    packed = await browser.get("/hub/static/vendor/htmx-2.0.11.min.js", **{"Accept-Encoding": "gzip"})
+    plain = await browser.get("/hub/static/vendor/htmx-2.0.11.min.js", **{"Accept-Encoding": "identity"})
+
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert int(packed.headers["Content-Length"]) < 18_000
+    assert packed.text == plain.text
+    assert "Content-Encoding" not in plain.headers

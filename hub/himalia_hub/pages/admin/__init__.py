@@ -1,0 +1,17 @@
+"""The administrators' pages: the list of people and servers, and what is done from it."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+
+def routes(prefix: str) -> list[web.RouteDef]:
+    """Handler paths below the hub's prefix."""
+    from himalia_hub.pages.admin import act, columns, listpage, stream
+
+    return [
+        *listpage.routes(prefix),
+        *act.routes(prefix),
+        *columns.routes(prefix),
+        *stream.routes(prefix),
+    ]

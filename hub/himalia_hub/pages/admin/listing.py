@@ -1,0 +1,215 @@
+"""The query behind the list: a row for each server, and one for each person who has none."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub.groups import store as groups
+from himalia_hub.groups.models import Group, Membership
+from himalia_hub.pages.admin.query import Age, Query, Term, parse
+from himalia_hub.servers import store as servers
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.state import Desired, Phase
+from himalia_hub.users.models import User
+
+PAGE_SIZE = 50
+CHUNK = 500
+
+_wanted = Server.desired == Desired.RUNNING
+STATE = sa.case(
+    (Server.id.is_(None), "stopped"),
+    (sa.and_(_wanted, Server.unknown_since.is_not(None)), "unknown"),
+    (
+        sa.and_(
+            _wanted, sa.or_(Server.phase != Phase.READY, Server.generation > Server.acted_generation)
+        ),
+        "starting",
+    ),
+    (_wanted, "ready"),
+    (Server.phase.in_([Phase.STARTING, Phase.READY, Phase.STOPPING]), "stopping"),
+    (Server.phase == Phase.FAILED, "failed"),
+    else_="stopped",
+)  # fmt: skip
+"""`servers.view.phase_word` in SQL; test_admin_list compares the two."""
+
+LAST = sa.func.coalesce(Server.last_activity, User.last_activity)
+RANK = sa.case(
+    {"failed": 0, "starting": 1, "unknown": 2, "stopping": 3, "ready": 4, "stopped": 5}, value=STATE
+)
+"""States in the order in which they want somebody's eye."""
+
+SORTS: dict[str, Any] = {
+    "user": User.name,
+    "server": sa.func.coalesce(Server.name, ""),
+    "state": RANK,
+    "since": Server.phase_since,
+    "activity": LAST,
+    "started": Server.started,
+    "node": Server.node,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows, in which order. `only` are the people whom the viewer may list; None is everybody."""
+
+    query: Query
+    sort: str = "user"
+    only: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One row: a person and one server of theirs, or none."""
+
+    user: User
+    server: Server | None
+    groups: tuple[str, ...]
+
+
+def _rows() -> sa.Select[User, Server]:
+    return sa.select(User, Server).outerjoin(Server, Server.user_id == User.id)
+
+
+async def page_of(
+    db: AsyncSession, wanted: Wanted, *, now: datetime, offset: int, limit: int
+) -> tuple[list[Found], int]:
+    """One page of the list, and how many rows match in all. A query with a problem matches nothing."""
+    if wanted.query.problems:
+        return [], 0
+    where = sa.and_(sa.true(), *conditions(wanted, now))
+    total = await db.scalar(
+        sa.select(sa.func.count()).select_from(User).outerjoin(Server, Server.user_id == User.id).where(where)
+    )
+    rows = await db.execute(_rows().where(where).order_by(*_order(wanted.sort)).offset(offset).limit(limit))
+    return await _with_groups(db, [(row[0], row[1]) for row in rows]), total or 0
+
+
+async def matching(db: AsyncSession, wanted: Wanted, *, now: datetime, at_most: int) -> list[tuple[str, str]]:
+    """The (person, server) names of all that match, by name; at most so many."""
+    if wanted.query.problems:
+        return []
+    names = sa.select(User.name, sa.func.coalesce(Server.name, "")).outerjoin(
+        Server, Server.user_id == User.id
+    )
+    rows = await db.execute(
+        names.where(*conditions(wanted, now)).order_by(User.name, Server.name).limit(at_most)
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+async def rows_of(
+    db: AsyncSession, *, servers: Collection[int] = (), users: Collection[int] = ()
+) -> list[Found]:
+    """The rows of these servers, and all rows of these people, as they are now."""
+    where = sa.or_(Server.id.in_(servers), User.id.in_(users))
+    rows = await db.execute(_rows().where(where))
+    return await _with_groups(db, [(row[0], row[1]) for row in rows])
+
+
+async def row_of(db: AsyncSession, username: str, name: str) -> Found | None:
+    """The row of one server; of the default one also where it was never started."""
+    same = sa.and_(Server.user_id == User.id, Server.name == name)
+    found = (
+        await db.execute(sa.select(User, Server).outerjoin(Server, same).where(User.name == username))
+    ).one_or_none()
+    if found is None or (found[1] is None and name):
+        return None
+    return (await _with_groups(db, [(found[0], found[1])]))[0]
+
+
+async def _with_groups(db: AsyncSession, pairs: Sequence[tuple[User, Server | None]]) -> list[Found]:
+    named = await groups.of_users(db, list({user.id for user, _ in pairs}))
+    return [Found(user, server, tuple(named[user.id])) for user, server in pairs]
+
+
+CHIPS = {
+    "running": "state:running",
+    "starting": "state:starting",
+    "failed": "state:failed",
+    "idle": "state:running idle:>1h",
+    "admins": "is:admin",
+}
+"""What one click asks for."""
+
+
+async def counts(db: AsyncSession, *, now: datetime, only: frozenset[str] | None = None) -> dict[str, int]:
+    """How many rows there are (`all`), and how many match each chip, in one statement."""
+    figures = [sa.func.count().label("all")]
+    for name, text in CHIPS.items():
+        holds = sa.and_(*conditions(Wanted(parse(text)), now))
+        figures.append(sa.func.coalesce(sa.func.sum(sa.case((holds, 1), else_=0)), 0).label(name))
+    counted = sa.select(*figures).select_from(User).outerjoin(Server, Server.user_id == User.id)
+    if only is not None:
+        counted = counted.where(User.name.in_(only))
+    row = (await db.execute(counted)).one()
+    return {name: int(value) for name, value in row._mapping.items()}
+
+
+def conditions(wanted: Wanted, now: datetime) -> list[sa.ColumnElement[bool]]:
+    """What a row must meet."""
+    found = [] if wanted.only is None else [User.name.in_(wanted.only)]
+    return [*found, *(_condition(term, now) for term in wanted.query.terms)]
+
+
+def _condition(term: Term, now: datetime) -> sa.ColumnElement[bool]:
+    match term.key, term.value:
+        case "", str(word):
+            in_name = User.name.contains(word, autoescape=True)
+            return sa.or_(in_name, sa.func.lower(Server.display_name).contains(word, autoescape=True),
+                          Server.name.contains(word, autoescape=True))  # fmt: skip
+        case "state", tuple(states):
+            return STATE.in_(states)
+        case "owner", str(name):
+            return User.name == name
+        case "server", str(name):
+            return sa.func.coalesce(Server.name, "") == ("" if name == "default" else name)
+        case "group", str(name):
+            members = sa.select(Membership.user_id).join(Group, Group.id == Membership.group_id)
+            return User.id.in_(members.where(Group.name == name))
+        case "idle", Age() as age:
+            # Somebody who was never here has been idle for ever.
+            at = now - age.than
+            return sa.or_(at > LAST, LAST.is_(None)) if age.more else at <= LAST
+        case "up", Age() as age:
+            at = now - age.than
+            started = Server.started < at if age.more else Server.started >= at
+            return sa.and_(STATE == "ready", started)
+        case "is", "admin":
+            return User.admin.is_(True)
+        case "is", "suspended":
+            return User.suspended.is_not(None)
+        case "is", "named":
+            return Server.name != ""
+        case _:
+            raise AssertionError(term)
+
+
+def _order(sort: str) -> list[Any]:
+    column = SORTS[sort.removeprefix("-")]
+    # Ties are broken by name: a page that is read twice shows the same rows.
+    ties = [User.name, sa.func.coalesce(Server.name, "")]
+    if sort.startswith("-"):
+        return [column.desc().nulls_last(), *ties]
+    return [column.asc().nulls_last(), *ties]
+
+
+async def named(db: AsyncSession, names: Sequence[tuple[str, str]]) -> list[Found]:
+    """The rows of these (person, server) names; those that are not there are left out."""
+    wanted, pairs = set(names), []
+    people = sorted({user for user, _ in names})
+    for start in range(0, len(people), CHUNK):
+        chunk = people[start : start + CHUNK]
+        users = {user.name: user for user in await db.scalars(sa.select(User).where(User.name.in_(chunk)))}
+        ids = [user.id for user in users.values()]
+        held = await servers.list_for_users(db, ids)
+        for user in users.values():
+            by_name: dict[str, Server | None] = {"": None} | {one.name: one for one in held[user.id]}
+            pairs += [(user, server) for name, server in by_name.items() if (user.name, name) in wanted]
+    return await _with_groups(db, pairs)

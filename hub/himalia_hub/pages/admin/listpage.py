@@ -1,0 +1,111 @@
+"""The list of people and servers. Its address is its state: `q`, `sort`, `page`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from himalia_hub import clock
+from himalia_hub.keys import DB, SETTINGS
+from himalia_hub.pages.admin import columns, listing, viewer
+from himalia_hub.pages.admin.listing import CHIPS, PAGE_SIZE, SORTS, Wanted
+from himalia_hub.pages.admin.query import EXAMPLES, parse
+from himalia_hub.pages.admin.rows import COLUMNS, may, row
+from himalia_hub.pages.render import moment_of_rows, page, wants_fragment
+from himalia_hub.rbac.guard import signed_in
+
+CHIP_TITLES = {
+    "all": ("Everything", ""),
+    "running": ("Running", "ready"),
+    "starting": ("Starting", "starting"),
+    "failed": ("Failed", "failed"),
+    "idle": ("Idle over 1 h", "stopped"),
+    "admins": ("Admins", ""),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """What of the list is shown."""
+
+    q: str = ""
+    sort: str = "user"
+    page: int = 1
+
+    @property
+    def query(self) -> str:
+        """The address's query, without what is as it is anyway; empty, or with its question mark."""
+        parts: dict[str, str | int] = {"q": self.q} if self.q else {}
+        parts |= {"sort": self.sort} if self.sort != "user" else {}
+        parts |= {"page": self.page} if self.page > 1 else {}
+        return f"?{urlencode(parts)}" if parts else ""
+
+    def to(self, **change: Any) -> str:
+        """The query of the same list with something else; another order or filter begins at its first page."""
+        return replace(self, **({"page": 1} | change)).query or "?"
+
+    def turned(self, column: str) -> str:
+        """The query that sorts by this column: first one way, then the other."""
+        return self.to(sort=f"-{column}" if self.sort == column else column)
+
+    def aria(self, column: str) -> str:
+        """`aria-sort` of a column."""
+        return {column: "ascending", f"-{column}": "descending"}.get(self.sort, "none")
+
+
+def routes(prefix: str) -> list[web.RouteDef]:
+    """Handler paths below the hub's prefix."""
+    return [web.get(prefix + "admin", admin)]
+
+
+def where_of(fields: Any) -> Where:
+    """From a query or a form; what cannot be is as if it were not there."""
+    number, sort = str(fields.get("page", "1")), str(fields.get("sort", "user"))
+    valid = number.isascii() and number.isdigit() and len(number) < 7
+    return Where(
+        str(fields.get("q", "")).strip()[:255],
+        sort if sort.removeprefix("-") in SORTS else "user",
+        max(int(number), 1) if valid else 1,
+    )
+
+
+@signed_in
+async def admin(request: web.Request) -> web.Response:
+    """200 one page of the list; only the list itself for our script."""
+    identity = viewer.must_be(request)
+    where, now, settings = where_of(request.query), clock.now(), request.app[SETTINGS]
+    only, query = viewer.listable(identity), parse(where.q)
+    # Named before the rows are read: what changes in between makes the page read them again.
+    at = await moment_of_rows(request)
+    async with request.app[DB].read() as db:
+        found, total = await listing.page_of(
+            db, Wanted(query, where.sort, only), now=now, offset=(where.page - 1) * PAGE_SIZE, limit=PAGE_SIZE
+        )
+        counts = await listing.counts(db, now=now, only=only)
+    rows = [row(one, settings) for one in found]
+    rights = {one.on: may(identity, one.card.owner, one.card.name) for one in rows}
+    return await page(
+        request,
+        "fragment_list.html" if wants_fragment(request) else "admin.html",
+        rows=[one for one in rows if rights[one.on].see],
+        rights=rights,
+        changeable=any(right.change for right in rights.values()),
+        can_add=identity.allows("admin:users"),
+        total=total,
+        where=where,
+        query=query,
+        examples=EXAMPLES,
+        pages=max(-(-total // PAGE_SIZE), 1),
+        first=(where.page - 1) * PAGE_SIZE + 1,
+        columns=await columns.of(request),
+        every_column=COLUMNS,
+        chips=[
+            (name, title, icon, CHIPS.get(name, ""), counts[name])
+            for name, (title, icon) in CHIP_TITLES.items()
+        ],
+        rev=at,
+        at=at,
+    )

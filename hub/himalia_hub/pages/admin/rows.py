@@ -1,0 +1,102 @@
+"""From what the query found to what a row of the list shows, and what this viewer may do with it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from himalia_hub.pages.admin.listing import Found
+from himalia_hub.pages.cards import Card, card, never_started
+from himalia_hub.rbac.identity import Identity
+from himalia_hub.settings import HubSettings
+
+COLUMNS = {
+    "server": ("Server", "server"),
+    "state": ("State", "state"),
+    "since": ("In this state since", "since"),
+    "activity": ("Last activity", "activity"),
+    "started": ("Up for", "started"),
+    "profile": ("Profile", ""),
+    "groups": ("Groups", ""),
+    "node": ("Node", "node"),
+}
+"""Every column that can be hidden: its title, and what it sorts by. The person's name and the actions always show."""
+SHOWN = ("server", "state", "activity", "started", "groups")
+
+
+@dataclass(frozen=True, slots=True)
+class May:
+    """What a viewer may do with one row. Hashable: rows that look alike to several viewers are drawn once."""
+
+    see: bool
+    start: bool
+    stop: bool
+    open: bool
+    manage: bool
+
+    @property
+    def change(self) -> bool:
+        """Anything at all."""
+        return self.start or self.stop
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the list. `on` names it in forms: `person/server`."""
+
+    id: str
+    on: str
+    card: Card
+    admin: bool
+    suspended: bool
+    groups: tuple[str, ...]
+    last: datetime | None
+    node: str
+
+    @property
+    def can(self) -> str:
+        """What could be done with it as it is, for the script that greys out buttons."""
+        able = {"start": self.card.can_start, "stop": self.card.can_stop, "remove": bool(self.card.name)}
+        return " ".join(name for name, yes in able.items() if yes)
+
+
+def row_id(user_id: int, server_id: int | None, name: str) -> str:
+    """The row's name on the page; a person's default server keeps it when it is started for the first time."""
+    return f"s{server_id}" if name else f"u{user_id}"
+
+
+def may(identity: Identity, user: str, name: str) -> May:
+    """The rights of a viewer on one row."""
+    return May(
+        see=identity.allows("read:servers", user=user, server=name),
+        start=identity.allows("start:servers", user=user, server=name),
+        stop=identity.allows("delete:servers", user=user, server=name),
+        open=identity.allows("access:servers", user=user, server=name),
+        manage=identity.allows("admin:users", user=user),
+    )
+
+
+def row(found: Found, settings: HubSettings) -> Row:
+    """What is shown of it."""
+    user, server = found.user, found.server
+    shown = (
+        card(server, user.name, settings, found.groups)
+        if server
+        else never_started(user.name, settings, found.groups)
+    )
+    return Row(
+        id=row_id(user.id, server.id if server else None, shown.name),
+        on=f"{user.name}/{shown.name}",
+        card=shown,
+        admin=user.admin,
+        suspended=user.suspended is not None,
+        groups=found.groups,
+        last=(server.last_activity if server else None) or (None if shown.name else user.last_activity),
+        node=(server.node if server else None) or "",
+    )
+
+
+def split(on: str) -> tuple[str, str]:
+    """`person/server` as a form sends it; no name holds a slash."""
+    user, _, name = on.partition("/")
+    return user, name

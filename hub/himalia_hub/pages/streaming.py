@@ -1,0 +1,67 @@
+"""One open answer of server-sent events: what a viewer may see of what `live.py` found, at most four times a second."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from aiohttp import web
+
+from himalia_hub.keys import LIVE
+from himalia_hub.pages.live import PAUSE_S, Change, sse
+from himalia_hub.pages.render import moment_of_rows
+from himalia_hub.rbac.identity import Identity, resolve
+
+BEAT_S = 8.0
+"""A page that hears nothing for three of these takes the line for dead."""
+
+Draw = Callable[[Identity, list[Change] | None], Awaitable[str]]
+"""Makes the events for these changes; None stands for "anything may have changed"."""
+
+
+async def stream(request: web.Request, draw: Draw) -> web.StreamResponse:
+    """200 `text/event-stream`: `hello` once, then what `draw` makes, `beat` in between, `out` when signed out.
+
+    The rights are looked up anew before each event: a right taken away, or a sign-in ended, shows within a beat.
+    """
+    response = web.StreamResponse(
+        headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )
+    await response.prepare(request)
+    try:
+        async with request.app[LIVE].watching():
+            async for text in _events(request, draw):
+                await response.write(text.encode())
+        await response.write_eof()
+    except (ConnectionResetError, asyncio.CancelledError):
+        if asyncio.current_task() and asyncio.current_task().cancelling():  # type: ignore[union-attr]
+            raise
+    return response
+
+
+async def _events(request: web.Request, draw: Draw) -> AsyncIterator[str]:
+    live = request.app[LIVE]
+    last = request.headers.get("Last-Event-ID") or request.query.get("after", "")
+    here, rev = live.event_id, live.rev
+    missed = live.since(last) if last else await _since_page(request)
+    yield "retry: 1000\n" + sse("hello", "", here)
+    while not live.closing:
+        identity = await resolve(request, tokens_too=False)
+        if identity is None:
+            yield sse("out", "")
+            return
+        if missed is None or missed:
+            text = await draw(identity, missed)
+            if text:
+                yield text + sse("beat", "", here)
+            await asyncio.sleep(PAUSE_S)
+        await live.later(rev, at_most_s=BEAT_S)
+        before, here, rev = here, live.event_id, live.rev
+        missed = live.since(before)
+        if not missed and missed is not None:
+            yield sse("beat", "", here)
+
+
+async def _since_page(request: web.Request) -> list[Change] | None:
+    """Nothing when the rows are still those of which the page was drawn (`at`); else anything."""
+    return [] if request.query.get("at") == await moment_of_rows(request) else None
