@@ -82,7 +82,16 @@ document.addEventListener("submit", async (event) => {
 // ---- questions
 function ask(html) {
   if (html) $("#ask").innerHTML = html;
-  if (!$("#dialog").open) $("#dialog").showModal(); // closing it gives the focus back
+  if (!$("#dialog").open) show_modal($("#dialog"));
+}
+function show_modal(dialog) {
+  // Closing gives the focus back by itself, but not to a row that was replaced meanwhile.
+  const from = document.activeElement, id = from.id || from.closest("[id]")?.id;
+  dialog.addEventListener("close", () => {
+    if (dialog.contains(document.activeElement)) document.activeElement.blur();
+    refocus(id);
+  }, { once: true });
+  dialog.showModal();
 }
 document.addEventListener("click", (event) => {
   const closes = event.target.closest("dialog [data-close]");
@@ -237,7 +246,7 @@ document.addEventListener("keydown", (event) => {
   const rows = $$("tr[data-row]"), row = event.target.closest("tr[data-row]"), at = rows.indexOf(row);
   const to = { ArrowDown: at + 1, ArrowUp: at - 1 }[event.key];
   if (event.key === "/") $("#q").focus();
-  else if (event.key === "?") $("#help").showModal();
+  else if (event.key === "?") show_modal($("#help"));
   else if (to !== undefined && rows.length) rows[Math.max(0, Math.min(to, rows.length - 1))].focus();
   else if (event.key === " " && row === event.target) choose([row], !$("input", row)?.checked);
   else if (event.key === "Escape") return choose(rows, false);

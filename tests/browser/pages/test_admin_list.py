@@ -192,8 +192,8 @@ async def test_two_administrators_on_one_server_both_see_it_stop(hub: Site, tab:
 
 
 async def test_everything_is_reached_by_keys_and_letters_stay_letters_in_the_box(hub: Site, tab: Tab) -> None:
-    for name in ("keys-a", "keys-b"):
-        await hub.person(name)
+    await hub.person("keys-a")
+    server = await hub.server(await hub.person("keys-b"), "", STOPPED, node="here")
     async with tab() as page:
         await look(page, "?q=keys-")
         await page.keyboard.press("ArrowDown")
@@ -203,6 +203,8 @@ async def test_everything_is_reached_by_keys_and_letters_stay_letters_in_the_box
         await expect(line(page, "keys-b").get_by_role("checkbox")).to_be_checked()
         await page.keyboard.press("?")
         await expect(page.get_by_role("dialog", name="Keys and words")).to_be_visible()
+        await hub.change(server, node="elsewhere")
+        await expect(line(page, "keys-b")).to_contain_text("elsewhere")
         await page.keyboard.press("Escape")
         await expect(line(page, "keys-b")).to_be_focused()
         await page.keyboard.press("/")
