@@ -48,8 +48,8 @@ from himalia_hub.pages import live
 from himalia_hub.pages import routes as page_routes
 from himalia_hub.roles import handlers as roles
 from himalia_hub.roles import store as role_store
+from himalia_hub.routes import following, sync
 from himalia_hub.routes import handlers as proxy_api
-from himalia_hub.routes import sync
 from himalia_hub.servers import cull, listen, loop, orphans
 from himalia_hub.servers import handlers as servers
 from himalia_hub.servers.doorbell import Doorbell
@@ -84,6 +84,7 @@ def make_app(
     app[VAULT] = Vault.of(world.settings, world.secrets)
     app[DOOR] = make_door(world.settings, world.db, app[VAULT])
     app.cleanup_ctx.append(_door)
+    app.on_shutdown.append(following.end_streams)
     app[ENDING] = ending.Ending()
     app[LAUNCH_BELL] = Doorbell()
     live.install(app)
@@ -99,8 +100,8 @@ def make_app(
 def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     """Every handler path of the hub; the order decides where patterns overlap, so pages with wildcards come last."""
     features = (
-        info, ending, audit, users, groups, servers, tokens, services, roles, shares, oauth, proxy_api, metrics, login,
-        account, elsewhere, suspend, setup,
+        info, ending, audit, users, groups, servers, tokens, services, roles, shares, oauth, proxy_api, following,
+        metrics, login, account, elsewhere, suspend, setup,
     )  # fmt: skip
     table: list[web.RouteDef] = []
     for feature in features:

@@ -30,6 +30,7 @@ from himalia_hub.folder import only_one, prepare_data_dir
 from himalia_hub.keys import ENDING
 from himalia_hub.metrics.figures import Figures
 from himalia_hub.metrics.measured import MeasuredProxy
+from himalia_hub.routes.feed import Feed
 from himalia_hub.routes.launch import ProxyProcess, auth_token
 from himalia_hub.routes.sync import hub_route
 from himalia_hub.servers import store
@@ -176,7 +177,7 @@ async def _world(settings: HubSettings, hub_url: str) -> AsyncIterator[World]:
             settings,
             database,
             spawner,
-            MeasuredProxy(proxy, figures),
+            Feed(MeasuredProxy(proxy, figures)),
             secret,
             Doorbell(),
             hub_url,

@@ -23,8 +23,9 @@ from himalia_proxy.assembly import (
 from himalia_proxy.channel import Message
 from himalia_proxy.core import log
 from himalia_proxy.errors import StartError
-from himalia_proxy.follow import Following
+from himalia_proxy.follow import Ask, Following, at_proxy
 from himalia_proxy.handover import Handover, Taken, fitting, take
+from himalia_proxy.hub import HubTable
 from himalia_proxy.listeners import Listener, bind_soon, name_of, remove
 from himalia_proxy.members import Members, Membership
 from himalia_proxy.settings import ProxySettings
@@ -60,6 +61,10 @@ class Proxy:
         self._loop = asyncio.get_running_loop()
         self.told = Told()
         check_certificates(settings)
+        if settings.follow_hub is not None and settings.hub_token is None:
+            raise StartError(
+                "--follow-hub needs HIMALIA_HUB_TOKEN, a token of the hub's with the scope proxy."
+            )
         self._core = make_core(self._loop, settings)
         self._members = Members(self._core)
         self._filled = asyncio.Event()
@@ -84,10 +89,11 @@ class Proxy:
             patience = OLD_WORKERS_END_WITHIN_S if settings.workers > 1 else 0.0
             sockets = await bind_soon(wanted, within_s=patience)
         self._named += [place.path for place in wanted.values() if place.path is not None]
-        leader = settings.follow.url if settings.follow else None
+        followed = settings.follow or settings.follow_hub
+        leader = followed.url if followed else None
         api = RoutesApi(core, self._members, settings.auth_token, self._changed, leader=leader)
-        if settings.follow is not None:
-            await self._follow(settings.follow)
+        if followed is not None:
+            await self._follow(followed)
         for name, sock in sockets.items():
             if name in FOR_CLIENTS:
                 self._listeners[name] = client_listener(name, sock, settings, core)
@@ -114,8 +120,13 @@ class Proxy:
     async def _follow(self, leader: Target) -> None:
         """Serve with the leader's table at once, if it can be had."""
         settings = self._settings
-        context = lambda: client_context(settings.client_tls, settings.tuning, insecure=settings.insecure)
-        following = Following(self._membership, leader, settings.auth_token, context)
+        if settings.follow_hub is not None:
+            assert settings.hub_token is not None
+            ask: Ask = HubTable(self._core.pool, leader, settings.hub_token).ask
+        else:
+            context = lambda: client_context(settings.client_tls, settings.tuning, insecure=settings.insecure)
+            ask = at_proxy(leader, settings.auth_token, context)
+        following = Following(self._membership, leader.url, ask)
         self._tasks.append(self._loop.create_task(following.keep()))
         try:
             await asyncio.wait_for(self._filled.wait(), LEADER_ANSWERS_WITHIN_S)

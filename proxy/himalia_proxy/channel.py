@@ -6,9 +6,19 @@ import asyncio
 import json
 import socket
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 Message = dict[str, Any]
+
+
+class Speaks(Protocol):
+    """A way to whoever is served for, once there is one."""
+
+    def send(self, message: Message) -> None:
+        """Say something; in vain if the other end is gone."""
+
+    def close(self) -> None:
+        """Say no more."""
 
 
 class Channel(asyncio.Protocol):

@@ -34,11 +34,11 @@ class HttpProxy:
 
     async def get(self, routespec: str) -> Route | None:
         """The route with exactly this routespec."""
-        if _wire_path(routespec) == "/":
+        if wire_path(routespec) == "/":
             # For the root the API answers with the whole table.
             return (await self.routes()).get("/")
         data = await self._call("GET", routespec, expect=(200, 404))
-        return None if data is None else _route(_wire_path(routespec), data)
+        return None if data is None else _route(wire_path(routespec), data)
 
     async def routes(self) -> dict[str, Route]:
         """The whole table by routespec; `data` includes `last_activity`."""
@@ -50,7 +50,7 @@ class HttpProxy:
 
     async def cut(self, *, login: str | None = None, route: str | None = None) -> int:
         """Cut open WebSockets; how many there were. 0 too where the proxy has no such call."""
-        asked = {"login": login, "route": route and _wire_path(route)}
+        asked = {"login": login, "route": route and wire_path(route)}
         params = {name: value for name, value in asked.items() if value is not None}
         base, session = self._open()
         said = f"DELETE {self._url}/api/tunnels"
@@ -88,7 +88,7 @@ class HttpProxy:
     ) -> Any:
         """The decoded JSON of a 200, otherwise None; ProxyError for a status that is not expected."""
         base, session = self._open()
-        path = _wire_path(routespec)
+        path = wire_path(routespec)
         # The root keeps its slash: configurable-http-proxy never answers a DELETE without a path.
         url = f"{base}/api/routes{quote(path, safe='@/~')}"
         said = f"{method} {self._url}/api/routes{path}"
@@ -123,7 +123,7 @@ def _as_is(url: str) -> Any:
     return URL(url, encoded=True)
 
 
-def _wire_path(routespec: str) -> str:
+def wire_path(routespec: str) -> str:
     """A leading slash also where the routespec begins with a host; no trailing one, but for the root."""
     return "/" + routespec.strip("/")
 

@@ -1,4 +1,4 @@
-"""Following another proxy: its table and every change of it, over an upgraded connection to its API.
+"""Following another proxy, or a hub (`hub.py`): its table and every change of it.
 
 So a proxy is added by starting it. What it counts, and which routes are used through it, reaches the one it follows,
 and so the hub. While that one is away, it serves by what it knows.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from ssl import SSLContext
 from typing import Final, cast
 
-from himalia_proxy.channel import Channel
+from himalia_proxy.channel import Channel, Message, Speaks
 from himalia_proxy.core import log
+from himalia_proxy.errors import Unreachable
 from himalia_proxy.members import Membership
 from himalia_proxy.sockets import pinned
 from himalia_proxy.target import Target
@@ -61,61 +62,62 @@ class _Asking(asyncio.Protocol):
             self.agreed.set_exception(OSError(why))
 
 
-class Following:
-    """Keeps `membership` at the proxy whose API is `leader`. `first` is set with the first table."""
+Ask = Callable[[Callable[[Message], None], Callable[[], None]], Awaitable[Speaks]]
+"""Asks to follow. The first function then hears each message, the second that the way is lost. OSError, Unreachable."""
 
-    def __init__(
-        self,
-        membership: Membership,
-        leader: Target,
-        token: str | None,
-        make_context: Callable[[], SSLContext],
-    ) -> None:
+
+class Following:
+    """Keeps `membership` at the one that `ask` finds; `leader` is its address, for the log."""
+
+    def __init__(self, membership: Membership, leader: str, ask: Ask) -> None:
         self._membership = membership
         self._leader = leader
-        self._make_context = make_context
-        lines = [b"GET %s/api/follow HTTP/1.1" % leader.path, b"Host: " + leader.netloc]
-        lines += [b"Connection: Upgrade", b"Upgrade: " + PROTOCOL]
-        if token is not None:
-            lines.append(b"Authorization: token " + token.encode())
-        self._head = b"\r\n".join([*lines, b"", b""])
+        self._ask = ask
 
     async def keep(self) -> None:
         """Follow until cancelled; again, and more and more patiently, when the other is away."""
         failures = 0
         while True:
             lost = asyncio.Event()
-            channel = Channel(self._membership.heard, lost.set)
+            channel: Speaks | None = None
             try:
                 async with asyncio.timeout(ANSWERS_WITHIN_S):
-                    await self._ask(channel)
-                log.info("follow.joined leader=%s", self._leader.url)
+                    channel = await self._ask(self._membership.heard, lost.set)
+                log.info("follow.joined leader=%s", self._leader)
                 failures = 0
                 self._membership.channel = channel
                 await lost.wait()
-                log.warning("follow.lost leader=%s", self._leader.url)
-            except (OSError, TimeoutError) as error:
+                log.warning("follow.lost leader=%s", self._leader)
+            except (OSError, TimeoutError, Unreachable) as error:
                 if not failures:
-                    log.warning(
-                        "follow.failed leader=%s reason=%r", self._leader.url, str(error) or "no answer"
-                    )
+                    log.warning("follow.failed leader=%s reason=%r", self._leader, str(error) or "no answer")
                 failures += 1
             finally:
                 self._membership.channel = None
-                channel.close()
+                if channel is not None:
+                    channel.close()
             await asyncio.sleep(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
 
-    async def _ask(self, channel: Channel) -> None:
-        loop, leader = asyncio.get_running_loop(), self._leader
+
+def at_proxy(leader: Target, token: str | None, make_context: Callable[[], SSLContext]) -> Ask:
+    """The way to another proxy's API: a connection that is upgraded."""
+    lines = [b"GET %s/api/follow HTTP/1.1" % leader.path, b"Host: " + leader.netloc]
+    lines += [b"Connection: Upgrade", b"Upgrade: " + PROTOCOL]
+    if token is not None:
+        lines.append(b"Authorization: token " + token.encode())
+    head = b"\r\n".join([*lines, b"", b""])
+
+    async def ask(heard: Callable[[Message], None], lost: Callable[[], None]) -> Speaks:
+        loop, channel = asyncio.get_running_loop(), Channel(heard, lost)
 
         def make() -> _Asking:
-            return _Asking(self._head, channel)
+            return _Asking(head, channel)
 
         if leader.socket is not None:
             with pinned(leader.socket) as path:
                 _, asking = await loop.create_unix_connection(make, path)
         else:
-            context = self._make_context() if leader.tls else None
+            context = make_context() if leader.tls else None
             named = leader.host if leader.tls else None
             made = loop.create_connection(make, leader.host, leader.port, ssl=context, server_hostname=named)
             _, asking = await made
@@ -125,3 +127,6 @@ class Following:
             with contextlib.suppress(OSError):
                 asking._transport.abort()
             raise
+        return channel
+
+    return ask

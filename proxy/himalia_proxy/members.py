@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from himalia_proxy.channel import Channel, Message
+from himalia_proxy.channel import Channel, Message, Speaks
 from himalia_proxy.core import Core, log
 from himalia_proxy.counts import Counts
 from himalia_proxy.table import loadable, shown
@@ -185,7 +185,7 @@ class Membership:
         self._told = told
         self._reported: dict[str, float] = {}
         self._last: Message = {}
-        self.channel: Channel | None = None
+        self.channel: Speaks | None = None
         core.ticks.append(lambda _: self.report())
 
     def heard(self, message: Message) -> None:

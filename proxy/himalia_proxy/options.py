@@ -87,6 +87,8 @@ def _routing(group: Any) -> None:
     add("--routes-file", metavar="FILE", help="keep the routes in this file over a restart")
     lead = "serve by the table of the proxy whose API is there, and let it know what is used"
     add("--follow", metavar="URL", help=lead)
+    hub = "the same of a hub whose REST API is there, such as http://10.0.0.5:8081/hub/api"
+    add("--follow-hub", metavar="URL", help=hub)
     add("--storage-backend", metavar="MODULE", help=_HIDDEN)
 
 

@@ -38,6 +38,8 @@ class ProxySettings:
     error_target: Target | None = None
     error_path: str | None = None
     follow: Target | None = None
+    follow_hub: Target | None = None
+    hub_token: str | None = field(default=None, repr=False)
     pid_file: str | None = None
     routes_file: str | None = None
     x_forward: bool = True
@@ -88,10 +90,12 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> ProxySetti
     given |= _addresses(given, warnings)
     if given["error_path"] is not None and given["error_target"] is not None:
         raise StartError("--error-target and --error-path exclude each other.")
-    for name in ("default_target", "error_target", "follow"):
+    for name in ("default_target", "error_target", "follow", "follow_hub"):
         if given[name] is not None:
             target = _target(given[name], f"--{name.replace('_', '-')}")
             given[name] = target.url if name == "default_target" else target
+    if given["follow"] and given["follow_hub"]:
+        raise StartError("--follow and --follow-hub exclude each other.")
     if given["workers"] < 1:
         raise StartError("--workers must be 1 or more.")
     given["custom_headers"] = tuple(_header(text) for text in given.pop("custom_header"))
@@ -108,7 +112,12 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> ProxySetti
         warnings.append("CONFIGPROXY_AUTH_TOKEN is not set: whoever reaches the API can change the routes.")
     for name in _TIMES:
         given[f"{name}_s"] = given.pop(name) / 1000
-    return ProxySettings(**given, auth_token=token, warnings=tuple(warnings))
+    return ProxySettings(
+        **given,
+        auth_token=token,
+        hub_token=environ.get("HIMALIA_HUB_TOKEN") or None,
+        warnings=tuple(warnings),
+    )
 
 
 def _addresses(given: dict[str, Any], warnings: list[str]) -> dict[str, Any]:

@@ -100,8 +100,8 @@ class Workers:
             given = {"channel": theirs, **self._sockets}
             numbers = {name: sock.fileno() for name, sock in given.items()}
             env = {**os.environ, ENVIRONMENT: json.dumps(numbers)}
-            env.pop("CONFIGPROXY_AUTH_TOKEN", None)
-            env.pop("CONFIGPROXY_AUTH_TOKEN_FILE", None)
+            for secret in ("CONFIGPROXY_AUTH_TOKEN", "CONFIGPROXY_AUTH_TOKEN_FILE", "HIMALIA_HUB_TOKEN"):
+                env.pop(secret, None)
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-m", "himalia_proxy", *self._argv,
                 stdin=asyncio.subprocess.DEVNULL, env=env, pass_fds=tuple(numbers.values()),

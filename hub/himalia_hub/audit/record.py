@@ -21,7 +21,7 @@ from himalia_hub.rbac.identity import Identity
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 ACCESS, CHANGE = "access", "change"
-UNRECORDED = frozenset({"api/users/{user}/activity", "security/csp-report"})
+UNRECORDED = frozenset({"api/users/{user}/activity", "api/proxy/followers/{id}", "security/csp-report"})
 """What programs send by themselves, again and again, and what changes nothing."""
 TARGETS = ("server", "group", "service", "id")
 

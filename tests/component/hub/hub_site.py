@@ -29,7 +29,7 @@ from himalia_hub.servers.world import World
 from himalia_hub.settings import HubSettings
 from himalia_hub.tokens import store as tokens
 from himalia_hub.users.models import User
-from himalia_proxy.base import Route
+from himalia_proxy.base import Proxy, Route
 from himalia_spawner.fake import FakeSpawner
 
 PASSWORD = "a long enough password"
@@ -156,8 +156,10 @@ class Site:
 
 
 @asynccontextmanager
-async def site(folder: Path, url: str | None = None, **settings: Any) -> AsyncIterator[Site]:
-    """The hub on a free port, on a migrated database."""
+async def site(
+    folder: Path, url: str | None = None, *, proxy_client: Proxy | None = None, port: int = 0, **settings: Any
+) -> AsyncIterator[Site]:
+    """The hub on that or a free port, on a migrated database."""
     url = url or f"sqlite:///{folder / 'himalia.sqlite'}"
     await migrate.upgrade(url)
     configured = HubSettings(data_dir=folder, **settings)
@@ -165,7 +167,7 @@ async def site(folder: Path, url: str | None = None, **settings: Any) -> AsyncIt
         configured,
         Database(url),
         FakeSpawner(),
-        EmptyProxy(),
+        proxy_client or EmptyProxy(),
         Secrets(b"x" * 32),
         Doorbell(),
         "http://127.0.0.1:1",
@@ -173,7 +175,7 @@ async def site(folder: Path, url: str | None = None, **settings: Any) -> AsyncIt
     app = make_app(world, loops=False)
     runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
     await runner.setup()
-    listener = web.TCPSite(runner, "127.0.0.1", 0)
+    listener = web.TCPSite(runner, "127.0.0.1", port)
     await listener.start()
     try:
         yield Site(app, world, f"http://127.0.0.1:{runner.addresses[0][1]}")

@@ -83,4 +83,4 @@ async def test_without_the_token_nobody_follows(tmp_path: Path) -> None:
         writer.close()
         assert (await leader.call("GET", "/api/follow"))[0] == 426
         async with running(tmp_path, "--follow", leader.api, token="wrong") as follower:
-            assert "403 Forbidden" in follower.log.read_text()
+            await eventually(lambda: "403 Forbidden" in follower.log.read_text())
