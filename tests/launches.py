@@ -31,7 +31,10 @@ async def events(hub: Hub, link: str, *, after: str = "") -> AsyncIterator[dict[
             if name == "id":
                 last = value
             elif name == "data":
-                yield json.loads(value) | {"id": last}
+                event = json.loads(value) | {"id": last}
+                yield event
+                if event["phase"] in ("ready", "failed"):
+                    return
 
 
 async def opened(hub: Hub, link: str) -> list[dict[str, Any]]:

@@ -34,3 +34,10 @@ def proxy() -> str:
 def python() -> str:
     """The interpreter with the official packages."""
     return _installed(ROOT / ".venv-official" / "bin" / "python", "JupyterHub")
+
+
+def binder_client() -> list[str]:
+    """The command that opens a link by BinderHub's own client; add the build address and the spec."""
+    folder = ROOT / "tests" / "official"
+    _installed(folder / "node_modules" / "@jupyterhub" / "binderhub-client", "BinderHub's client")
+    return ["node", str(folder / "binder_client.mjs")]

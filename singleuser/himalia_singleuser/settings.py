@@ -50,6 +50,8 @@ class HubSettings:
     busy_kernels_count: bool = True
     oauth_callback_url: str = ""
     access_scopes: tuple[str, ...] = ()
+    token_in_url: bool = False
+    """Whether `?token=` signs a browser in, as links of programs that start servers have it."""
     cookie_host_prefix: bool = False
     cookie_options: Mapping[str, str] = field(default_factory=dict)
 
@@ -344,6 +346,7 @@ def _hub_settings(environ: Mapping[str, str]) -> HubSettings | None:
         activity_interval_s=_number(environ, "JUPYTERHUB_ACTIVITY_INTERVAL", 300.0),
         busy_kernels_count=environ.get("HIMALIA_BUSY_KERNELS_COUNT", "1") != "0",
         oauth_callback_url=environ.get("JUPYTERHUB_OAUTH_CALLBACK_URL", ""),
+        token_in_url=environ.get("JUPYTERHUB_ALLOW_TOKEN_IN_URL", "0") == "1",
         access_scopes=tuple(_json_list("JUPYTERHUB_OAUTH_ACCESS_SCOPES", scopes or "[]")),
         cookie_host_prefix=environ.get("JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED", "0") == "1",
         cookie_options=_json_object(environ, "JUPYTERHUB_COOKIE_OPTIONS"),

@@ -25,6 +25,8 @@ from himalia_hub.servers.view import server_prefix
 from himalia_hub.tokens import store as tokens
 from himalia_hub.users.models import User
 
+HOLD_S = 60.0
+"""As long as BinderHub holds its stream after `ready`: its client takes an end before that for a failure."""
 REFRESH_S = 2
 """How often a browser without JavaScript asks again."""
 
@@ -115,7 +117,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     async def ready(now: Launch) -> stream.Payload:
         return {"ready": True, "url": _enter_url(request, now), "message": "Opening it\n"}
 
-    return await stream.tell(request, launch, cursor, ready, logs=True)
+    return await stream.tell(request, launch, cursor, ready)
 
 
 @public
@@ -161,7 +163,7 @@ async def build(request: web.Request) -> web.StreamResponse:
     async def ready(now: Launch) -> stream.Payload:
         return await _ready_for_programs(request, now)
 
-    return await stream.tell(request, launch, cursor, ready, logs=True)
+    return await stream.tell(request, launch, cursor, ready, hold_s=HOLD_S)
 
 
 async def _ready_for_programs(request: web.Request, launch: Launch) -> stream.Payload:

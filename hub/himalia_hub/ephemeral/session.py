@@ -99,6 +99,7 @@ def furnishing(settings: HubSettings, folders: Folders, launch: Launch) -> Furni
             "PATH": os.pathsep.join([str(environment / "bin"), "/usr/local/bin", "/usr/bin", "/bin"]),
             "VIRTUAL_ENV": str(environment),
             "JUPYTER_PATH": str(environment / "share" / "jupyter"),
+            "JUPYTERHUB_ALLOW_TOKEN_IN_URL": "1",
             "BINDER_REPO_URL": launch.url,
             "BINDER_REF_URL": launch.url,
             "BINDER_LAUNCH_HOST": public,

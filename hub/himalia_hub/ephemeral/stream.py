@@ -6,6 +6,7 @@ whoever reconnects with `Last-Event-ID` is back at the same launch, and never st
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -59,30 +60,36 @@ class Cursor:
 
 
 async def tell(
-    request: web.Request, launch: Launch, cursor: Cursor, ready: Ready, *, logs: bool
+    request: web.Request, launch: Launch, cursor: Cursor, ready: Ready, *, hold_s: float = 0
 ) -> web.StreamResponse:
-    """200 `text/event-stream` until the launch is ready or has failed. `logs`: the installer's lines too."""
+    """200 `text/event-stream` until the launch is ready or has failed.
+
+    `hold_s`: how long it stays open after `ready`, for clients that take an end for a failure.
+    """
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     )
     await response.prepare(request)
     try:
-        await _follow(request, response, launch, cursor, ready, logs=logs)
+        if await _follow(request, response, launch, cursor, ready):
+            await _hold(response, hold_s)
         await response.write_eof()
     except ConnectionResetError:
         pass  # whoever listened is gone; the launch goes on without them
     return response
 
 
+async def _hold(response: web.StreamResponse, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        await asyncio.sleep(min(left, LOOK_S))
+        await response.write(b":keepalive\n\n")  # raises once nobody listens
+
+
 async def _follow(
-    request: web.Request,
-    response: web.StreamResponse,
-    launch: Launch,
-    cursor: Cursor,
-    ready: Ready,
-    *,
-    logs: bool,
-) -> None:
+    request: web.Request, response: web.StreamResponse, launch: Launch, cursor: Cursor, ready: Ready
+) -> bool:
+    """Tell it to its end; whether that was `ready`."""
     spoke, place = time.monotonic(), 0
 
     async def write(payload: Payload) -> None:
@@ -100,10 +107,10 @@ async def _follow(
             async with request.app[DB].read() as db:
                 found = await db.get(Launch, launch.id)
                 if found is None:
-                    return
+                    return False
                 launch = found
                 events = await store.story(db, launch.id, cursor.event)
-                building = logs and launch.stage is Stage.BUILDING and launch.environment
+                building = launch.stage is Stage.BUILDING and launch.environment
                 lines = await store.log_after(db, launch.environment, cursor.line) if building else []
                 queued = launch.stage is Stage.WAITING and not launch.seated
                 standing = await store.place(db, launch) if queued else None
@@ -128,10 +135,10 @@ async def _follow(
                 )
             if launch.stage is Stage.READY:
                 await write({"phase": "ready", **await ready(launch)})
-                return
+                return True
             if launch.failure is not None or launch.stage in (Stage.ENDING, Stage.ENDED):
                 await write({"phase": "failed", "failed": True, "message": ended(launch) + "\n"})
-                return
+                return False
             if time.monotonic() - spoke > KEEP_ALIVE_S:
                 await response.write(b":keepalive\n\n")
                 spoke = time.monotonic()

@@ -51,7 +51,10 @@ async def admit(request: web.Request) -> Admission:
 async def _identify(request: web.Request) -> tuple[Identity | None, list[CookieChange]]:
     auth = request.app[AUTH]
     if auth.hub is not None:
-        return await oauth.identify(request, auth.hub, token_of(request)), []
+        token = token_of(request)
+        known = await oauth.identify(request, auth.hub, token)
+        by_link = token != "" and token == request.query.get("token") and not is_websocket(request)
+        return known, [_remember_token(request, token)] if known is not None and by_link else []
     token = token_of(request)
     name = auth.cookie_name(request)
     kept = auth.read_cookie(request, name, max_age_s=MONTH_S)
@@ -67,12 +70,21 @@ async def _identify(request: web.Request) -> tuple[Identity | None, list[CookieC
 
 
 def token_of(request: web.Request) -> str:
-    """`?token=` wins over `Authorization: token|Bearer`. Behind a hub only WebSockets may use the URL."""
-    in_url = request.query.get("token", "")
-    if in_url and (request.app[SETTINGS].hub is None or is_websocket(request)):
+    """`?token=` wins over `Authorization: token|Bearer`. Behind a hub only WebSockets may use the URL, unless it says
+    that links do.
+    """
+    in_url, hub = request.query.get("token", ""), request.app[SETTINGS].hub
+    if in_url and (hub is None or hub.token_in_url or is_websocket(request)):
         return in_url
     scheme, _, value = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     return value.strip() if scheme.lower() in {"token", "bearer"} else ""
+
+
+def _remember_token(request: web.Request, token: str) -> CookieChange:
+    """The cookie of who came by a link with a token of the hub's, as if they had signed in there."""
+    auth = request.app[AUTH]
+    name = auth.cookie_name(request)
+    return lambda answer: auth.set_cookie(request, answer, name, token, max_age_s=oauth.TOKEN_AGE_S)
 
 
 def remember(request: web.Request, identity: Identity) -> CookieChange:
