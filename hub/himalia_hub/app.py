@@ -61,6 +61,7 @@ from himalia_hub.shares import handlers as shares
 from himalia_hub.shares import store as share_store
 from himalia_hub.tokens import handlers as tokens
 from himalia_hub.tokens import store as token_store
+from himalia_hub.usage import handlers as usage
 from himalia_hub.users import handlers as users
 from himalia_hub.users.models import Login
 
@@ -100,8 +101,8 @@ def make_app(
 def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     """Every handler path of the hub; the order decides where patterns overlap, so pages with wildcards come last."""
     features = (
-        info, ending, audit, users, groups, servers, tokens, services, roles, shares, oauth, proxy_api, following,
-        metrics, login, account, elsewhere, suspend, setup,
+        info, ending, audit, users, groups, servers, tokens, services, roles, shares, usage, oauth, proxy_api,
+        following, metrics, login, account, elsewhere, suspend, setup,
     )  # fmt: skip
     table: list[web.RouteDef] = []
     for feature in features:

@@ -14,6 +14,7 @@ from himalia_hub.rbac.rules import Rules, rules_of
 from himalia_hub.rbac.settings import CustomScopeSection, RoleSection
 from himalia_hub.section import Section
 from himalia_hub.services.settings import ServiceSection
+from himalia_hub.usage.settings import QuotasSection
 from himalia_spawner.limits import cpu_count, memory_bytes
 
 
@@ -321,6 +322,7 @@ class HubSettings(Section):
         description="by name, such as `custom:grades:read`: scopes that services understand",
     )
     cull: CullSection = Field(default_factory=CullSection)
+    quotas: QuotasSection = Field(default_factory=QuotasSection)
     audit: AuditSection = Field(default_factory=AuditSection)
     ephemeral: EphemeralSection = Field(default_factory=EphemeralSection)
     pages: PagesSection = Field(default_factory=PagesSection)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from himalia_hub import clock
 from himalia_hub.audit import store as audit
 from himalia_hub.errors import BadRequest, HimaliaError
 from himalia_hub.groups import store as groups
@@ -19,6 +20,9 @@ from himalia_hub.servers import store
 from himalia_hub.servers.limits import check_name
 from himalia_hub.services import store as store_of_services
 from himalia_hub.services.view import service_prefix
+from himalia_hub.usage import store as usage
+from himalia_hub.usage.view import quota_lines
+from himalia_hub.users.models import User
 
 SHOWN_VISITS = 5
 
@@ -101,6 +105,9 @@ async def _home(
         reasons = await store.reasons(db, identity.person)
         services = await store_of_services.all_of(db)
         visits, _ = await audit.visits(db, identity.name, offset=0, limit=SHOWN_VISITS)
+        standings = await usage.standings(
+            db, settings, await db.get_one(User, identity.person), now=clock.now()
+        )
         guest_of = await shared_with(db, identity.person, settings)
     shown = cards(rows, identity.name, settings, member_of, reasons)
     return await page(
@@ -111,6 +118,7 @@ async def _home(
         rev=revision(shown),
         visits=visits,
         guest_of=guest_of,
+        quotas=quota_lines(standings),
         services=[
             (service.name, service_prefix(settings, service.name))
             for service in services

@@ -21,7 +21,8 @@ class Server(Base):
     """One (user, name) pair: the wish, what was last recorded, and the queue it stands in.
 
     The queue is this table: `due_at` is when the row wants a step (None = at rest), the three `lease_`
-    columns say who works on it. `queued_at` is since when a start waits for a place (`queue.py`). `generation`
+    columns say who works on it. `queued_at` is since when a start waits for a place (`queue.py`). What a
+    wish counts for in quotas is `memory_reserved` (bytes) and `cpus_reserved`. `generation`
     counts wishes, `acted_generation` the last one that was started; `incarnation` names the life that was last
     started. `doomed` rows vanish once stopped.
     """
@@ -53,6 +54,8 @@ class Server(Base):
 
     due_at: Mapped[datetime | None] = mapped_column(index=True)
     queued_at: Mapped[datetime | None] = mapped_column(index=True)
+    memory_reserved: Mapped[int | None] = mapped_column(sa.BigInteger)
+    cpus_reserved: Mapped[float | None] = mapped_column(sa.Double)
     lease_owner: Mapped[str | None] = mapped_column(sa.String(128))
     lease_until: Mapped[datetime | None]
     lease_epoch: Mapped[int] = mapped_column(default=0)

@@ -22,6 +22,7 @@ from himalia_hub.servers.store import Lease
 from himalia_hub.servers.view import routespec, server_prefix
 from himalia_hub.servers.world import Observation, World
 from himalia_hub.tokens import store as tokens
+from himalia_hub.usage import store as usage
 from himalia_proxy.base import Route
 from himalia_spawner.base import Cause, Kept, Say, ServerRef
 from himalia_spawner.errors import BackendGone, SpawnError
@@ -240,7 +241,9 @@ async def rest_running(world: World, lease: Lease, server: Server, seen: Observa
 async def rest_stopped(world: World, lease: Lease, server: Server, username: str, seen: Observation) -> bool:
     """It is gone: end its tokens, and the row too when it is doomed. False when a newer wish came meanwhile."""
     failed = server.phase is Phase.FAILED
-    values: dict[str, Any] = {"due_at": None, "attempts": 0, "unknown_since": None, "url": ""}
+    values: dict[str, Any] = {
+        "due_at": None, "attempts": 0, "unknown_since": None, "url": "", "started": None,
+    }  # fmt: skip
     # Kernels that wait are on that machine: its hub is the one to end them.
     kept = seen.sighting.kept if seen.sighting else None
     values |= {} if kept else {"node": None}
@@ -258,6 +261,7 @@ async def rest_stopped(world: World, lease: Lease, server: Server, username: str
             )
             if "phase" in values and not failed:
                 store.add_event(db, server, "stopped", 100, "Server stopped", now=clock.now())
+            await usage.record_life(db, server, until=clock.now())
             if server.doomed:
                 await db.execute(sa.delete(Server).where(Server.id == server.id))
     await async_fault("stopped.after_commit")

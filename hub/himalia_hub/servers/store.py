@@ -113,8 +113,12 @@ async def want_running(
     options: dict[str, Any] | None,
     now: datetime,
     wait: bool = False,
+    reserve: tuple[int | None, float | None] = (None, None),
 ) -> Server:
-    """Wish that the server runs, now or in its turn (`wait`). Wishing what is wished already changes nothing."""
+    """Wish that the server runs, now or in its turn (`wait`). Wishing what is wished already changes nothing.
+
+    `reserve` is what it counts for in quotas: bytes of memory and CPUs.
+    """
     server = await get_or_create(db, user, name, now=now)
     wishes = sa.update(Server).where(Server.id == server.id, Server.desired != Desired.RUNNING)
     values: dict[str, Any] = {
@@ -122,6 +126,8 @@ async def want_running(
         "generation": Server.generation + 1,
         "due_at": None if wait else now,
         "queued_at": now if wait else None,
+        "memory_reserved": reserve[0],
+        "cpus_reserved": reserve[1],
         "attempts": 0,
         "doomed": False,
         "failure": None,

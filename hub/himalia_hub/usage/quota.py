@@ -1,0 +1,127 @@
+"""Whether a start is within the quota: one pure decision, and the little arithmetic around it. No clock, no rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Literal, NamedTuple
+
+GIB = 2**30
+HOUR = 3600.0
+Period = Literal["day", "week", "month"]
+
+
+class Limits(NamedTuple):
+    """How much may be used at once, and in a period (hours, GiB-hours). None is no limit; memory in bytes."""
+
+    servers: int | None = None
+    memory: int | None = None
+    cpus: float | None = None
+    server_hours: float | None = None
+    memory_hours: float | None = None
+
+
+class Use(NamedTuple):
+    """How much is used: now (servers, bytes, CPUs), and in the period so far (hours, GiB-hours)."""
+
+    servers: int = 0
+    memory: int = 0
+    cpus: float = 0.0
+    server_hours: float = 0.0
+    memory_hours: float = 0.0
+
+
+class Asked(NamedTuple):
+    """The limits of the server that is to start: None where it has none."""
+
+    memory: int | None = None
+    cpus: float | None = None
+
+
+class Refusal(NamedTuple):
+    """Why not, what to do, and whether time helps."""
+
+    message: str
+    remedy: str
+    wait: bool = False
+
+
+def merged(*layers: Limits) -> Limits:
+    """The last layer that says something about each limit; 0 says that there is none."""
+    said = [[value for value in column if value is not None] for column in zip(*layers, strict=True)]
+    return Limits(*((values[-1] or None) if values else None for values in said))
+
+
+def window(period: Period, now: datetime) -> tuple[datetime, datetime]:
+    """The beginning and the end of the period that `now` lies in, by UTC."""
+    today = now.astimezone(UTC).date()
+    if period == "day":
+        first, after = today, today + timedelta(days=1)
+    elif period == "week":
+        first = today - timedelta(days=today.weekday())
+        after = first + timedelta(days=7)
+    else:
+        first = today.replace(day=1)
+        after = (first + timedelta(days=32)).replace(day=1)
+    return _midnight(first), _midnight(after)
+
+
+def by_day(began: datetime, ended: datetime) -> Iterator[tuple[datetime, float]]:
+    """The days (UTC) that a life touched, and its seconds in each."""
+    at = began.astimezone(UTC)
+    while at < ended:
+        tomorrow = _midnight(at.date() + timedelta(days=1))
+        yield _midnight(at.date()), (min(tomorrow, ended) - at).total_seconds()
+        at = tomorrow
+
+
+def refusal(whose: str, limits: Limits, use: Use, asked: Asked, resets: datetime) -> Refusal | None:
+    """Why one more start is too much, or None. `whose` is such as `ann` or `the group 'ml'`."""
+    if limits.servers is not None and use.servers >= limits.servers:
+        return Refusal(
+            f"The quota of {whose} is {_count(limits.servers)} at once, and {use.servers} run or wait to start.",
+            "Stop one first.",
+        )
+    amounts = (
+        ("memory", limits.memory, use.memory, asked.memory, size),
+        ("CPUs", limits.cpus, use.cpus, asked.cpus, lambda cpus: f"{cpus:g}"),
+    )
+    for what, limit, used, wanted, shown in amounts:
+        if limit is None:
+            continue
+        if wanted is None:
+            return Refusal(
+                f"The quota of {whose} counts {what}, and this server would have no limit of it.",
+                "Choose a profile that has one, or ask an administrator.",
+            )
+        if used + wanted > limit + 1e-9:
+            return Refusal(
+                f"The quota of {whose} is {shown(limit)} of {what} at once: {shown(used)} are in use, and this "
+                f"server needs {shown(wanted)}.",
+                "Stop another server first, or choose a smaller profile.",
+            )
+    hours = (
+        ("server-hours", limits.server_hours, use.server_hours),
+        ("GiB-hours of memory", limits.memory_hours, use.memory_hours),
+    )
+    for what, limit, used in hours:
+        if limit is not None and used >= limit:
+            return Refusal(
+                f"The {limit:g} {what} of {whose} are used up.",
+                f"There are new ones on {resets:%-d %B %Y, %H:%M} UTC.",
+                wait=True,
+            )
+    return None
+
+
+def size(amount: float) -> str:
+    """`1.5 GB` (2^30 bytes each, as limits are written), or MB below one."""
+    return f"{amount / GIB:.3g} GB" if amount >= GIB or not amount else f"{amount / 2**20:.3g} MB"
+
+
+def _count(servers: int) -> str:
+    return "1 server" if servers == 1 else f"{servers} servers"
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
