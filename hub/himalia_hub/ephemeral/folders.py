@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from himalia_hub.ephemeral.environment import LARGEST, CannotHonour, config_folder
+from himalia_hub.ephemeral.models import Launch
 from himalia_hub.errors import ConfigError
 from himalia_hub.secrets import Secrets
 from himalia_hub.settings import HubSettings
@@ -67,6 +68,14 @@ class Folders:
     def checkout(self, url: str, commit: str) -> Path:
         """The files of this commit."""
         return self.checkouts / f"{self.mirror(url).name}-{commit}"
+
+    def of(self, launch: Launch) -> tuple[Path, ...]:
+        """What a launch uses: repository, files, environment."""
+        return (
+            self.mirror(launch.url),
+            self.checkout(launch.url, launch.commit),
+            self.environments / launch.environment,
+        )
 
 
 def folders_of(settings: HubSettings, secrets: Secrets) -> Folders:

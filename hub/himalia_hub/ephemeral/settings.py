@@ -66,6 +66,11 @@ class EphemeralSection(Section):
     )
     repository_max_files: int = Field(50_000, gt=0, description="number of a repository's files, at most")
     environment_max_bytes: int = Field(4_000_000_000, gt=0, description="size of one environment, at most")
+    keep_unused_s: float = Field(
+        7 * 86400,
+        gt=0,
+        description="how long a repository or an environment that nobody uses is kept; less when the disk is full",
+    )
     fetch_timeout_s: float = Field(120, gt=0, description="how long one repository may take to come")
     build_timeout_s: float = Field(900, gt=0, description="how long one environment may take to be made")
     mem_limit: str | float | None = Field("2G", description="memory of one session; empty: no limit")

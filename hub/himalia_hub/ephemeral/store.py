@@ -175,6 +175,11 @@ async def use_environment(db: AsyncSession, key: str, *, now: datetime) -> None:
     await db.execute(sa.update(Environment).where(Environment.key == key).values(last_used=now))
 
 
+async def forget_environments(db: AsyncSession, keys: Collection[str]) -> None:
+    """These are gone from the disk, and so are their logs."""
+    await db.execute(sa.delete(Environment).where(Environment.key.in_(keys)))
+
+
 async def log_after(db: AsyncSession, key: str, after: int) -> list[BuildLine]:
     """What the installer said after the line with this id."""
     wanted = sa.and_(BuildLine.environment == key, BuildLine.id > after)

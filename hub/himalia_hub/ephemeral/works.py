@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 
 import structlog
@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from himalia_hub import clock
 from himalia_hub.db import lease
 from himalia_hub.ephemeral import git, installer, session, sources, store
+from himalia_hub.ephemeral.collect import collect, touch
 from himalia_hub.ephemeral.environment import Recipe, recipe
 from himalia_hub.ephemeral.folders import Files, clear_home, folders_of, furnish_home
 from himalia_hub.ephemeral.git import Bounds
@@ -38,6 +39,7 @@ log = structlog.get_logger()
 
 LEASE = "ephemeral"
 LEASE_S = 10.0
+COLLECT_EVERY_S = 600.0
 LOOK_S = 2.0
 """How long a wish waits when its bell was not heard, such as one made on another replica."""
 
@@ -56,6 +58,7 @@ class Works:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._builds: dict[str, asyncio.Task[None]] = {}
         self._fetching: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._collected_s = -COLLECT_EVERY_S
         self._building = asyncio.Semaphore(self._section.build_limit)
         self._bounds = Bounds(
             self._section.fetch_timeout_s,
@@ -88,6 +91,7 @@ class Works:
             return
         for launch_id in seated:
             self._bell.settle(launch_id)
+        await self._collect(launches)
         for launch in launches:
             if launch.stage is Stage.READY:
                 await self._look_after(launch)
@@ -95,6 +99,21 @@ class Works:
                 task = asyncio.create_task(self._advance(launch.id), name=f"launch.{launch.id}")
                 self._tasks[launch.id] = task
                 task.add_done_callback(lambda _, key=launch.id: self._tasks.pop(key, None))  # type: ignore[misc]
+
+    async def _collect(self, launches: Sequence[Launch]) -> None:
+        """Now and then remove what nobody has used for long."""
+        now_s = asyncio.get_running_loop().time()
+        # What one that is not resolved yet is going to use is not known; all others are listed, and so protected.
+        unsure = any(launch.stage in (Stage.RESOLVING, Stage.FETCHING) for launch in launches)
+        if unsure or now_s - self._collected_s < COLLECT_EVERY_S:
+            return
+        self._collected_s = now_s
+        in_use = {path for launch in launches for path in self._folders.of(launch)}
+        gone = await asyncio.to_thread(collect, self._folders, in_use, keep_s=self._section.keep_unused_s)
+        environments = [path.name for path in gone if path.parent == self._folders.environments]
+        if environments:
+            async with self._world.db.begin() as db:
+                await store.forget_environments(db, environments)
 
     async def _drop_all(self) -> None:
         running = [*self._tasks.values(), *self._builds.values()]
@@ -177,6 +196,8 @@ class Works:
                 mirror = self._folders.mirror(launch.url)
                 await git.fetch(remote, mirror, launch.commit, launch.ref, self._bounds)
                 await git.check_out(mirror, launch.commit, checkout, self._bounds)
+        touch(checkout)
+        touch(self._folders.mirror(launch.url))
         found = await self._recipe(launch)
         key = found.key(python=await self._python(found), index_url=self._section.index_url)
         said = (
@@ -260,6 +281,7 @@ class Works:
         await async_fault("launch.after_uid")
         home = self._folders.sessions / launch.key
         checkout = self._folders.checkout(launch.url, launch.commit)
+        touch(self._folders.environments / launch.environment)
         await asyncio.to_thread(furnish_home, checkout, home, launch.uid)
         await async_fault("launch.after_home")
         async with self._world.db.begin() as db:
