@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import resource
 import signal
 import socket
@@ -24,6 +25,7 @@ from himalia_proxy.pages import ErrorPages
 from himalia_proxy.plain import MetricsConnection, RedirectConnection
 from himalia_proxy.settings import ProxySettings
 from himalia_proxy.table import RouteTable
+from himalia_proxy.tally import SharedTally, Tally, shared_memory
 from himalia_proxy.tls import TlsFiles, Watched, client_context, server_context
 from himalia_proxy.upstream import Pool
 
@@ -52,7 +54,9 @@ class Told:
         loop.add_signal_handler(signal.SIGHUP, self.reload.set)
 
 
-def make_core(loop: asyncio.AbstractEventLoop, settings: ProxySettings) -> Core:
+def make_core(
+    loop: asyncio.AbstractEventLoop, settings: ProxySettings, shared: SharedTally | None = None
+) -> Core:
     """The table and the ways to clients and targets, without a listener. StartError for unusable files."""
     table = RouteTable(
         by_host=settings.host_routing,
@@ -84,7 +88,12 @@ def make_core(loop: asyncio.AbstractEventLoop, settings: ProxySettings) -> Core:
     )
     access = AccessLog(settings.access_log) if settings.access_log else None
     cookie = settings.login_cookie.encode("latin-1", "replace")
-    return Core(loop, table, pool, rules, limits, access=access, login_cookie=cookie)
+    tally = None
+    if limits.per_address:
+        descriptor, own, parts = shared or (shared_memory(1), 0, 1)
+        tally = Tally(descriptor, own, parts)
+        os.close(descriptor)  # the memory stays
+    return Core(loop, table, pool, rules, limits, tally=tally, access=access, login_cookie=cookie)
 
 
 def check_certificates(settings: ProxySettings) -> None:

@@ -16,6 +16,7 @@ from himalia_proxy.framing import MAX_HEAD
 from himalia_proxy.headers import ForwardRules
 from himalia_proxy.serving import Connections
 from himalia_proxy.table import RouteTable
+from himalia_proxy.tally import Tally
 from himalia_proxy.tunnel import End, Tunnels
 from himalia_proxy.upstream import Pool
 
@@ -49,6 +50,7 @@ class Core:
         rules: ForwardRules,
         limits: Limits,
         *,
+        tally: Tally | None = None,
         access: AccessLog | None = None,
         login_cookie: bytes = b"jupyterhub-session-id",
     ) -> None:
@@ -60,7 +62,10 @@ class Core:
         self.access = access
         self.login_cookie = login_cookie
         self.clients = Connections(
-            keep_alive_s=limits.keep_alive_s, most_head=limits.most_head, per_address=limits.per_address
+            keep_alive_s=limits.keep_alive_s,
+            most_head=limits.most_head,
+            per_address=limits.per_address,
+            tally=tally,
         )
         self.api_clients = Connections(keep_alive_s=75.0)
         self.tunnels = Tunnels(half_open_s=limits.half_open_s)

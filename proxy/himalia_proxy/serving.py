@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections import Counter
 from typing import Final, cast
 
 from himalia_proxy.chunked import ChunkedBody
@@ -22,6 +21,7 @@ from himalia_proxy.framing import (
     parse_request,
 )
 from himalia_proxy.headers import own_head
+from himalia_proxy.tally import Tally
 
 HEAD_TIMEOUT_S: Final = 60.0
 FIRST_WORDS_S: Final = 1.0
@@ -35,32 +35,37 @@ READ_HEAD, READ_BODY, ANSWERING, LINGERING, CLOSED = range(5)
 class Connections:
     """The open connections of one listener, and the deadlines that a shared tick enforces.
 
-    `most_head` is in bytes. `per_address`: connections that one address may have at a time, 0 for no limit.
+    `most_head` is in bytes. `per_address`: connections that one address may have at a time, by `tally`.
     """
 
-    def __init__(self, *, keep_alive_s: float = 5.0, most_head: int = MAX_HEAD, per_address: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        keep_alive_s: float = 5.0,
+        most_head: int = MAX_HEAD,
+        per_address: int = 0,
+        tally: Tally | None = None,
+    ) -> None:
         self.open: set[ServerConnection] = set()
         self.keep_alive_s = keep_alive_s
         self.most_head = most_head
         self.draining = False
         self._per_address = per_address
-        self._of_address: Counter[str] = Counter()
+        self._tally = tally
 
     def enter(self, address: object) -> bool:
         """Whether one more connection from `address` may be had; if so, `leave` must follow."""
-        if not self._per_address or not isinstance(address, str):
+        if self._tally is None or not isinstance(address, str):
             return True
-        if self._of_address[address] >= self._per_address:
+        if self._tally.enter(address) > self._per_address:
+            self._tally.leave(address)
             return False
-        self._of_address[address] += 1
         return True
 
     def leave(self, address: object) -> None:
         """A connection from `address` has ended, as a tunnel or before."""
-        if self._per_address and isinstance(address, str):
-            self._of_address[address] -= 1
-            if self._of_address[address] <= 0:
-                del self._of_address[address]
+        if self._tally is not None and isinstance(address, str):
+            self._tally.leave(address)
 
     def tick(self, now: float) -> None:
         """Cut what has let its deadline pass."""

@@ -16,7 +16,7 @@ async def work(settings: ProxySettings, inherited: Inherited) -> None:
     """Run until told to stop, by a signal or by the first process; at once when that one is gone."""
     loop, told = asyncio.get_running_loop(), Told()
     told.listen(loop)
-    core = make_core(loop, settings)
+    core = make_core(loop, settings, inherited.tally)
     filled = asyncio.Event()
     tunnels_s = settings.tunnel_grace_s
 

@@ -15,6 +15,7 @@ from himalia_proxy.core import log
 from himalia_proxy.errors import StartError
 from himalia_proxy.members import Members
 from himalia_proxy.table import RouteTable, shown
+from himalia_proxy.tally import SharedTally, shared_memory
 
 ENVIRONMENT: Final = "HIMALIA_PROXY_WORKER"
 READY_WITHIN_S: Final = 60.0
@@ -23,10 +24,11 @@ _PAUSE_S: Final = 1.0
 
 @dataclass(frozen=True)
 class Inherited:
-    """What a worker gets from the first process: the channel to it, and listening sockets by name."""
+    """What a worker gets from the first process: the channel to it, listening sockets by name, and where to count."""
 
     channel: socket.socket
     sockets: dict[str, socket.socket]
+    tally: SharedTally
 
 
 def inherited(environ: Mapping[str, str]) -> Inherited | None:
@@ -34,9 +36,9 @@ def inherited(environ: Mapping[str, str]) -> Inherited | None:
     text = environ.get(ENVIRONMENT)
     if text is None:
         return None
-    numbers = json.loads(text)
-    made = {name: socket.socket(fileno=number) for name, number in numbers.items()}
-    return Inherited(made.pop("channel"), made)
+    given = json.loads(text)
+    made = {name: socket.socket(fileno=number) for name, number in given["sockets"].items()}
+    return Inherited(made.pop("channel"), made, tuple(given["tally"]))
 
 
 class Workers:
@@ -57,6 +59,7 @@ class Workers:
         self._count = count
         self._keepers: list[asyncio.Task[None]] = []
         self._stopping = False
+        self._memory = shared_memory(count)
 
     async def start(self) -> None:
         """Start all; StartError if one does not come up."""
@@ -73,6 +76,7 @@ class Workers:
         self._stopping = True
         self._members.tell({"stop": tunnels_s})
         await asyncio.gather(*self._keepers, return_exceptions=True)
+        os.close(self._memory)
 
     def hurry(self) -> None:
         """Have them end at once."""
@@ -99,12 +103,13 @@ class Workers:
         with theirs:
             given = {"channel": theirs, **self._sockets}
             numbers = {name: sock.fileno() for name, sock in given.items()}
-            env = {**os.environ, ENVIRONMENT: json.dumps(numbers)}
+            told = {"sockets": numbers, "tally": (self._memory, number, self._count)}
+            env = {**os.environ, ENVIRONMENT: json.dumps(told)}
             for secret in ("CONFIGPROXY_AUTH_TOKEN", "CONFIGPROXY_AUTH_TOKEN_FILE", "HIMALIA_HUB_TOKEN"):
                 env.pop(secret, None)
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-m", "himalia_proxy", *self._argv,
-                stdin=asyncio.subprocess.DEVNULL, env=env, pass_fds=tuple(numbers.values()),
+                stdin=asyncio.subprocess.DEVNULL, env=env, pass_fds=(self._memory, *numbers.values()),
             )  # fmt: skip
 
         def ready() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 from collections import Counter
@@ -15,6 +16,7 @@ from component.proxy.parts import (
     RunningProxy,
     answering,
     free_port,
+    part,
     raw_target,
     read_head,
     running,
@@ -120,6 +122,40 @@ async def test_a_killed_worker_is_replaced_and_the_others_serve_on(tmp_path: Pat
         await eventually(lambda: proxy.log.read_text().count("worker.ready") == 3, within_s=20)
         assert other.is_running()
         assert await statuses(proxy, b"/b", 12) == {b"200": 12}
+
+
+async def test_a_limit_of_connections_is_counted_over_all_workers(tmp_path: Path) -> None:
+    options = (*TWO, "--max-connections-per-address", "12")
+    async with running(tmp_path, *options) as proxy, raw_target(switching) as target:
+        await ready(proxy)
+        await proxy.route("/", target.url)
+        opened: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+        async def full() -> bool:
+            """Whether one more is refused; otherwise it is kept."""
+            try:
+                opened.append(await tunnelled(proxy))
+            except (OSError, asyncio.IncompleteReadError, AssertionError):
+                return True
+            return False
+
+        async def tunnels() -> int:
+            return int(json.loads((await proxy.call("GET", "/api/tunnels"))[1])["open"])
+
+        async def filled() -> bool:
+            return await full() and await tunnels() == 12
+
+        await eventually(filled, within_s=20)
+        dead, _ = proxy.workers()
+        dead.kill()
+        for reader, writer in opened:
+            writer.write(b"ping")  # those of the dead one end, those of the other echo
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await part(reader, 4)
+        await eventually(lambda: proxy.log.read_text().count("worker.ready") == 3, within_s=20)
+        await eventually(filled, within_s=20)
+        for _, writer in opened:
+            writer.close()
 
 
 async def test_workers_of_a_killed_proxy_end_and_leave_the_port(tmp_path: Path) -> None:
