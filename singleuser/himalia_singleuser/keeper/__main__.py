@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -18,15 +19,18 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from himalia_singleuser.keeper.journal import DELIMITER, Journal
+from himalia_singleuser.keeper.journal import Journal
+from himalia_singleuser.keeper.wire import Subscription
 from himalia_singleuser.kernels.memory import oom_kills
 from himalia_singleuser.kernels.spawning import spawn
 
 LENGTH = struct.Struct("<I")
-BATCH = 500
 PACE_MS = 20
+PLENTY_BYTES = 64 * 1024
+"""When so much has come the next look is at once: the system holds some 200 kB, the kernel 1,000 messages."""
 RECONNECT_MS = 20
 ANSWER_S = 5.0
+STATE = re.compile(rb'"execution_state":\s*"(\w+)"')
 
 
 class Kept:
@@ -38,7 +42,9 @@ class Kept:
         self.popen: Any = None
         self.pid = 0
         self.pidfd = -1
-        self.subscription: Any = None
+        self.subscription: Subscription | None = None
+        self.descriptor = -1
+        """Under which the subscription is polled."""
         self.oom_before = 0
         self.ended: dict[str, Any] | None = None
         self.busy = False
@@ -49,13 +55,13 @@ class Kept:
         """As a server is told of it."""
         return {"pid": self.pid, "ended": self.ended, "missed": self.journal.missed}
 
-    def publish(self, frames: list[bytes]) -> None:
-        """Write a message down, and note whether the kernel works."""
-        self.journal.append(frames)
-        with suppress(ValueError, IndexError):
-            at = frames.index(DELIMITER)
-            if b'"status"' in frames[at + 2]:
-                self.busy = b'"busy"' in frames[at + 5]
+    def publish(self, raw: bytes, count: int) -> None:
+        """Write messages down, and note whether the kernel works."""
+        self.journal.append(raw, count)
+        # Inside of other contents the quotes would be escaped.
+        at = raw.rfind(b'"execution_state"')
+        if at >= 0 and (state := STATE.match(raw, at)) is not None:
+            self.busy = state[1] == b"busy"
 
     def kill(self) -> None:
         """Its whole group, unless the process has been waited for already."""
@@ -73,7 +79,6 @@ class Keeper:
         self._kernels: dict[str, Kept] = {}
         self._server: socket.socket | None = None
         self._read = bytearray()
-        self._context: Any = None
         self._left_at = self._alone_since = time.monotonic()
         self._poll, self._urgent = select.poll(), select.poll()
         """The second is without what kernels publish."""
@@ -84,10 +89,11 @@ class Keeper:
     def run(self) -> None:
         """Until a server ends it, or nobody came for too long."""
         while not self._ended:
-            heard = [self._drain(kept) for kept in self._kernels.values()]
-            # What is published may wait in ZMQ's queue for a moment: reading each message as it comes would take
-            # the processor from the kernel and the server, who are busy with it.
-            events = self._urgent.poll(PACE_MS) if any(heard) else self._poll.poll(self._patience_ms())
+            heard = max((self._drain(kept) for kept in self._kernels.values()), default=0)
+            # What is published may wait in the system's buffer for a moment: reading each message as it comes would
+            # take the processor from the kernel and the server, who are busy with it.
+            pace_ms = 0 if heard > PLENTY_BYTES else PACE_MS
+            events = self._urgent.poll(pace_ms) if heard else self._poll.poll(self._patience_ms())
             for descriptor, _ in events:
                 if descriptor == self._listener.fileno():
                     self._accept()
@@ -99,6 +105,8 @@ class Keeper:
                 return
 
     def _patience_ms(self) -> int | None:
+        if any(kept.subscription and kept.descriptor < 0 for kept in self._kernels.values()):
+            return RECONNECT_MS
         if self._server is not None:
             return None
         return max(50, min(1000, int(self._keep_s * 1000)))
@@ -119,10 +127,7 @@ class Keeper:
             if kept.popen is not None and kept.ended is None:
                 kept.popen.wait()
             kept.journal.clear()
-            if kept.subscription is not None:
-                kept.subscription.close(linger=0)
-        if self._context is not None:
-            self._context.destroy(linger=0)
+            self._unsubscribe(kept)
 
     # -- the server ---------------------------------------------------------------------------------------
 
@@ -230,24 +235,19 @@ class Keeper:
             del self._kernels[kept.id]
 
     def _subscribe(self, kept: Kept, iopub: str) -> None:
-        import zmq  # not before the first kernel is on its way
-
-        if self._context is None:
-            self._context = zmq.Context()
-        kept.subscription = self._context.socket(zmq.SUB)
-        kept.subscription.linger = 0
-        kept.subscription.rcvhwm = 0
-        kept.subscription.reconnect_ivl = RECONNECT_MS
-        kept.subscription.subscribe(b"")
-        kept.subscription.connect(iopub)
-        self._poll.register(kept.subscription.fd, select.POLLIN)
+        kept.subscription = Subscription(iopub)
 
     def _unsubscribe(self, kept: Kept) -> None:
         if kept.subscription is not None:
             self._drain_all(kept)
-            self._poll.unregister(kept.subscription.fd)
-            kept.subscription.close(linger=0)
+            self._unpoll(kept)
+            kept.subscription.close()
             kept.subscription = None
+
+    def _unpoll(self, kept: Kept) -> None:
+        if kept.descriptor >= 0:
+            self._poll.unregister(kept.descriptor)
+            kept.descriptor = -1
 
     def _register(self, descriptor: int) -> None:
         self._poll.register(descriptor, select.POLLIN)
@@ -258,20 +258,22 @@ class Keeper:
         self._urgent.unregister(descriptor)
 
     def _drain(self, kept: Kept) -> int:
-        """How many messages came. To be called again until none: ZMQ's descriptor tells of news only once."""
-        if kept.subscription is None:
+        """How many bytes of messages came."""
+        subscription = kept.subscription
+        if subscription is None:
             return 0
-        import zmq
-
-        for count in range(BATCH):
-            try:
-                kept.publish(kept.subscription.recv_multipart(zmq.NOBLOCK))
-            except zmq.Again:
-                return count
+        if kept.descriptor < 0 and subscription.connect():
+            kept.descriptor = subscription.fileno()
+            self._poll.register(kept.descriptor, select.POLLIN)
+        raw, count = subscription.read()
+        if subscription.fileno() < 0:
+            self._unpoll(kept)
+        if raw:
+            kept.publish(raw, count)
             if not kept.heard:  # from here on nothing is missed; what came before, the server must write down
                 kept.heard = True
                 self._tell({"heard": kept.id})
-        return BATCH
+        return len(raw)
 
     def _drain_all(self, kept: Kept) -> None:
         while self._drain(kept):
@@ -281,7 +283,7 @@ class Keeper:
         self._unregister(kept.pidfd)
         del self._by_fd[kept.pidfd]
         os.close(kept.pidfd)
-        self._drain_all(kept)
+        self._unsubscribe(kept)
         code = None
         if kept.popen is not None and kept.popen.pid == kept.pid:
             kept.kill()  # what it left behind ends with it; a zombie's number is nobody else's yet

@@ -1,4 +1,4 @@
-"""What a kernel published since the server last wrote down what it knows: raw messages in files, oldest first.
+"""What a kernel published since the server last wrote down what it knows: messages as they were on the wire, in files.
 
 Files, because what was written to one is there whatever is killed next. Each holds about `PART_BYTES`; those that the
 server needs no longer are deleted whole. No import here may be heavy: the keeper exists once per person with a kernel.
@@ -7,19 +7,16 @@ server needs no longer are deleted whole. No import here may be heavy: the keepe
 from __future__ import annotations
 
 import os
-import struct
-from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+
+from himalia_singleuser.keeper.wire import messages
 
 Frames = Sequence[bytes]
 
 DELIMITER = b"<IDS|MSG>"
 PART_BYTES = 1024 * 1024
 MOST_BYTES = 512 * 1024 * 1024
-_READ_BYTES = 1024 * 1024
-_COUNT = struct.Struct("<I")
-_MOST_FRAMES = 100_000
 
 
 def mark_of(frames: Frames) -> bytes:
@@ -28,14 +25,6 @@ def mark_of(frames: Frames) -> bytes:
         return frames[frames.index(DELIMITER) + 1]
     except (ValueError, IndexError):
         return b""
-
-
-def short(mark: bytes) -> int:
-    """Eight bytes of a mark."""
-    try:
-        return int(mark[:16], 16)
-    except ValueError:
-        return 0
 
 
 def _parts(folder: str, kernel_id: str) -> list[int]:
@@ -56,46 +45,48 @@ class Journal:
 
     def __init__(self, folder: str, kernel_id: str, *, most_bytes: int = MOST_BYTES) -> None:
         self._folder, self._kernel_id, self._most = folder, kernel_id, most_bytes
-        self._parts: dict[int, tuple[int, array[int]]] = {}
+        self._parts: dict[int, int] = {}
         self._fd = -1
         self._next = (_parts(folder, kernel_id) or [0])[-1] + 1
         self.missed = 0
         """Messages that no longer fitted since the last `trim` that made room."""
 
-    def append(self, frames: Frames) -> None:
-        """Write one message down, or count it as missed."""
-        sizes = struct.pack(f"<{len(frames) + 1}I", len(frames), *map(len, frames))
-        entry = b"".join((sizes, *frames))
-        total = sum(size for size, _ in self._parts.values())
-        if self.missed or total + len(entry) > self._most:
-            self.missed += 1  # also what would fit: a reader must be able to trust that there is no hole
+    def append(self, raw: bytes, count: int = 1) -> None:
+        """Write whole messages down, `count` of them, or count them as missed."""
+        total = sum(self._parts.values())
+        if self.missed or total + len(raw) > self._most:
+            self.missed += count  # also what would fit: a reader must be able to trust that there is no hole
             return
         part = self._next - 1
-        if self._fd < 0 or self._parts[part][0] > PART_BYTES:
+        if self._fd < 0 or self._parts[part] > PART_BYTES:
             part = self._begin()
         try:
-            written = os.write(self._fd, entry)
+            written = os.write(self._fd, raw)
         except OSError:
             written = 0
-        size, marks = self._parts[part]
-        if written < len(entry):  # the disk is full
+        if written < len(raw):  # the disk is full
             with suppress(OSError):
-                os.ftruncate(self._fd, size)
-            self.missed += 1
+                os.ftruncate(self._fd, self._parts[part])
+            self.missed += count
             return
-        marks.append(short(mark_of(frames)))
-        self._parts[part] = (size + len(entry), marks)
+        self._parts[part] += len(raw)
 
     def trim(self, mark: bytes) -> None:
         """Nothing up to the message of this mark is needed any more; what lies in its own part stays."""
-        wanted = short(mark)
         for part in sorted(self._parts, reverse=True):
-            if wanted in self._parts[part][1]:
+            if self._holds(part, mark):
                 for older in [one for one in self._parts if one < part]:
                     self._delete(older)
                     # What was missed lies behind, or the server knows it: from here on there is no hole.
                     self.missed = 0
                 return
+
+    def _holds(self, part: int, mark: bytes) -> bool:
+        try:
+            with open(_path(self._folder, self._kernel_id, part), "rb") as file:
+                return bool(mark) and mark in file.read()
+        except OSError:
+            return False
 
     def clear(self) -> None:
         """Delete it all."""
@@ -107,7 +98,7 @@ class Journal:
     def _begin(self) -> int:
         self._close()
         part, self._next = self._next, self._next + 1
-        self._parts[part] = (0, array("Q"))
+        self._parts[part] = 0
         with suppress(OSError):
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._fd = os.open(_path(self._folder, self._kernel_id, part), flags, 0o600)
@@ -148,24 +139,7 @@ class Reader:
                 continue
             with file:
                 file.seek(self._at)
-                while (frames := _read_one(file.read)) is not None:
-                    self._at += 4 + 4 * len(frames) + sum(map(len, frames))
-                    yield frames
-
-
-def _read_one(read: object) -> list[bytes] | None:
-    assert callable(read)
-    head = read(_COUNT.size)
-    if len(head) < _COUNT.size:
-        return None
-    (count,) = _COUNT.unpack(head)
-    if count > _MOST_FRAMES:
-        return None
-    sizes = read(4 * count)
-    if len(sizes) < 4 * count:
-        return None
-    frames = [read(size) for size in struct.unpack(f"<{count}I", sizes)]
-    whole = all(
-        len(one) == size for one, size in zip(frames, struct.unpack(f"<{count}I", sizes), strict=True)
-    )
-    return frames if whole else None
+                raw, begin = file.read(), self._at
+            for frames, end in messages(raw):
+                self._at = begin + end
+                yield frames
