@@ -24,6 +24,7 @@ from himalia_hub.bulk import work
 from himalia_hub.db import lease
 from himalia_hub.db.memo import Memo
 from himalia_hub.ephemeral import handlers as links
+from himalia_hub.ephemeral import make_link
 from himalia_hub.ephemeral import store as launches
 from himalia_hub.ephemeral.works import Works
 from himalia_hub.groups import handlers as groups
@@ -107,7 +108,12 @@ def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     table: list[web.RouteDef] = []
     for feature in features:
         table += feature.routes(prefix)
-    return [*table, *links.routes(prefix, base_url), *page_routes(prefix, base_url)]
+    return [
+        *table,
+        *links.routes(prefix, base_url),
+        *make_link.routes(prefix, base_url),
+        *page_routes(prefix, base_url),
+    ]
 
 
 async def _door(app: web.Application) -> AsyncIterator[None]:

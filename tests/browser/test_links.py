@@ -117,3 +117,18 @@ async def test_a_link_that_cannot_be_opened_says_why_and_what_to_do(
     )
     await expect(page.get_by_text("no branch or tag 'no-such-branch'")).to_be_visible()
     await shot(page, "links-5-failed")
+
+
+async def test_a_page_makes_the_link_and_says_what_is_wrong(hub: Hub, context: BrowserContext) -> None:
+    page = await context.new_page()
+    await page.goto(f"{hub.url}/links")
+    await page.get_by_label("Where the repository is").select_option("GitLab")
+    await page.get_by_label("Repository", exact=True).fill("nothing")
+    await page.get_by_role("button", name="Make it").click()
+    await expect(page.get_by_role("alert")).to_contain_text("GROUP%2FPROJECT")
+    await page.get_by_label("Repository", exact=True).fill("lab/field-notes")
+    await page.get_by_label("File to open").fill("week 1/index.ipynb")
+    await page.get_by_role("button", name="Make it").click()
+    made = f"{hub.url}/v2/gl/lab%2Ffield-notes/HEAD?labpath=week%201%2Findex.ipynb"
+    await expect(page.locator("#address")).to_have_text(made)
+    await expect(page.get_by_role("link", name="Open it")).to_have_attribute("href", made)

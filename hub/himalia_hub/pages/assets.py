@@ -45,16 +45,17 @@ def static_url(hub_prefix: str, name: str) -> str:
 @public
 async def asset(request: web.Request) -> web.Response:
     """200 the file; for ever when the address carries its hash, else to be asked for each time."""
-    return _answer(request, request.match_info["path"])
+    return answer(request, request.match_info["path"])
 
 
 @public
 async def logo(request: web.Request) -> web.Response:
     """200 the mark and name, where single-user servers look for it."""
-    return _answer(request, LOGO)
+    return answer(request, LOGO)
 
 
-def _answer(request: web.Request, name: str) -> web.Response:
+def answer(request: web.Request, name: str) -> web.Response:
+    """200 an asset, 304 when the browser has it; NotFound."""
     if name not in _files():
         raise NotFound("There is no such file.")
     body, digest = _files()[name]

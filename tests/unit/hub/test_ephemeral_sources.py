@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from himalia_hub.ephemeral.make_link import Asked
 from himalia_hub.ephemeral.settings import EphemeralSection
 from himalia_hub.ephemeral.sources import Source, opening, read
 from himalia_hub.errors import BadRequest
@@ -113,3 +114,18 @@ def test_a_ban_is_asked_before_a_permission() -> None:
 def test_a_bad_expression_is_named() -> None:
     with pytest.raises(ValueError, match=r"'\(' is no regular expression"):
         EphemeralSection(banned=["("])
+
+
+@pytest.mark.parametrize(
+    ("asked", "spec"),
+    [
+        (Asked("gh", "ann/notes"), "ann/notes/HEAD"),
+        (Asked("gh", "https://github.com/ann/notes.git", "v1"), "ann/notes/v1"),
+        (Asked("gl", "lab/group/notes", "main"), "lab%2Fgroup%2Fnotes/main"),
+        (Asked("gl", "https://gitlab.com/lab/notes/"), "lab%2Fnotes/HEAD"),
+        (Asked("git", "https://example.org/a.git"), "https%3A%2F%2Fexample.org%2Fa.git/HEAD"),
+    ],
+)
+def test_what_people_type_becomes_a_spec_that_is_read_back(asked: Asked, spec: str) -> None:
+    assert asked.spec == spec
+    assert read(asked.provider, asked.spec, {}).stem == spec.rpartition("/")[0]
