@@ -14,7 +14,7 @@ import structlog
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
-from himalia_hub import clock, ending, info, middleware
+from himalia_hub import clock, ending, info, middleware, openapi
 from himalia_hub.audit import handlers as audit
 from himalia_hub.audit import store as audit_store
 from himalia_hub.auth import account, elsewhere, login, setup, suspend
@@ -102,7 +102,7 @@ def make_app(
 def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     """Every handler path of the hub; the order decides where patterns overlap, so pages with wildcards come last."""
     features = (
-        info, ending, audit, users, groups, servers, tokens, services, roles, shares, usage, oauth, proxy_api,
+        info, openapi, ending, audit, users, groups, servers, tokens, services, roles, shares, usage, oauth, proxy_api,
         following, metrics, login, account, elsewhere, suspend, setup,
     )  # fmt: skip
     table: list[web.RouteDef] = []

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from himalia_hub.keys import ENDING
 from himalia_hub.rbac.guard import scoped
-from himalia_hub.schemas import Body, read
+from himalia_hub.schemas import Body, read, takes
 
 log = structlog.get_logger()
 
@@ -37,6 +37,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
 
 
 @scoped("shutdown")
+@takes(Shutdown)
 async def shutdown(request: web.Request) -> web.Response:
     """202, then this hub ends; of several only this one. A supervisor may start it again."""
     body, ending = await read(request, Shutdown), request.app[ENDING]

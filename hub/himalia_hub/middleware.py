@@ -15,7 +15,7 @@ from himalia_hub.audit.record import record_request
 from himalia_hub.auth import setup, xsrf
 from himalia_hub.auth.cookies import is_secure
 from himalia_hub.db.engine import is_full
-from himalia_hub.errors import HimaliaError, NotAuthenticated, TooMany, Unavailable
+from himalia_hub.errors import BadRequest, HimaliaError, NotAuthenticated, TooMany, Unavailable
 from himalia_hub.info import VERSION_HEADERS
 from himalia_hub.keys import IDENTITY, REQUEST_ID, SETTINGS
 from himalia_hub.metrics.requests import count
@@ -132,6 +132,12 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
             raise  # a redirect
         response = await _answer(
             request, UnknownPathError(error.status) if error.status in (404, 405) else BadHttpError(error)
+        )
+    except sqlalchemy.exc.DataError as error:
+        # PostgreSQL keeps no NUL in a text, and no number beyond its column: whoever sent it must send another.
+        log.warning("request.not_storable", cause=type(error.orig).__name__)
+        response = await _answer(
+            request, BadRequest("a value in the request cannot be stored", remedy="no NUL")
         )
     except (
         sqlalchemy.exc.OperationalError,

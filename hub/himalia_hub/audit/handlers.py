@@ -16,6 +16,7 @@ from himalia_hub.audit.record import ACCESS, CHANGE
 from himalia_hub.errors import BadRequest, NotFound
 from himalia_hub.keys import DB
 from himalia_hub.rbac.guard import NO_ACCESS, scoped
+from himalia_hub.schemas import takes
 from himalia_hub.servers.activity import parse_moment
 from himalia_hub.users import store as users
 
@@ -35,6 +36,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
 
 
 @scoped("read:audit")
+@takes(query=("offset", "limit", "format", "kind", "actor", "target_user", "since", "until"))
 async def get_audit(request: web.Request) -> web.StreamResponse:
     """200 rows, the newest first, by page; with `format=csv` all of them as CSV.
 
@@ -52,6 +54,7 @@ async def get_audit(request: web.Request) -> web.StreamResponse:
 
 
 @scoped("read:servers")
+@takes(query=("offset", "limit"))
 async def get_visits(request: web.Request) -> web.Response:
     """200 `[{at, visitor, server}]`: who else opened this person's servers, the newest first, by page."""
     name, page = request.match_info["user"], paging.asked_page(request)

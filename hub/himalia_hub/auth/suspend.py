@@ -33,7 +33,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
 
 @scoped("admin:users")
 async def suspend(request: web.Request) -> web.Response:
-    """204. Signed out everywhere, tokens refused, WebSockets cut, servers stopping. Repeating it is harmless."""
+    """204; signed out everywhere, tokens refused, WebSockets cut, servers stopping. Repeating it is harmless."""
     async with request.app[DB].begin() as db:
         user = await _touchable(request, db)
         if user.suspended is None:
@@ -54,7 +54,7 @@ async def suspend(request: web.Request) -> web.Response:
 
 @scoped("admin:users")
 async def lift(request: web.Request) -> web.Response:
-    """204. The person may sign in again; tokens of their own count again."""
+    """204; the person may sign in again; tokens of their own count again."""
     async with request.app[DB].begin() as db:
         user = await _touchable(request, db)
         user.suspended = None
@@ -65,7 +65,7 @@ async def lift(request: web.Request) -> web.Response:
 
 @scoped("admin:users")
 async def forget_second_step(request: web.Request) -> web.Response:
-    """204. For who lost both the app and the recovery codes: the password alone lets them in again."""
+    """204; for who lost both the app and the recovery codes: the password alone lets them in again."""
     async with request.app[DB].begin() as db:
         user = await _touchable(request, db)
         await second.turn_off(db, user.id)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from himalia_hub.auth import cookies, origin
+from himalia_hub.auth.forms import posted
 from himalia_hub.errors import NotAuthorized
 from himalia_hub.keys import IDENTITY, SECRETS, SETTINGS
 from himalia_hub.secrets import mint, same
@@ -105,6 +106,6 @@ async def _given(request: web.Request) -> str:
     if FIELD in request.query:
         return request.query[FIELD]
     if request.method not in SAFE and request.content_type in FORMS:
-        value = (await request.post()).get(FIELD)
+        value = (await posted(request)).get(FIELD)
         return value if isinstance(value, str) else ""
     return ""

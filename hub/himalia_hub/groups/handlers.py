@@ -22,7 +22,7 @@ from himalia_hub.rbac.expand import expand, filters_of
 from himalia_hub.rbac.guard import NO_ACCESS, scoped
 from himalia_hub.rbac.identity import Identity
 from himalia_hub.rbac.models import RoleAssignment
-from himalia_hub.schemas import read
+from himalia_hub.schemas import Anything, read, takes
 from himalia_hub.shares import store as share_store
 from himalia_hub.users.models import User
 
@@ -62,6 +62,7 @@ def group_model(
 
 
 @scoped("list:groups", filtered=True)
+@takes(query=("offset", "limit"))
 async def get_groups(request: web.Request) -> web.Response:
     """200 the groups that the caller may list, by page."""
     filters = filters_of(_identity(request).scopes, "list:groups")
@@ -76,6 +77,7 @@ async def get_groups(request: web.Request) -> web.Response:
 
 
 @scoped("admin:groups")
+@takes(NewGroups)
 async def create_groups(request: web.Request) -> web.Response:
     """201 the new groups, all with the same people; 409 when one exists, and then none is made."""
     body = await read(request, NewGroups)
@@ -98,6 +100,7 @@ async def get_group(request: web.Request) -> web.Response:
 
 
 @scoped("admin:groups")
+@takes(NewGroup)
 async def create_group(request: web.Request) -> web.Response:
     """201 the new group; 409 when there is one of that name."""
     body = await read(request, NewGroup)
@@ -123,6 +126,7 @@ async def delete_group(request: web.Request) -> web.Response:
 
 
 @scoped("groups")
+@takes(People)
 async def add_users(request: web.Request) -> web.Response:
     """200 the group with the people added. 400 for a person who does not exist."""
     body = await read(request, People)
@@ -134,6 +138,7 @@ async def add_users(request: web.Request) -> web.Response:
 
 
 @scoped("groups")
+@takes(People)
 async def remove_users(request: web.Request) -> web.Response:
     """200 the group without these people. 400 for a person who does not exist."""
     body = await read(request, People)
@@ -147,6 +152,7 @@ async def remove_users(request: web.Request) -> web.Response:
 
 
 @scoped("groups")
+@takes(Anything)
 async def put_properties(request: web.Request) -> web.Response:
     """200 the group with its properties replaced by the object that was sent."""
     body = await json_object(request)
@@ -164,12 +170,14 @@ async def get_managers(request: web.Request) -> web.Response:
 
 
 @scoped("admin:groups")
+@takes(People)
 async def add_managers(request: web.Request) -> web.Response:
     """200 the names of who manages the group now; a manager is in it too. 400 for a person who does not exist."""
     return await _set_managers(request, manager=True)
 
 
 @scoped("admin:groups")
+@takes(People)
 async def remove_managers(request: web.Request) -> web.Response:
     """200 the names of who manages the group now; who does no longer stays in it."""
     return await _set_managers(request, manager=False)

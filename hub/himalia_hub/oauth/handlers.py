@@ -13,7 +13,7 @@ from aiohttp import web
 
 from himalia_hub import clock
 from himalia_hub.audit.record import ACCESS, tell
-from himalia_hub.auth.forms import small_form
+from himalia_hub.auth.forms import posted, small_form
 from himalia_hub.errors import BadRequest, NotAuthorized
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
 from himalia_hub.oauth import store
@@ -48,7 +48,9 @@ def routes(prefix: str) -> list[web.RouteDef]:
 
 @signed_in
 async def authorize(request: web.Request) -> web.Response:
-    """302 back to the server or service with a code, or 200 the question whether it may know the visitor."""
+    """302 back to the server or service with a code, or 200 the question whether it may know the visitor; 302 to the
+    sign-in page first. 400 for a client or address that is not known, 403 for who may not go there.
+    """
     client, wish, identity = await _read(request)
     if isinstance(wish, Refusal):
         return _refuse(client, wish)
@@ -84,11 +86,13 @@ async def _question(request: web.Request, client: Client, wish: Wish) -> web.Res
 
 @signed_in
 async def confirm(request: web.Request) -> web.Response:
-    """302 back to the server with a code for the scopes that the visitor agreed to."""
+    """302 back to the server with a code for the scopes that the visitor agreed to. 400 for a client, address or scope
+    that was not asked for, 403 without a sign-in or the right to go there.
+    """
     client, wish, _ = await _read(request)
     if isinstance(wish, Refusal):
         return _refuse(client, wish)
-    agreed = [str(scope) for scope in (await request.post()).getall("scopes", [])]
+    agreed = [str(scope) for scope in (await posted(request)).getall("scopes", [])]
     foreign = sorted(set(agreed) - set(wish.scopes) - {"identify"})
     if foreign:
         raise BadRequest(f"the scope {foreign[0]!r} was not asked for")

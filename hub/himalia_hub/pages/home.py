@@ -6,6 +6,7 @@ from aiohttp import web
 
 from himalia_hub import clock
 from himalia_hub.audit import store as audit
+from himalia_hub.auth.forms import posted
 from himalia_hub.errors import BadRequest, HimaliaError
 from himalia_hub.groups import store as groups
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
@@ -133,5 +134,5 @@ async def _home(
 
 
 async def _field(request: web.Request, name: str) -> str:
-    value = (await request.post()).get(name, "")
+    value = (await posted(request)).get(name, "")
     return value if isinstance(value, str) else ""

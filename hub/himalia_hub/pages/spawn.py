@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from himalia_hub.auth.forms import posted
 from himalia_hub.errors import BadRequest, NotFound
 from himalia_hub.groups import store as groups
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
@@ -58,7 +59,7 @@ async def spawn_form(request: web.Request) -> web.Response:
     """
     username, name = target(request)
     settings, after = request.app[SETTINGS], safe_next(request)
-    fields = await request.post()
+    fields = await posted(request)
     options = {
         key: [value for value in fields.getall(key) if isinstance(value, str)]
         for key in dict.fromkeys(fields)

@@ -20,7 +20,7 @@ from himalia_hub.rbac.roles import DEFAULT_ROLES
 from himalia_hub.rbac.settings import ROLE_NAME
 from himalia_hub.roles import store
 from himalia_hub.roles.schemas import Holders, RoleBody
-from himalia_hub.schemas import read
+from himalia_hub.schemas import read, takes
 
 log = structlog.get_logger()
 
@@ -59,8 +59,11 @@ async def get_role(request: web.Request) -> web.Response:
 
 
 @scoped("admin:roles")
+@takes(RoleBody)
 async def put_role(request: web.Request) -> web.Response:
-    """201 a new role, 200 one that was there, with these scopes from now on; 403 beyond the caller's own rights."""
+    """201 a new role, 200 one that was there, with these scopes from now on; 403 beyond the caller's own rights, 409
+    for one of the configuration.
+    """
     name, body = request.match_info["role"], await read(request, RoleBody)
     if not re.fullmatch(ROLE_NAME, name):
         raise BadRequest(f"{name[:80]!r} cannot be a role's name", remedy="a-z, 0-9 and -_~., a letter first")
@@ -91,14 +94,18 @@ async def delete_role(request: web.Request) -> web.Response:
 
 
 @scoped("admin:roles")
+@takes(Holders)
 async def give_role(request: web.Request) -> web.Response:
-    """200 the role with its new holders. 403 for a role beyond the caller's own rights, 400 for an unknown name."""
+    """200 the role with its new holders. 403 for a role beyond the caller's own rights, 400 for an unknown name,
+    409 for a role of the configuration.
+    """
     return await _change(request, give=True)
 
 
 @scoped("admin:roles")
+@takes(Holders)
 async def take_role(request: web.Request) -> web.Response:
-    """200 the role without these holders; not having it is fine."""
+    """200 the role without these holders; not having it is fine. 409 for a role of the configuration."""
     return await _change(request, give=False)
 
 

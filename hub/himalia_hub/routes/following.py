@@ -13,7 +13,7 @@ from himalia_hub.errors import NotFound, Unavailable
 from himalia_hub.keys import PROXY, SETTINGS
 from himalia_hub.rbac.guard import scoped
 from himalia_hub.routes.feed import Feed
-from himalia_hub.schemas import Body, read
+from himalia_hub.schemas import Body, read, takes
 from himalia_proxy.base import ProxyError
 
 KEEP_ALIVE_S: Final = 8.0
@@ -88,6 +88,7 @@ async def _look(feed: Feed) -> None:
 
 
 @scoped("proxy")
+@takes(Report)
 async def report(request: web.Request) -> web.Response:
     """204; 404 for a follower whose stream is not here, or has ended."""
     body, feed = await read(request, Report), request.app[PROXY]

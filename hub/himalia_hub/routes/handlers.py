@@ -7,12 +7,12 @@ from aiohttp import web
 
 from himalia_hub import paging
 from himalia_hub.audit.record import tell
-from himalia_hub.errors import Unavailable
+from himalia_hub.errors import BadRequest, Unavailable
 from himalia_hub.keys import PROXY, WORLD
 from himalia_hub.rbac.guard import scoped
 from himalia_hub.routes.schemas import OtherProxy
 from himalia_hub.routes.sync import check
-from himalia_hub.schemas import read
+from himalia_hub.schemas import read, takes
 from himalia_proxy.base import Moves, ProxyError
 
 log = structlog.get_logger()
@@ -25,6 +25,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
 
 
 @scoped("proxy")
+@takes(query=("offset", "limit"))
 async def get_routes(request: web.Request) -> web.Response:
     """200 the proxy's table, by page: routespec → `{routespec, target, data}`."""
     page = paging.asked_page(request)
@@ -49,8 +50,9 @@ async def check_routes(request: web.Request) -> web.Response:
 
 
 @scoped("proxy")
+@takes(OtherProxy)
 async def change_proxy(request: web.Request) -> web.Response:
-    """200; this hub speaks to another proxy from now on, until it ends, and has filled its table. 503, and nothing has
+    """200; this hub speaks to another proxy from now on, until it ends, and has filled its table. 400, and nothing has
     changed, when none answers there.
     """
     body = await read(request, OtherProxy)
@@ -62,7 +64,7 @@ async def change_proxy(request: web.Request) -> web.Response:
     try:
         await proxy.move(api_url=body.api_url, auth_token=body.auth_token)
     except ProxyError as error:
-        raise Unavailable(f"the proxy cannot be asked: {error}") from None
+        raise BadRequest(f"no proxy answers there: {error}") from None
     tell(
         request,
         change={"after": {"api_url": body.api_url, "auth_token": "new" if body.auth_token else "kept"}},

@@ -13,6 +13,7 @@ from himalia_hub.body import json_object
 from himalia_hub.errors import BadRequest, NotFound
 from himalia_hub.keys import DB
 from himalia_hub.rbac.guard import scoped
+from himalia_hub.schemas import Anything, takes
 from himalia_hub.servers import store
 from himalia_hub.users import store as users
 from himalia_hub.users.models import User
@@ -35,6 +36,7 @@ def parse_moment(value: Any, key: str, *, now: datetime) -> datetime:
 
 
 @scoped("users:activity")
+@takes(Anything)
 async def report_activity(request: web.Request) -> web.Response:
     """POST `{last_activity?, servers?: {name: {last_activity}}}`: 200; older than what is stored is ignored."""
     username, now = request.match_info["user"], clock.now()

@@ -17,6 +17,7 @@ from himalia_hub.groups import store as groups
 from himalia_hub.keys import DB, DOORBELL, IDENTITY, MEMO, SETTINGS
 from himalia_hub.profiles.choice import checked_options
 from himalia_hub.rbac.guard import scoped
+from himalia_hub.schemas import Anything, takes
 from himalia_hub.servers import queue, store
 from himalia_hub.servers.activity import report_activity
 from himalia_hub.servers.asking import ask
@@ -63,10 +64,13 @@ async def get_server(request: web.Request) -> web.Response:
 
 
 @scoped("start:servers")
+@takes(Anything)
 async def start_server(request: web.Request) -> web.Response:
     """Wish that it runs. 201 when it is ready within `slow_start_s`, else 202 with the start under way or waiting.
 
-    429 instead of waiting for a place with the header `X-Himalia-When-Full: refuse`.
+    The body is `user_options` and `display_name`, or else the options themselves; empty: the last ones. 400 when it
+    runs, 409 while it stops, 429 at a limit that no waiting ends, and at any with the header `X-Himalia-When-Full:
+    refuse`; 500 with the cause when the start fails.
     """
     options, display_name = await _start_body(request)
     username, name = _names(request)
@@ -98,6 +102,7 @@ async def start_server(request: web.Request) -> web.Response:
 
 
 @scoped("delete:servers")
+@takes(Anything)
 async def stop_server(request: web.Request) -> web.Response:
     """Wish that it is gone, and what waits since it crashed. 204 when it is within `slow_stop_s`, else 202.
 
@@ -132,6 +137,7 @@ async def stop_server(request: web.Request) -> web.Response:
 
 
 @scoped("start:servers")
+@takes(Anything)
 async def create_server(request: web.Request) -> web.Response:
     """PUT: make a named server without starting it. 201; 409 when there is one, as there always is a default one."""
     options, display_name = await _start_body(request)
@@ -150,6 +156,7 @@ async def create_server(request: web.Request) -> web.Response:
 
 
 @scoped("start:servers")
+@takes(Anything)
 async def change_server(request: web.Request) -> web.Response:
     """PATCH `{name?, display_name?, user_options?}` of a stopped server: 200 the model.
 

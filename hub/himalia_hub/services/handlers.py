@@ -19,7 +19,7 @@ from himalia_hub.rbac.identity import Identity
 from himalia_hub.rbac.models import RoleAssignment
 from himalia_hub.rbac.roles import ADMIN
 from himalia_hub.rbac.rules import Rules
-from himalia_hub.schemas import read
+from himalia_hub.schemas import read, takes
 from himalia_hub.services import store
 from himalia_hub.services.models import Service
 from himalia_hub.services.schemas import NewService
@@ -80,6 +80,7 @@ async def get_service(request: web.Request) -> web.Response:
 
 
 @scoped("admin:services")
+@takes(NewService)
 async def create_service(request: web.Request) -> web.Response:
     """201 the new service, routed at once; it is not waited for. 409 when there is one of that name.
 

@@ -17,7 +17,7 @@ from himalia_hub.groups.models import Group
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
 from himalia_hub.rbac.guard import NO_ACCESS, scoped
 from himalia_hub.rbac.identity import Identity
-from himalia_hub.schemas import read
+from himalia_hub.schemas import read, takes
 from himalia_hub.servers import store as servers
 from himalia_hub.shares import change, store
 from himalia_hub.shares.schemas import NewShare, NewShareCode, ShareChange
@@ -59,6 +59,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
 
 
 @scoped("read:shares")
+@takes(query=("offset", "limit"))
 async def list_shares(request: web.Request) -> web.Response:
     """200 the shares of a person's servers, or of one of them, by page; 404 unknown."""
     async with request.app[DB].read() as db:
@@ -70,6 +71,7 @@ async def list_shares(request: web.Request) -> web.Response:
 
 
 @scoped("shares")
+@takes(NewShare)
 async def grant_share(request: web.Request) -> web.Response:
     """200 the share, with what was shared before and now; 400 for a person, group or scope that is not known."""
     body = await read(request, NewShare)
@@ -78,6 +80,7 @@ async def grant_share(request: web.Request) -> web.Response:
 
 
 @scoped("shares")
+@takes(ShareChange)
 async def revoke_share(request: web.Request) -> web.Response:
     """200 what is left of the share, `{}` when nothing is. Open WebSockets of who lost it are cut."""
     body = await read(request, ShareChange)
@@ -96,6 +99,7 @@ async def revoke_shares(request: web.Request) -> web.Response:
 
 
 @scoped("read:users:shares")
+@takes(query=("offset", "limit"))
 async def list_shared_with_user(request: web.Request) -> web.Response:
     """200 what is shared with a person, also through their groups, by page; 404 unknown."""
     async with request.app[DB].read() as db:
@@ -121,6 +125,7 @@ async def leave_share(request: web.Request) -> web.Response:
 
 
 @scoped("read:groups:shares")
+@takes(query=("offset", "limit"))
 async def list_shared_with_group(request: web.Request) -> web.Response:
     """200 what is shared with a group, by page; 404 unknown."""
     async with request.app[DB].read() as db:
@@ -147,6 +152,7 @@ async def end_group_share(request: web.Request) -> web.Response:
 
 
 @scoped("read:shares")
+@takes(query=("offset", "limit"))
 async def list_codes(request: web.Request) -> web.Response:
     """200 the codes of a person's servers, or of one of them, by page, without the codes themselves; 404 unknown."""
     page = replace(paging.asked_page(request), enveloped=True)
@@ -164,6 +170,7 @@ async def list_codes(request: web.Request) -> web.Response:
 
 
 @scoped("shares")
+@takes(NewShareCode)
 async def create_code(request: web.Request) -> web.Response:
     """200 the model with `code`, `accept_url` and `full_accept_url`: now and never again."""
     owner, body = request.match_info["user"], await read(request, NewShareCode)
@@ -172,6 +179,7 @@ async def create_code(request: web.Request) -> web.Response:
 
 
 @scoped("shares")
+@takes(query=("code", "id"))
 async def delete_codes(request: web.Request) -> web.Response:
     """204; the code named by `?code=` or `?id=`, or else every code of this server, is void. 404 for another."""
     await change.delete_codes(

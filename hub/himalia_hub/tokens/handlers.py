@@ -23,7 +23,7 @@ from himalia_hub.rbac.rights import Rights
 from himalia_hub.rbac.roles import TOKEN
 from himalia_hub.rbac.rules import Rules
 from himalia_hub.roles import store as roles
-from himalia_hub.schemas import read
+from himalia_hub.schemas import read, takes
 from himalia_hub.servers.models import Server
 from himalia_hub.tokens import store
 from himalia_hub.tokens.models import ApiToken
@@ -61,6 +61,7 @@ async def list_tokens(request: web.Request) -> web.Response:
 
 
 @public
+@takes(NewToken)
 async def create_token(request: web.Request) -> web.Response:
     """201 the model with `token`. Without credentials, `auth` with a name and password makes one's own.
 
@@ -111,7 +112,7 @@ async def get_token(request: web.Request) -> web.Response:
 
 @scoped("tokens")
 async def delete_token(request: web.Request) -> web.Response:
-    """204. One that a server was issued goes with all of this person's tokens for the same server; the open WebSockets
+    """204; one that a server was issued goes with all of this person's tokens for the same server; the open WebSockets
     of the sign-ins that they came from are cut.
     """
     async with request.app[DB].begin() as db:

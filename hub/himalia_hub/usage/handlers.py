@@ -12,7 +12,7 @@ from himalia_hub.groups import store as groups
 from himalia_hub.groups.models import Group
 from himalia_hub.keys import DB, SETTINGS
 from himalia_hub.rbac.guard import scoped
-from himalia_hub.schemas import read
+from himalia_hub.schemas import read, takes
 from himalia_hub.usage import store
 from himalia_hub.usage.schemas import QuotaBody, standing_model
 from himalia_hub.users import store as users
@@ -52,6 +52,7 @@ async def usage_of_group(request: web.Request) -> web.Response:
 
 
 @scoped("admin:users")
+@takes(QuotaBody)
 async def set_quota_of_user(request: web.Request) -> web.Response:
     """200 what this person may use and uses from now on; it counts at their next start."""
     body = await read(request, QuotaBody)
@@ -70,6 +71,7 @@ async def drop_quota_of_user(request: web.Request) -> web.Response:
 
 
 @scoped("admin:groups")
+@takes(QuotaBody)
 async def set_quota_of_group(request: web.Request) -> web.Response:
     """200 what the members of this group may use together from now on."""
     body = await read(request, QuotaBody)

@@ -24,7 +24,7 @@ from himalia_hub.rbac import rights
 from himalia_hub.rbac.expand import filters_of
 from himalia_hub.rbac.guard import NO_ACCESS, public, scoped
 from himalia_hub.rbac.identity import Identity
-from himalia_hub.schemas import read
+from himalia_hub.schemas import read, takes
 from himalia_hub.servers import store as servers
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.view import stopped
@@ -56,6 +56,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
 
 
 @public
+@takes(query=("include_stopped_servers",))
 async def get_self(request: web.Request) -> web.Response:
     """200 the model of who asks, with `scopes`, `token_id` and `session_id`; 403 without credentials.
 
@@ -111,6 +112,7 @@ async def _own_service(request: web.Request, identity: Identity) -> dict[str, An
 
 
 @scoped("list:users", filtered=True)
+@takes(query=("offset", "limit", "state", "sort", "name_filter", "include_stopped_servers"))
 async def get_users(request: web.Request) -> web.Response:
     """200 the people whom the caller may list, by page."""
     identity = _identity(request)
@@ -157,6 +159,7 @@ def _named(identity: Identity, filters: set[tuple[str, str]]) -> set[str]:
 
 
 @scoped("admin:users")
+@takes(NewUsers)
 async def create_users(request: web.Request) -> web.Response:
     """201 the people who were made; 409 when all exist. One name that cannot be used: 400 for all."""
     body = await read(request, NewUsers)
@@ -174,12 +177,14 @@ async def create_users(request: web.Request) -> web.Response:
 
 
 @scoped(*KEYS)
+@takes(query=("include_stopped_servers",))
 async def get_user(request: web.Request) -> web.Response:
     """200 the model with the keys that the caller may see."""
     return await _answer(request, request.match_info["user"])
 
 
 @scoped("admin:users")
+@takes(NewUser)
 async def create_user(request: web.Request) -> web.Response:
     """201 the new person; 409 when there is one of that name."""
     body = await read(request, NewUser)
@@ -191,6 +196,7 @@ async def create_user(request: web.Request) -> web.Response:
 
 
 @scoped("admin:users")
+@takes(UserChange)
 async def change_user(request: web.Request) -> web.Response:
     """200 the changed model. 400 for a name that is taken or cannot be used; 403 to reach above oneself."""
     body = await read(request, UserChange)

@@ -29,7 +29,7 @@ from himalia_hub.servers.world import World
 from himalia_hub.settings import HubSettings
 from himalia_hub.tokens import store as tokens
 from himalia_hub.users.models import User
-from himalia_proxy.base import Proxy, Route
+from himalia_proxy.base import Proxy, ProxyError, Route
 from himalia_spawner.fake import FakeSpawner
 
 PASSWORD = "a long enough password"
@@ -48,6 +48,9 @@ class EmptyProxy:
         return {}
 
     async def close(self) -> None: ...
+
+    async def move(self, *, api_url: str | None, auth_token: str | None) -> None:
+        raise ProxyError("nothing is there")
 
 
 @dataclass

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from himalia_hub import clock
 from himalia_hub.auth import origin
+from himalia_hub.auth.forms import posted
 from himalia_hub.bulk import store as jobs
 from himalia_hub.bulk import work
 from himalia_hub.bulk.outcome import Outcome, State, outcome
@@ -67,7 +68,7 @@ async def stop(request: web.Request) -> web.Response:
 async def ask(request: web.Request) -> web.Response:
     """200 what would happen to the servers that were selected, with a button to go on."""
     identity = viewer.must_be(request)
-    post = await request.post()
+    post = await posted(request)
     fields = _texts(post)
     act = _action(fields)
     if "all" in fields:
@@ -83,7 +84,7 @@ async def ask(request: web.Request) -> web.Response:
 async def do(request: web.Request) -> web.Response:
     """Begin what was asked about: 200 its progress for our script, else 303 to the page of it."""
     identity = viewer.must_be(request)
-    fields = _texts(await request.post())
+    fields = _texts(await posted(request))
     act = _action(fields)
     named = list(dict.fromkeys(split(line) for line in fields.get("those", "").splitlines() if line))
     if not named or len(named) > AT_MOST:
@@ -168,7 +169,7 @@ def _allowed(identity: Identity, act: str, shown: Row) -> bool:
 
 async def _one(request: web.Request, right: str) -> tuple[dict[str, str], Identity, str, str]:
     identity = viewer.must_be(request)
-    fields = _texts(await request.post())
+    fields = _texts(await posted(request))
     username, name = split(fields.get("only", ""))
     if not username:
         raise BadRequest("The form names no person.")

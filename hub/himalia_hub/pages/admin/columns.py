@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from himalia_hub.auth.forms import posted
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
 from himalia_hub.pages.admin import viewer
 from himalia_hub.pages.admin.rows import COLUMNS, SHOWN
@@ -25,7 +26,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
 async def choose(request: web.Request) -> web.Response:
     """303 back to the list, with the columns that were ticked, in our order."""
     identity = viewer.must_be(request)
-    ticked = {value for value in (await request.post()).getall("column", []) if isinstance(value, str)}
+    ticked = {value for value in (await posted(request)).getall("column", []) if isinstance(value, str)}
     shown: dict[str, Any] = {"shown": [name for name in COLUMNS if name in ticked]}
     async with request.app[DB].begin() as db:
         await users.prefer(db, identity.person, PREFERENCE, shown)
