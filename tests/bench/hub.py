@@ -1,4 +1,4 @@
-"""Our hub beside JupyterHub, in one run: reading the API with 5,000 people, making them, and a herd that signs in.
+"""Our hub beside JupyterHub, in one run: reading the API with 5,000 people, making them, a herd that signs in, one that starts.
 
     make bench WHAT=hub      or      .venv/bin/python tests/bench/hub.py [--people 5000] [--seconds 5] [--herd 200]
 
@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import html
+import json
 import os
 import re
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -172,6 +174,71 @@ async def herds(peers: list[Peer], count: int) -> None:
     say("  CPU of the hub", ours.cpu_ms, theirs.cpu_ms, "ms/person")
 
 
+async def start(peer: Peer, session: aiohttp.ClientSession, name: str, failed: list[str]) -> float:
+    """Seconds from asking for a server until it is said to be ready."""
+    began = time.perf_counter()
+    url = f"http://127.0.0.1:{peer.port}/hub/api/users/{name}"
+    async with session.post(f"{url}/server") as answer:
+        status, text = answer.status, await answer.text()
+    while status == 202:
+        await asyncio.sleep(0.25)
+        async with session.get(url) as answer:
+            server = (await answer.json())["servers"].get("", {})
+            status = 201 if server.get("ready") else 202 if server.get("pending") else 500
+            text = f"ended while starting: {server}"
+    if status != 201:
+        failed.append(f"{status} {text[:200]}")
+    return time.perf_counter() - began
+
+
+async def longest_wait(peer: Peer, session: aiohttp.ClientSession, ended: asyncio.Event) -> float:
+    """The longest that a request for which the hub does nothing waited, in ms: what its event loop was behind."""
+    longest = 0.0
+    while not ended.is_set():
+        began = time.perf_counter()
+        async with session.get(f"http://127.0.0.1:{peer.port}/hub/health") as answer:
+            await answer.read()
+        longest = max(longest, time.perf_counter() - began)
+        await asyncio.sleep(0.02)
+    return longest * 1000
+
+
+async def start_herds(peers: list[Peer], count: int) -> None:
+    """Everybody starts a server that costs next to nothing, at one moment; each hub alone, one after the other."""
+    seen = []
+    for peer in peers:
+        names, failed, ended = [f"starter-{number}" for number in range(count)], [], asyncio.Event()
+        headers = {"Authorization": f"token {peer.token}"}
+        connections = aiohttp.TCPConnector(limit=0)
+        timeout = aiohttp.ClientTimeout(total=600)
+        async with aiohttp.ClientSession(connector=connections, timeout=timeout, headers=headers) as session:
+            url = f"http://127.0.0.1:{peer.port}/hub/api/users"
+            async with session.post(url, json={"usernames": names}) as answer:
+                assert answer.status == 201, await answer.text()
+            lag = asyncio.create_task(longest_wait(peer, session, ended))
+            before = cpu_s(peer.pid)
+            took = await asyncio.gather(*(start(peer, session, name, failed) for name in names))
+            ended.set()
+            cpu = (cpu_s(peer.pid) - before) / count * 1000
+            seen.append((statistics.quantiles(took, n=20)[-1], max(took), cpu, await lag))
+        if failed:
+            print(f"  {peer.name}: {len(failed)} of {count} starts failed, such as {failed[0]}")
+    ours, theirs = seen
+    say(f"{count} people start a server at once, 95th percentile", ours[0], theirs[0], "s")
+    say("  the last one", ours[1], theirs[1], "s")
+    say("  CPU of the hub", ours[2], theirs[2], "ms/start")
+    say("  longest wait of a request for nothing", ours[3], theirs[3], "ms")
+
+
+def small_server(folder: Path) -> str:
+    """The program that both hubs start, compiled."""
+    made = folder / "small-server"
+    subprocess.run(
+        ["cc", "-O1", "-o", made, Path(__file__).with_name("small_server.c")], check=True, timeout=60
+    )
+    return str(made)
+
+
 def say(case: str, ours: float, theirs: float, unit: str, *, more_is_better: bool = False) -> None:
     """One line: both, and how many times better ours is."""
     ratio = ours / theirs if more_is_better else theirs / ours
@@ -180,9 +247,11 @@ def say(case: str, ours: float, theirs: float, unit: str, *, more_is_better: boo
 
 async def measure(folder: Path, people: int, seconds: float, count: int) -> None:
     config = '[auth.methods.anybody]\nkind = "dummy"\nallow_all = true\ni_know_that_this_lets_everybody_in = true\n[log]\nlevel = "warning"\n'
+    server = small_server(folder)
+    config += f"[spawner]\ncommand = [{json.dumps(server)}]\n"
     ours, theirs = (
         Hub(folder / "himalia", config=config, port=23100),
-        JupyterHub(folder / "jupyterhub", port=23200),
+        JupyterHub(folder / "jupyterhub", port=23200, command=server),
     )
     try:
         ours.add_user("root", admin=True)
@@ -199,6 +268,7 @@ async def measure(folder: Path, people: int, seconds: float, count: int) -> None
             say("  95th percentile", best[0].p95_ms, best[1].p95_ms, "ms")
             say("  CPU of the hub", best[0].cpu_ms, best[1].cpu_ms, "ms/request")
         await herds(peers, count)
+        await start_herds(peers, count)
         say("memory of the hub afterwards", *(pss_mb(peer.pid) for peer in peers), "MB")
     finally:
         await ours.stop()

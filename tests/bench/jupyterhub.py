@@ -18,7 +18,7 @@ TOKEN = "token-for-the-bench"
 class JupyterHub:
     """JupyterHub 6.1.1 with SimpleLocalProcessSpawner, DummyAuthenticator and configurable-http-proxy."""
 
-    def __init__(self, data: Path, *, port: int) -> None:
+    def __init__(self, data: Path, *, port: int, command: str | None = None) -> None:
         self.data, self.port = data, port
         self.url = f"http://127.0.0.1:{port}"
         self.api = f"{self.url}/hub/api"
@@ -33,8 +33,8 @@ class JupyterHub:
             "JupyterHub.authenticator_class": "dummy",
             "JupyterHub.spawner_class": "simple",
             "SimpleLocalProcessSpawner.home_dir_template": str(data / "homes" / "{username}"),
-            "Spawner.cmd": [official.singleuser()],
-            "Spawner.args": ["--allow-root"],
+            "Spawner.cmd": [command or official.singleuser()],
+            "Spawner.args": [] if command else ["--allow-root"],
             "Authenticator.allow_all": True,
             "JupyterHub.concurrent_spawn_limit": 0,
             "Spawner.start_timeout": 600,  # a crowd needs longer on a small machine than the minute it is given
