@@ -1,11 +1,11 @@
-"""Our proxy beside the official configurable-http-proxy and nginx, in one run.
+"""Our proxy beside the official configurable-http-proxy, nginx and Caddy, in one run.
 
     make bench WHAT=proxy      or      .venv/bin/python tests/bench/proxy.py [--rounds 3] [--scale 1]
 
 Prints for each case the CPU time per request and requests per second, medians of interleaved rounds, and the ratios;
 then memory (PSS), TLS, the table's size, and two workers. Each proxy has one core (two workers have both); clients and
 target share the other, in this process, so they bound the requests per second of the quicker proxy: the CPU time is the
-figure to compare. nginx is left out if it is not installed (Debian: nginx-light).
+figure to compare. nginx and Caddy are left out if they are not installed (Debian: nginx-light, caddy).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 from proxy_load import CASES, CONNECTIONS, SMALL, UPGRADE, Case, Door, Target, asking, fresh
 
 import official
-from component.proxy.certs import Authority
+from component.proxy.certs import Authority, Pair
 from component.proxy.parts import OURS, RunningProxy, free_port, running
 from support import eventually
 
@@ -53,6 +53,27 @@ http {{
       proxy_pass http://target; proxy_http_version 1.1; proxy_set_header Host $http_host;
       proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $upgraded; proxy_buffering off;
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
+    }}
+  }}
+}}
+"""
+CADDY = """{{
+  admin off
+  auto_https off
+  log {{
+    level ERROR
+  }}
+  servers {{
+    protocols h1
+  }}
+}}
+{scheme}://:{port} {{
+  bind 127.0.0.1
+  {tls}
+  reverse_proxy {target} {{
+    flush_interval -1
+    transport http {{
+      keepalive_idle_conns_per_host 128
     }}
   }}
 }}
@@ -162,24 +183,46 @@ class Bench:
         config.write_text(
             NGINX.format(folder=self._folder, port=port, target=self.target.partition("://")[2])
         )
-        process = await asyncio.create_subprocess_exec("nginx", "-p", str(self._folder), "-c", str(config))
+        return await self._other(Door(port), "nginx", "-p", str(self._folder), "-c", str(config))
+
+    async def caddy(self, tls: ssl.SSLContext | None = None, pair: Pair | None = None) -> Subject:
+        """Caddy, with as many threads as it wants on the one core."""
+        port = free_port()
+        config = self._folder / f"Caddyfile-{port}"
+        config.write_text(
+            CADDY.format(
+                scheme="https" if tls else "http",
+                port=port,
+                tls=f"tls {pair.cert} {pair.key}" if pair else "",
+                target=self.target.partition("://")[2],
+            )
+        )
+        argv = ("caddy", "run", "--adapter", "caddyfile", "--config", str(config))
+        return await self._other(Door(port, tls), *argv, GOMAXPROCS="1", HOME=str(self._folder))
+
+    async def _other(self, door: Door, *argv: str, **env: str) -> Subject:
+        with (self._folder / "other.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *argv, env={**os.environ, **env}, stdout=log, stderr=log
+            )
 
         async def end() -> None:
-            process.terminate()
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
             await process.wait()
 
         self._stack.push_async_callback(end)
 
         async def up() -> bool:
             try:
-                (await Door(port).visitor()).transport.close()
+                (await door.visitor()).transport.close()
             except OSError:
                 return False
             return True
 
-        await eventually(up, within_s=10)
+        await eventually(up, within_s=20, what=f"{argv[0]} up")
         pin([process.pid], self._cores[:1])
-        return Subject(Door(port), process.pid)
+        return Subject(door, process.pid)
 
 
 async def requests(bench: Bench, rounds: int, scale: float) -> None:
@@ -187,6 +230,8 @@ async def requests(bench: Bench, rounds: int, scale: float) -> None:
     subjects = {"ours": await bench.start(OURS), "official": await bench.start([official.proxy()])}
     if shutil.which("nginx"):
         subjects["nginx"] = await bench.nginx()
+    if shutil.which("caddy"):
+        subjects["caddy"] = await bench.caddy()
     print(f"{'':32}{''.join(f'{kind:>22}' for kind in subjects)}   CPU: the others' by ours")
     memory = {kind: [pss_mb(subject)] for kind, subject in subjects.items()}
     for name, (case, usual) in CASES.items():
@@ -223,6 +268,8 @@ async def over_tls(bench: Bench, folder: Path, rounds: int, scale: float) -> Non
         "ours": await bench.start(OURS, *options, tls=trust),
         "official": await bench.start([official.proxy()], *options, tls=trust),
     }
+    if shutil.which("caddy"):
+        subjects["caddy"] = await bench.caddy(trust, pair)
     for name, case, usual in (
         ("TLS: small GET, kept connection", SMALL, 9600),
         ("TLS: a new connection each", fresh, 960),

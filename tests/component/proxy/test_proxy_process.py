@@ -259,6 +259,7 @@ async def test_default_target_host_routing_and_prefix_options_are_heard(tmp_path
         options = ("--host-routing", "--no-include-prefix", "--change-origin", "--custom-header", "X-Key: k")
         async with running(tmp_path, "--default-target", f"{target.url}/base", *options) as proxy:
             await proxy.route("/ada.org/svc", target.url)
+            assert json.loads((await proxy.call("GET", "/api/routes/ada.org/svc"))[1])["host"] == "ada.org"
             for host, path, line in (("ADA.org:1", "/svc/x", "GET /x "), ("b", "/x?y", "GET /base/x?y ")):
                 async with proxy.session.get(proxy.url + path, headers={"Host": host}) as answer:
                     head = await answer.text()

@@ -245,3 +245,24 @@ async def test_an_idle_client_is_let_go_after_the_keep_alive_time(tmp_path: Path
     async with running(tmp_path, "--keep-alive-timeout", "100") as proxy, raw_target(answering()) as target:
         await proxy.route("/", target.url)
         assert (await proxy.say(GET)).endswith(b"ok")
+
+
+async def test_an_upload_counts_as_activity_before_it_is_answered(proxy: RunningProxy) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async def last() -> str:
+        return json.loads((await proxy.call("GET", "/api/routes/"))[1])["/"]["last_activity"]
+
+    async with raw_target(talk) as target:
+        await proxy.route("/", target.url)
+        before = await last()
+        await eventually(lambda: _later_than(before))
+        _, writer = await proxy.connect()
+        writer.write(b"PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nthe beginning")
+
+        async def moved() -> bool:
+            return await last() > before
+
+        await eventually(moved)
+        writer.close()

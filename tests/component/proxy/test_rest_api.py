@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from component.proxy.parts import TOKEN, RunningProxy, free_port, running
+from component.proxy.parts import TOKEN, RunningProxy, answering, free_port, raw_target, running
 from himalia_proxy.base import ProxyError, Route
 from himalia_proxy.client import HttpProxy
 from support import eventually
@@ -194,6 +194,22 @@ async def test_the_api_can_listen_on_a_unix_socket(tmp_path: Path) -> None:
         await client.close()
         assert await proxy.stop() == 0
     assert not path.exists()
+
+
+async def test_calls_are_logged_by_how_they_ended_and_proxied_requests_only_if_they_failed(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as proxy, raw_target(answering()) as target:
+        await proxy.route("/a", target.url)
+        await proxy.call("GET", "/api/routes/none")
+        for path in ("/a/quiet", "/loud"):
+            async with proxy.session.get(proxy.url + path):
+                pass
+        text = proxy.log.read_text()
+    assert "INFO api.called status=201 method=POST path=/api/routes/a" in text
+    assert "WARNING api.called status=404 method=GET path=/api/routes/none" in text
+    assert "WARNING request.failed status=404 method=GET path=/loud" in text
+    assert "/a/quiet" not in text
 
 
 async def test_no_secret_reaches_the_log(tmp_path: Path) -> None:
