@@ -8,7 +8,7 @@ LOCK := .venv-lock/bin/uv pip compile --quiet --universal --no-annotate --genera
         --no-emit-find-links --custom-compile-command "make lock" --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit check format bench soak fault-long docs images reference lock
+.PHONY: help run test unit check format bench soak fault-long docs images reference screenshots lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -60,6 +60,10 @@ images:  ## the images of deploy/Dockerfile (BASE=image:tag; without one, a base
 reference:  ## write docs/reference from the code
 	@tests/tools/prepare dev
 	@tests/tools/reference
+
+screenshots:  ## a picture of every page, light and dark, at three widths, into docs/screenshots
+	@tests/tools/prepare test
+	@$(BIN)/python tests/tools/screenshots | grep -v request.done
 
 lock:  ## choose the newest allowed versions again
 	@test -x .venv-lock/bin/uv || { python3 -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv; }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 
 from himalia_hub import clock
@@ -9,15 +11,19 @@ from himalia_hub.audit import store as audit
 from himalia_hub.auth.forms import posted
 from himalia_hub.errors import BadRequest, HimaliaError
 from himalia_hub.groups import store as groups
-from himalia_hub.keys import DB, IDENTITY, SETTINGS
+from himalia_hub.keys import DB, IDENTITY, SECRETS, SETTINGS
 from himalia_hub.pages import wish
-from himalia_hub.pages.cards import cards, never_started, revision, tail_of
+from himalia_hub.pages.cards import card, cards, never_started, revision, tail_of
+from himalia_hub.pages.live import Change, sse
 from himalia_hub.pages.paths import redirect
-from himalia_hub.pages.render import page, wants_fragment
+from himalia_hub.pages.render import moment_of_rows, page, render, wants_fragment
 from himalia_hub.pages.share import shared_with
+from himalia_hub.pages.streaming import stream
 from himalia_hub.profiles.choice import OPTION
 from himalia_hub.rbac.guard import signed_in
+from himalia_hub.rbac.identity import Identity
 from himalia_hub.servers import store
+from himalia_hub.servers.kernels import busy
 from himalia_hub.servers.limits import check_name
 from himalia_hub.services import store as store_of_services
 from himalia_hub.services.view import service_prefix
@@ -36,6 +42,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
         web.post(prefix + "home/stop", stop),
         web.post(prefix + "home/remove", remove),
         web.post(prefix + "home/keep", keep),
+        web.get(prefix + "home/events", events),
     ]
 
 
@@ -69,7 +76,19 @@ async def start_named(request: web.Request) -> web.Response:
 
 @signed_in
 async def stop(request: web.Request) -> web.Response:
-    """Wish one's own server stopped; 303 back to the page."""
+    """Wish one's own server stopped; 303 back to the page. 200 with a question first when its kernels are at work."""
+    identity, name = request[IDENTITY], await _field(request, "server")
+    assert identity is not None
+    if not await _field(request, "sure"):
+        async with request.app[DB].read() as db:
+            server = await store.find(db, identity.name, name)
+        asked = [(server, identity.name)] if server else []
+        working = await busy(asked, request.app[SETTINGS], request.app[SECRETS])
+        names = next(iter(working.values()), None)
+        if server is not None and names:
+            template = "fragment_stop.html" if wants_fragment(request) else "stop.html"
+            shown = card(server, identity.name, request.app[SETTINGS])
+            return await page(request, template, card=shown, names=names)
     return await _end(request, remove=False)
 
 
@@ -88,6 +107,20 @@ async def keep(request: web.Request) -> web.Response:
     return redirect(request.app[SETTINGS].hub_prefix + "home", status=303)
 
 
+@signed_in
+async def events(request: web.Request) -> web.StreamResponse:
+    """200 a stream: `cards` with the servers as they are now, whenever one of one's own changes."""
+    person = request[IDENTITY]
+    assert person is not None
+
+    async def draw(identity: Identity, changes: list[Change] | None) -> str:
+        if changes is not None and all(change.user_id != person.person for change in changes):
+            return ""
+        return sse("cards", render(request, "fragment_cards.html", await _shown(request, identity)))
+
+    return await stream(request, draw)
+
+
 async def _end(request: web.Request, *, remove: bool) -> web.Response:
     identity = request[IDENTITY]
     assert identity is not None
@@ -95,28 +128,42 @@ async def _end(request: web.Request, *, remove: bool) -> web.Response:
     return redirect(request.app[SETTINGS].hub_prefix + "home", status=303)
 
 
+async def _shown(request: web.Request, identity: Identity) -> dict[str, Any]:
+    """What the changing part of the page needs."""
+    settings = request.app[SETTINGS]
+    async with request.app[DB].read() as db:
+        rows = await store.list_for_user(db, identity.person)
+        member_of = await groups.of_user(db, identity.person)
+        reasons = await store.reasons(db, identity.person)
+    shown = cards(rows, identity.name, settings, member_of, reasons)
+    return {
+        "cards": shown,
+        "rev": revision(shown),
+        "live": any(one.moving for one in shown),
+        "offers": never_started(identity.name, settings, member_of).offers,
+    }
+
+
 async def _home(
     request: web.Request, *, typed: str = "", problem: HimaliaError | None = None
 ) -> web.Response:
     settings, identity = request.app[SETTINGS], request[IDENTITY]
     assert identity is not None
+    at = await moment_of_rows(request)
+    shown = await _shown(request, identity)
     async with request.app[DB].read() as db:
-        rows = await store.list_for_user(db, identity.person)
-        member_of = await groups.of_user(db, identity.person)
-        reasons = await store.reasons(db, identity.person)
         services = await store_of_services.all_of(db)
         visits, _ = await audit.visits(db, identity.name, offset=0, limit=SHOWN_VISITS)
         standings = await usage.standings(
             db, settings, await db.get_one(User, identity.person), now=clock.now()
         )
         guest_of = await shared_with(db, identity.person, settings)
-    shown = cards(rows, identity.name, settings, member_of, reasons)
     return await page(
         request,
         "fragment_cards.html" if wants_fragment(request) else "home.html",
         status=problem.status if problem else 200,
-        cards=shown,
-        rev=revision(shown),
+        **shown,
+        at=at,
         visits=visits,
         guest_of=guest_of,
         quotas=quota_lines(standings),
@@ -125,8 +172,6 @@ async def _home(
             for service in services
             if service.url and service.display and identity.allows("access:services", service=service.name)
         ],
-        offers=never_started(identity.name, settings, member_of).offers,
-        live=any(one.moving for one in shown),
         allow_named=settings.servers.allow_named,
         typed=typed,
         problem=problem,

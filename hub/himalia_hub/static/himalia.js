@@ -344,6 +344,13 @@ for (const text of $$("[data-countdown]")) {
     if (text.closest("[data-retry]")) location.reload();
   }, 250);
 }
+async function wait_for_hub(panel) { // it may answer for a moment still: first it must be gone
+  for (let gone = false; ; await later(1000)) {
+    const answer = await fetch(panel.dataset.down, { headers: proof, redirect: "manual" }).catch(() => null);
+    if (away(answer)) gone = true; else if (gone) return location.replace(panel.dataset.down);
+  }
+}
+$$("[data-down]").forEach(wait_for_hub);
 $$("[data-progress]").forEach(progress);
 $$("[data-fragment]:not([data-events])").forEach(follow);
 $$("[data-events]").forEach(stream);

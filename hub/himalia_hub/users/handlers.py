@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
@@ -15,24 +14,22 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock, paging
 from himalia_hub.audit.record import tell
-from himalia_hub.auth import origin, out, state
+from himalia_hub.auth import origin, state
 from himalia_hub.auth.vault import VAULT
 from himalia_hub.errors import BadRequest, Conflict, NotAuthenticated, NotAuthorized, NotFound
 from himalia_hub.groups import store as groups
-from himalia_hub.keys import DB, DOORBELL, IDENTITY, MEMO, SETTINGS
+from himalia_hub.keys import DB, IDENTITY, MEMO, SETTINGS
 from himalia_hub.rbac import rights
 from himalia_hub.rbac.expand import filters_of
 from himalia_hub.rbac.guard import NO_ACCESS, public, scoped
 from himalia_hub.rbac.identity import Identity
 from himalia_hub.schemas import read, takes
 from himalia_hub.servers import store as servers
-from himalia_hub.servers.models import Server
-from himalia_hub.servers.view import stopped
 from himalia_hub.services.models import Service
 from himalia_hub.services.view import service_model
-from himalia_hub.users import store
+from himalia_hub.users import changes, store
 from himalia_hub.users.listing import list_users, read_filter
-from himalia_hub.users.models import Login, User
+from himalia_hub.users.models import User
 from himalia_hub.users.schemas import NewUser, NewUsers, UserChange
 from himalia_hub.users.view import KEYS, user_model
 
@@ -206,10 +203,10 @@ async def change_user(request: web.Request) -> web.Response:
     _may_make_admin(request, wanted=bool(body.admin))
     async with request.app[DB].begin() as db:
         user = await _user(db, request.match_info["user"])
-        _may_touch(request, user)
+        changes.may_touch(_identity(request), user)
         before = {"name": user.name, "admin": user.admin}
         if body.name is not None and body.name != user.name:
-            await _rename(db, user, body.name)
+            await changes.rename(db, user, body.name)
         if body.admin is not None:
             user.admin = body.admin
         if "auth_state" in body.model_fields_set:
@@ -228,47 +225,9 @@ async def delete_user(request: web.Request) -> web.Response:
     identity, name = _identity(request), request.match_info["user"]
     if identity.user_id is not None and identity.name == name:
         raise BadRequest("nobody can delete their own account; ask another administrator")
-    async with request.app[DB].begin() as db:
-        user = await _user(db, name)
-        _may_touch(request, user)
-        theirs = await servers.list_for_user(db, user.id)
-        for server in theirs:
-            await servers.want_stopped(db, server, now=clock.now(), doomed=True)
-    for server in theirs:
-        request.app[DOORBELL].ring(server.id)
-    deadline = time.monotonic() + request.app[SETTINGS].servers.slow_stop_s
-    for server in theirs:
-        await _until_stopped(request, server.id, deadline)
-    async with request.app[DB].begin() as db:
-        # Looked at again inside the transaction that deletes: somebody may have pressed Start meanwhile.
-        left = [server for server in await servers.list_for_user(db, user.id) if not stopped(server)]
-        if left:
-            raise BadRequest(f"{name} has servers that are still stopping", remedy="ask again in a moment")
-        sessions = list(await db.scalars(sa.select(Login.session_id).where(Login.user_id == user.id)))
-        await db.execute(sa.delete(User).where(User.id == user.id))
-    await out.cut(request, sessions)
+    await changes.delete(request, identity, name)
     log.info("users.deleted", name=name)
     return web.Response(status=204)
-
-
-async def _until_stopped(request: web.Request, server_id: int, deadline: float) -> None:
-    with request.app[DOORBELL].watch(server_id) as watch:
-        while (left := deadline - time.monotonic()) > 0:
-            async with request.app[DB].read() as db:
-                server = await db.get(Server, server_id)
-            if server is None or stopped(server):
-                return
-            await watch.wait(min(left, 0.5))
-
-
-async def _rename(db: AsyncSession, user: User, wanted: str) -> None:
-    clean = store.normalise(wanted)
-    if await store.by_name(db, clean) is not None:
-        raise BadRequest(f"the name {clean!r} is taken")
-    # A running server's address, environment and OAuth client carry the name.
-    if any(not stopped(server) for server in await servers.list_for_user(db, user.id)):
-        raise BadRequest(f"{user.name} has a running server", remedy="stop it, then rename")
-    user.name = clean
 
 
 async def _user(db: AsyncSession, name: str) -> User:
@@ -315,11 +274,6 @@ def _may_make_admin(request: web.Request, *, wanted: bool) -> None:
     """Nobody grants what they do not hold in full: an administrator is made by one."""
     if wanted and not _identity(request).is_whole_admin:
         raise NotAuthorized("only an administrator, with all rights, can make one")
-
-
-def _may_touch(request: web.Request, user: User) -> None:
-    if user.admin and not _identity(request).is_whole_admin:
-        raise NotAuthorized("only an administrator, with all rights, can change or delete one")
 
 
 def _stopped_too(request: web.Request) -> bool:

@@ -23,7 +23,8 @@ from himalia_hub.db import lease  # noqa: F401 -- its table belongs to the schem
 from himalia_hub.db.base import Base
 from himalia_hub.db.engine import Database
 from himalia_hub.db.memo import Memo
-from himalia_hub.keys import DB, DOORBELL, FIGURES, MEMO, SECRETS, SETTINGS
+from himalia_hub.ending import Ending
+from himalia_hub.keys import DB, DOORBELL, ENDING, FIGURES, MEMO, SECRETS, SETTINGS
 from himalia_hub.metrics.figures import Figures
 from himalia_hub.oauth import models as oauth_models  # noqa: F401
 from himalia_hub.pages import live
@@ -138,6 +139,7 @@ async def site(folder: Path, *, at_port: int = 0, **settings: Any) -> AsyncItera
     app[DOOR] = make_door(app[SETTINGS], db)
     app[MEMO], app[FIGURES] = Memo(db), Figures()
     app[DB], app[SECRETS], app[DOORBELL] = db, Secrets(b"x" * 32), Doorbell()
+    app[ENDING] = Ending()
     live.install(app)
     work.install(app)
     prefix, base_url = app[SETTINGS].hub_prefix, app[SETTINGS].base_url

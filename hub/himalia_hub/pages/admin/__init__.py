@@ -7,11 +7,15 @@ from aiohttp import web
 
 def routes(prefix: str) -> list[web.RouteDef]:
     """Handler paths below the hub's prefix."""
-    from himalia_hub.pages.admin import act, columns, listpage, stream
+    from himalia_hub.pages.admin import act, audit, columns, grouping, health, listpage, people, stream
 
     return [
         *listpage.routes(prefix),
         *act.routes(prefix),
         *columns.routes(prefix),
         *stream.routes(prefix),
+        *people.routes(prefix),
+        *grouping.routes(prefix),
+        *audit.routes(prefix),
+        *health.routes(prefix),
     ]

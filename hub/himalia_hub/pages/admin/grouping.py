@@ -1,0 +1,93 @@
+"""Groups: make, fill, empty and delete them."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from aiohttp import web
+
+from himalia_hub.audit.record import tell
+from himalia_hub.errors import BadRequest, HimaliaError, NotFound
+from himalia_hub.groups import store
+from himalia_hub.groups.models import Group
+from himalia_hub.keys import DB, IDENTITY, SETTINGS
+from himalia_hub.pages.admin import viewer
+from himalia_hub.pages.paths import redirect
+from himalia_hub.pages.render import page
+from himalia_hub.rbac.guard import signed_in
+from himalia_hub.rbac.identity import Identity
+
+AT_MOST = 500
+DOES = {"create": "admin:groups", "delete": "delete:groups", "add": "groups", "remove": "groups"}
+
+
+def routes(prefix: str) -> list[web.RouteDef]:
+    """Handler paths below the hub's prefix."""
+    return [web.get(prefix + "admin/groups", groups), web.post(prefix + "admin/groups", change)]
+
+
+@signed_in
+async def groups(request: web.Request) -> web.Response:
+    """200 the groups that the viewer may list, with who is in them."""
+    viewer.must_be(request)
+    return await _page(request, None)
+
+
+@signed_in
+async def change(request: web.Request) -> web.Response:
+    """303 back to the group; 400 the page again, saying why not."""
+    identity = viewer.must_be(request)
+    fields = {key: value for key, value in (await request.post()).items() if isinstance(value, str)}
+    does, name = fields.get("does", ""), fields.get("group", "").strip()
+    names = [part.strip().lower() for part in fields.get("people", "").replace(",", "\n").splitlines()]
+    try:
+        if does not in DOES:
+            raise BadRequest(f"{does[:30]!r} cannot be done to a group")
+        if not identity.allows(DOES[does], group=name):
+            raise NotFound("There is no such group, or it is not yours to change.")
+        await _do(request, does, name, [one for one in names if one], fields.get("sure", ""))
+    except HimaliaError as problem:
+        return await _page(request, problem)
+    tell(request, target=name, change={"after": {does: [one for one in names if one] or name}})
+    url = f"{request.app[SETTINGS].hub_prefix}admin/groups"
+    return redirect(f"{url}#group-{quote(name)}" if does != "delete" else url, status=303)
+
+
+async def _do(request: web.Request, does: str, name: str, names: list[str], sure: str) -> None:
+    async with request.app[DB].begin() as db:
+        if does == "create":
+            group = await store.create(db, name)
+        elif (found := await store.by_name(db, name)) is None:
+            raise NotFound(f"there is no group {name[:64]!r}")
+        else:
+            group = found
+        people = await store.people(db, names) if does != "delete" else []
+        if does in ("create", "add"):
+            await store.add(db, group, people)
+        elif does == "remove":
+            await store.remove(db, group, people)
+        elif sure != name:
+            raise BadRequest(f"what was typed is not {name!r}", remedy="type the group's name to confirm")
+        else:
+            await db.execute(sa.delete(Group).where(Group.id == group.id))
+
+
+async def _page(request: web.Request, problem: HimaliaError | None) -> web.Response:
+    identity: Identity | None = request[IDENTITY]
+    assert identity is not None  # the guard let them through
+    async with request.app[DB].read() as db:
+        found, _ = await store.page_of(db, only=None, offset=0, limit=AT_MOST)
+        members = await store.members(db, [group.id for group in found])
+    return await page(
+        request,
+        "admin_groups.html",
+        status=problem.status if problem else 200,
+        groups=[
+            (group.name, members[group.id], identity.allows("groups", group=group.name))
+            for group in found
+            if identity.allows("list:groups", group=group.name)
+        ],
+        may_create=identity.allows("admin:groups"),
+        problem=problem,
+    )

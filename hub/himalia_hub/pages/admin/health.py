@@ -1,0 +1,69 @@
+"""What `himalia doctor` finds, as a page; and ending the hub."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from himalia_hub.audit.record import tell
+from himalia_hub.health.examine import examine
+from himalia_hub.health.finding import Grade
+from himalia_hub.keys import ENDING, SETTINGS
+from himalia_hub.pages.admin import viewer
+from himalia_hub.pages.render import page
+from himalia_hub.rbac.guard import signed_in
+
+CHOICES = {"keep": False, "stop": True}
+WORD = "shut down"
+
+
+def routes(prefix: str) -> list[web.RouteDef]:
+    """Handler paths below the hub's prefix."""
+    return [
+        web.get(prefix + "admin/health", health),
+        web.get(prefix + "admin/shutdown", ask),
+        web.post(prefix + "admin/shutdown", shut_down),
+    ]
+
+
+@signed_in
+async def health(request: web.Request) -> web.Response:
+    """200 everything that was looked at, what is wrong first, each with what to do."""
+    viewer.must_be(request, "read:hub")
+    findings = [finding async for finding in examine(request.app[SETTINGS])]
+    order = [Grade.PROBLEM, Grade.ADVICE, Grade.OK]
+    return await page(
+        request,
+        "admin_health.html",
+        findings=sorted(findings, key=lambda finding: order.index(finding.grade)),
+        wrong=sum(finding.grade is Grade.PROBLEM for finding in findings),
+    )
+
+
+@signed_in
+async def ask(request: web.Request) -> web.Response:
+    """200 the two ways in which a hub can end."""
+    viewer.must_be(request, "shutdown")
+    return await page(request, "admin_shutdown.html", word=WORD, problem="", servers="keep")
+
+
+@signed_in
+async def shut_down(request: web.Request) -> web.Response:
+    """200 the page that waits for the hub, which ends now; or the form again, when the words were not typed."""
+    viewer.must_be(request, "shutdown")
+    fields = await request.post()
+    servers = str(fields.get("servers", "keep"))
+    if str(fields.get("sure", "")).strip().lower() != WORD or servers not in CHOICES:
+        return await page(
+            request,
+            "admin_shutdown.html",
+            status=400,
+            word=WORD,
+            servers=servers,
+            problem=f"Type “{WORD}” to confirm.",
+        )
+    tell(request, change={"after": {"servers": servers}})
+    response = await page(request, "admin_down.html", servers=servers)
+    ending = request.app[ENDING]
+    ending.servers, ending.proxy = CHOICES[servers], False
+    ending.wished.set()
+    return response

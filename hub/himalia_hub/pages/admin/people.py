@@ -1,0 +1,204 @@
+"""People: add many by pasting, rename, make an administrator, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub import clock
+from himalia_hub.audit.record import tell
+from himalia_hub.errors import BadRequest, HimaliaError, NotAuthorized, NotFound
+from himalia_hub.groups import store as groups
+from himalia_hub.keys import DB, SETTINGS
+from himalia_hub.pages.admin import viewer
+from himalia_hub.pages.cards import cards
+from himalia_hub.pages.paths import redirect
+from himalia_hub.pages.render import page
+from himalia_hub.rbac.guard import signed_in
+from himalia_hub.rbac.identity import Identity
+from himalia_hub.servers import store as servers
+from himalia_hub.users import changes, store
+from himalia_hub.users.models import User
+
+AT_MOST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One pasted name: what it would become, or why it cannot."""
+
+    written: str
+    name: str
+    problem: str = ""
+
+
+def routes(prefix: str) -> list[web.RouteDef]:
+    """Handler paths below the hub's prefix."""
+    return [
+        web.get(prefix + "admin/people/add", ask),
+        web.post(prefix + "admin/people/add", add),
+        web.get(prefix + "admin/people", person),
+        web.post(prefix + "admin/people", change),
+        web.post(prefix + "admin/people/delete", delete),
+    ]
+
+
+def read_names(text: str, there: Collection[str]) -> list[Line]:
+    """The pasted names, one a line or with commas between, each judged: in use, twice, or not to be used. Pure."""
+    seen: set[str] = set()
+    lines = []
+    for written in (part.strip() for part in text.replace(",", "\n").replace(";", "\n").splitlines()):
+        if not written:
+            continue
+        try:
+            name = store.normalise(written)
+        except BadRequest as wrong:
+            lines.append(Line(written, "", f"{wrong.message}: {wrong.remedy}"))
+            continue
+        problem = "is in the list twice" if name in seen else "exists already" if name in there else ""
+        lines.append(Line(written, name, problem))
+        seen.add(name)
+    return lines
+
+
+@signed_in
+async def ask(request: web.Request) -> web.Response:
+    """200 a box to paste names into."""
+    viewer.must_be(request, "admin:users")
+    return await _add_page(request, "", [], "")
+
+
+@signed_in
+async def add(request: web.Request) -> web.Response:
+    """200 the preview, where every name is judged; with `sure` the good ones are added: 303 to the list of them."""
+    viewer.must_be(request, "admin:users")
+    fields = await _fields(request)
+    text, group = fields.get("names", ""), fields.get("group", "").strip()
+    async with request.app[DB].begin() as db:
+        lines = await _judged(db, text)
+        good = [line.name for line in lines if not line.problem]
+        if not good or len(lines) > AT_MOST or "sure" not in fields:
+            made = []
+        else:
+            made = [User(name=name, admin=False, created=clock.now()) for name in good]
+            db.add_all(made)
+            await db.flush()
+            if group:
+                found = await groups.by_name(db, group) or await groups.create(db, group)
+                await groups.add(db, found, made)
+    if not made:
+        return await _add_page(request, text, lines, group)
+    tell(request, change={"after": {"added": good, "group": group}})
+    query = f"group:{group}" if group and " " not in group else f'group:"{group}"' if group else ""
+    url = f"{request.app[SETTINGS].hub_prefix}admin"
+    return redirect(f"{url}?q={quote(query)}" if query else url, status=303)
+
+
+@signed_in
+async def person(request: web.Request) -> web.Response:
+    """200 one person: what they are called, what they may do, what they have."""
+    identity = viewer.must_be(request)
+    return await _person_page(request, identity, request.query.get("name", ""))
+
+
+@signed_in
+async def change(request: web.Request) -> web.Response:
+    """303 to the changed person; 400 the page again, saying why not."""
+    identity, fields = viewer.must_be(request), await _fields(request)
+    name, wanted, admin = fields.get("name", ""), fields.get("wanted", "").strip(), "admin" in fields
+    try:
+        async with request.app[DB].begin() as db:
+            user = await _user(db, identity, name)
+            before = {"name": user.name, "admin": user.admin}
+            if admin != user.admin and not identity.is_whole_admin:
+                raise NotAuthorized("only an administrator, with all rights, can make one")
+            if admin != user.admin and user.id == identity.user_id:
+                raise BadRequest("nobody can take their own rights away", remedy="ask another administrator")
+            user.admin = admin
+            if wanted and store.normalise(wanted) != user.name:
+                await changes.rename(db, user, wanted)
+            after = {"name": user.name, "admin": user.admin}
+    except HimaliaError as problem:
+        return await _person_page(request, identity, name, problem=problem)
+    tell(request, target_user=name, change={"before": before, "after": after})
+    url = f"{request.app[SETTINGS].hub_prefix}admin/people?name={quote(str(after['name']))}"
+    return redirect(url, status=303)
+
+
+@signed_in
+async def delete(request: web.Request) -> web.Response:
+    """303 to the list without them, once their name was typed; else the page again, saying why not."""
+    identity, fields = viewer.must_be(request), await _fields(request)
+    name = fields.get("name", "")
+    try:
+        if not identity.allows("delete:users", user=name):
+            raise NotFound("There is no such person, or they are not yours to delete.")
+        if name == identity.name:
+            raise BadRequest("nobody can delete their own account", remedy="ask another administrator")
+        if fields.get("sure", "").strip().lower() != name:
+            raise BadRequest(f"what was typed is not {name!r}", remedy="type the name to confirm")
+        await changes.delete(request, identity, name)
+    except HimaliaError as problem:
+        return await _person_page(request, identity, name, problem=problem)
+    tell(request, target_user=name, change={"before": {"name": name}})
+    return redirect(f"{request.app[SETTINGS].hub_prefix}admin", status=303)
+
+
+async def _judged(db: AsyncSession, text: str) -> list[Line]:
+    wanted = {line.name for line in read_names(text, ()) if line.name}
+    there = set(await db.scalars(sa.select(User.name).where(User.name.in_(list(wanted)[: AT_MOST + 1]))))
+    return read_names(text, there)
+
+
+async def _add_page(request: web.Request, text: str, lines: list[Line], group: str) -> web.Response:
+    async with request.app[DB].read() as db:
+        known, _ = await groups.page_of(db, only=None, offset=0, limit=200)
+    return await page(
+        request,
+        "admin_add.html",
+        text=text,
+        lines=lines,
+        group=group,
+        good=sum(not line.problem for line in lines),
+        groups=[one.name for one in known],
+        at_most=AT_MOST,
+    )
+
+
+async def _person_page(
+    request: web.Request, identity: Identity, name: str, *, problem: HimaliaError | None = None
+) -> web.Response:
+    async with request.app[DB].read() as db:
+        user = await _user(db, identity, name)
+        theirs = await servers.list_for_user(db, user.id)
+        member_of = await groups.of_user(db, user.id)
+    return await page(
+        request,
+        "admin_person.html",
+        status=problem.status if problem else 200,
+        user=user,
+        cards=cards(theirs, user.name, request.app[SETTINGS], member_of),
+        member_of=member_of,
+        problem=problem,
+        may_delete=identity.allows("delete:users", user=user.name) and user.id != identity.user_id,
+        may_promote=identity.is_whole_admin and user.id != identity.user_id,
+    )
+
+
+async def _user(db: AsyncSession, identity: Identity, name: str) -> User:
+    user = await store.by_name(db, name)
+    if user is None or not identity.allows("admin:users", user=name):
+        raise NotFound("There is no such person, or they are not yours to change.")
+    changes.may_touch(identity, user)
+    return user
+
+
+async def _fields(request: web.Request) -> dict[str, str]:
+    post: Any = await request.post()
+    return {key: value for key, value in post.items() if isinstance(value, str)}

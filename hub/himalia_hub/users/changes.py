@@ -1,0 +1,74 @@
+"""What is done to people, by whichever door it is asked for."""
+
+from __future__ import annotations
+
+import time
+
+import sqlalchemy as sa
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from himalia_hub import clock
+from himalia_hub.auth import out
+from himalia_hub.errors import BadRequest, NotAuthorized, NotFound
+from himalia_hub.keys import DB, DOORBELL, SETTINGS
+from himalia_hub.rbac.guard import NO_ACCESS
+from himalia_hub.rbac.identity import Identity
+from himalia_hub.servers import store as servers
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.view import stopped
+from himalia_hub.users import store
+from himalia_hub.users.models import Login, User
+
+
+def may_touch(identity: Identity, user: User) -> None:
+    """NotAuthorized where somebody would change a person above them."""
+    if user.admin and not identity.is_whole_admin:
+        raise NotAuthorized("only an administrator, with all rights, can change or delete one")
+
+
+async def rename(db: AsyncSession, user: User, wanted: str) -> None:
+    """Give a person another name; BadRequest when it is taken or cannot be one, and while a server of theirs runs."""
+    clean = store.normalise(wanted)
+    if await store.by_name(db, clean) is not None:
+        raise BadRequest(f"the name {clean!r} is taken")
+    # A running server's address, environment and OAuth client carry the name.
+    if any(not stopped(server) for server in await servers.list_for_user(db, user.id)):
+        raise BadRequest(f"{user.name} has a running server", remedy="stop it, then rename")
+    user.name = clean
+
+
+async def delete(request: web.Request, identity: Identity, name: str) -> None:
+    """Stop and forget a person's servers, then the person; BadRequest while a server will not end."""
+    app = request.app
+    async with app[DB].begin() as db:
+        user = await store.by_name(db, name)
+        if user is None:
+            raise NotFound(NO_ACCESS)
+        may_touch(identity, user)
+        theirs = await servers.list_for_user(db, user.id)
+        for server in theirs:
+            await servers.want_stopped(db, server, now=clock.now(), doomed=True)
+    for server in theirs:
+        app[DOORBELL].ring(server.id)
+    deadline = time.monotonic() + app[SETTINGS].servers.slow_stop_s
+    for server in theirs:
+        await _until_stopped(app, server.id, deadline)
+    async with app[DB].begin() as db:
+        # Looked at again inside the transaction that deletes: somebody may have pressed Start meanwhile.
+        left = [server for server in await servers.list_for_user(db, user.id) if not stopped(server)]
+        if left:
+            raise BadRequest(f"{name} has servers that are still stopping", remedy="ask again in a moment")
+        sessions = list(await db.scalars(sa.select(Login.session_id).where(Login.user_id == user.id)))
+        await db.execute(sa.delete(User).where(User.id == user.id))
+    await out.cut(request, sessions)
+
+
+async def _until_stopped(app: web.Application, server_id: int, deadline: float) -> None:
+    with app[DOORBELL].watch(server_id) as watch:
+        while (left := deadline - time.monotonic()) > 0:
+            async with app[DB].read() as db:
+                server = await db.get(Server, server_id)
+            if server is None or stopped(server):
+                return
+            await watch.wait(min(left, 0.5))

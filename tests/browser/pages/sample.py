@@ -1,0 +1,90 @@
+"""A hub with people in every state, for looking at pages: by axe, and by whoever reads the screenshots."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from component.hub.pages_site import FAILURE, RUNNING, STOPPED, Site
+from himalia_hub import clock
+from himalia_hub.groups import store as groups
+from himalia_hub.servers.state import Phase
+
+NAMES = [
+    "ada",
+    "ben",
+    "chen.wei",
+    "dora",
+    "emil",
+    "farida",
+    "gustav",
+    "hana",
+    "ines",
+    "jonas",
+    "karim",
+    "lena",
+    "mei",
+    "noor",
+    "otto",
+    "priya",
+    "quentin",
+    "rosa",
+    "sven",
+    "tomoko",
+    "uma",
+    "viktor",
+    "wanda",
+    "yusuf",
+    "zoe",
+]
+
+PAGES = {
+    "login": "login?next=%2Fhub%2F",
+    "home": "home",
+    "account": "account",
+    "progress": "spawn-pending/root/seminar",
+    "failed": "spawn-pending/root/teaching",
+    "admin": "admin",
+    "admin-search": "admin?q=state:running+group:ml&sort=activity",
+    "admin-bad-search": "admin?q=state:runing+owner:ada",
+    "admin-nobody": "admin?q=nobody-is-called-so",
+    "admin-person": "admin/people?name=ben",
+    "admin-add": "admin/people/add",
+    "admin-groups": "admin/groups",
+    "admin-audit": "admin/audit",
+    "admin-health": "admin/health",
+    "admin-shutdown": "admin/shutdown",
+    "not-found": "nothing/here",
+}
+"""Every page that is looked at, by the name of its picture."""
+
+
+async def fill(hub: Site) -> None:
+    """Give the hub its people, groups and servers; `root` is the administrator who looks."""
+    root = await hub.person("root", admin=True)
+    async with hub.db.begin() as db:
+        ml, biology = await groups.create(db, "ml"), await groups.create(db, "biology-2026")
+    for number, name in enumerate(NAMES):
+        user = await hub.person(name)
+        used = clock.now() - timedelta(minutes=7 * number * number)
+        match number % 5:
+            case 1:
+                await hub.server(user, "", RUNNING, Phase.READY, last_activity=used)
+            case 2:
+                await hub.server(user, "", RUNNING, Phase.STARTING)
+            case 3:
+                await hub.server(user, "", STOPPED, Phase.FAILED, failure=FAILURE)
+            case _:
+                pass
+        if number % 7 == 4:
+            await hub.server(user, "thesis", RUNNING, Phase.READY, last_activity=used)
+        async with hub.db.begin() as db:
+            if number % 3 == 0:
+                await groups.add(db, ml, [user])
+            if number % 4 == 0:
+                await groups.add(db, biology, [user])
+    used = clock.now() - timedelta(minutes=12)
+    await hub.server(root, "", RUNNING, Phase.READY, last_activity=used)
+    await hub.server(root, "teaching", STOPPED, Phase.FAILED, failure=FAILURE)
+    seminar = await hub.server(root, "seminar", RUNNING, Phase.STARTING)
+    await hub.event(seminar, "Server requested", progress=0)
+    await hub.event(seminar, "Starting the server", progress=30)

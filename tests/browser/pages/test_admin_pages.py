@@ -1,0 +1,150 @@
+"""What administrators do beside the list: people, groups, the audit, health, the end of the hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser as Chromium
+from playwright.async_api import expect
+
+from browser.pages.conftest import Tab, sign_in
+from component.hub.pages_site import RUNNING, Site, site
+from himalia_hub.keys import ENDING
+from himalia_hub.servers.state import Phase
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+
+
+async def test_pasted_names_are_judged_before_any_is_saved(hub: Site, tab: Tab) -> None:
+    await hub.person("class-00")
+    names = [f"class-{number:02}" for number in range(40)]
+    async with tab() as page:
+        await page.goto("/hub/admin/people/add")
+        await page.get_by_label("User names").fill("\n".join([*names, "class-07", "no/slash"]))
+        await page.get_by_label("group").fill("class of 2026")
+        await page.get_by_role("button", name="Preview").click()
+
+        await expect(page.get_by_role("heading", name="39 of 42 can be added")).to_be_visible()
+        bad = page.locator("[data-line=bad]")
+        await expect(bad).to_have_count(3)
+        await expect(bad.filter(has_text="class-00")).to_contain_text("exists already")
+        await expect(bad.filter(has_text="class-07")).to_contain_text("is in the list twice")
+        await expect(bad.filter(has_text="no/slash")).to_contain_text("no slash")
+        await page.get_by_role("button", name="Add 39 people").click()
+
+        await expect(page.get_by_text("1–39 of 39 matching")).to_be_visible()
+        await expect(page.get_by_role("searchbox")).to_have_value('group:"class of 2026"')
+
+
+async def test_renaming_is_refused_with_a_reason_while_a_server_runs(hub: Site, tab: Tab) -> None:
+    server = await hub.server(await hub.person("old-name"), "", RUNNING, Phase.READY)
+    async with tab("root", "400 POST") as page:
+        await page.goto("/hub/admin/people?name=old-name")
+        await page.get_by_label("User name").fill("new-name")
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.get_by_role("alert")).to_contain_text("has a running server: stop it, then rename")
+
+        await hub.change(server, desired="stopped", phase=Phase.STOPPED)
+        await page.get_by_label("User name").fill("new-name")
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("new-name")
+
+
+async def test_deleting_a_person_says_what_happens_and_wants_their_name(hub: Site, tab: Tab) -> None:
+    await hub.person("leaver")
+    async with tab("root", "400 POST") as page:
+        await page.goto("/hub/admin/people?name=leaver")
+        zone = page.get_by_role("region", name="Delete leaver")
+        await expect(zone).to_contain_text("files stay")
+        await expect(zone).to_contain_text("tokens and shares end at once")
+        await zone.get_by_label("Type the name").fill("somebody")
+        await zone.get_by_role("button").click()
+        await expect(page.get_by_role("alert")).to_contain_text("type the name to confirm")
+        await zone.get_by_label("Type the name").fill("leaver")
+        await zone.get_by_role("button").click()
+        await page.wait_for_url("**/hub/admin")
+        await page.goto("/hub/admin?q=owner:leaver")
+        await expect(page.get_by_role("heading", name="Nobody found")).to_be_visible()
+
+
+async def test_groups_are_made_filled_emptied_and_deleted(hub: Site, tab: Tab) -> None:
+    for name in ("gil", "gus"):
+        await hub.person(name)
+    async with tab("root", "400 POST") as page:
+        await page.goto("/hub/admin/groups")
+        await page.get_by_label("New group").fill("geology")
+        await page.get_by_role("button", name="Make it").click()
+        group = page.locator("details.group", has_text="geology")
+        await group.get_by_label("Add people").fill("gil, gus, gone")
+        await group.get_by_role("button", name="Add").click()
+        await expect(page.get_by_role("alert")).to_contain_text("There is no user 'gone'")
+        await group.get_by_label("Add people").fill("gil, gus")
+        await group.get_by_role("button", name="Add").click()
+        await expect(group).to_contain_text("2 members")
+        await group.get_by_role("button", name="Take gus out of geology").click()
+        await expect(group).to_contain_text("1 member")
+        await group.get_by_text("Delete this group").click()
+        await group.get_by_label("Type “geology”").fill("geology")
+        await group.get_by_role("button", name="Delete the group").click()
+        await expect(group).to_have_count(0)
+
+
+async def test_the_audit_says_who_did_what_from_where_and_gives_it_as_csv(hub: Site, tab: Tab) -> None:
+    await hub.person("audited")
+    async with tab() as page:
+        await page.goto("/hub/admin?q=audited")
+        await expect(page.locator("body[data-live=live]")).to_be_attached()
+        await page.get_by_role("button", name="Start the server of audited").click()
+        await expect(page.locator("tr[data-name=audited]")).to_have_attribute("data-state", "starting")
+
+        await page.goto("/hub/admin/audit")
+        await page.get_by_label("Whose thing").fill("audited")
+        await page.get_by_role("button", name="Show").click()
+        row = page.get_by_role("row").filter(has_text="POST admin/start")
+        for text in ("root", "audited", "127.0.0.1", "done", "request "):
+            await expect(row).to_contain_text(text)
+        assert await page.locator("table button").count() == 0  # nothing there changes a row
+        link = await page.get_by_role("link", name="Download as CSV").get_attribute("href")
+        assert link is not None
+        assert link.endswith("api/audit?format=csv&target_user=audited")
+
+
+async def test_the_health_page_has_a_remedy_for_every_finding_that_is_not_good(hub: Site, tab: Tab) -> None:
+    async with tab() as page:
+        await page.goto("/hub/admin/health")
+
+        await expect(page.locator(".finding").first).to_be_visible()
+        for about in ("Disk", "Database", "Open files"):
+            await expect(page.get_by_role("heading", name=about, exact=True)).to_be_visible()
+        bad = page.locator(".finding:not([data-grade=ok])")
+        assert await bad.locator(".remedy").count() == await bad.count()
+
+
+async def test_shutting_down_wants_the_words_and_the_page_comes_back_by_itself(
+    tmp_path: Path, chromium: Chromium
+) -> None:
+    async with site(tmp_path) as first:
+        await first.person("root", admin=True)
+        context = await chromium.new_context(base_url=first.url)
+        page = await context.new_page()
+        await sign_in(page, "root")
+        await page.goto("/hub/admin/shutdown")
+        await page.get_by_label("Stop them all").check()
+        await page.get_by_label("to confirm").fill("yes")
+        await page.get_by_role("button", name="Shut down").click()
+        await expect(page.get_by_role("alert")).to_contain_text("to confirm")
+        assert not first.app[ENDING].wished.is_set()
+        await page.get_by_label("to confirm").fill("shut down")
+        await page.get_by_role("button", name="Shut down").click()
+
+        await expect(page.get_by_role("heading", name="The hub is down")).to_be_visible()
+        assert first.app[ENDING].wished.is_set()
+        assert (first.app[ENDING].servers, first.app[ENDING].proxy) == (True, False)
+        port = int(first.url.rpartition(":")[2])
+    async with page.expect_event("requestfailed"):
+        pass
+    async with site(tmp_path, at_port=port):
+        await page.wait_for_url(re.compile("/hub/admin$"))
+        await context.close()

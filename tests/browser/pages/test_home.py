@@ -1,0 +1,78 @@
+"""A person's own page: what changes shows, and what would be lost is asked about."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from playwright.async_api import expect
+
+from browser.pages.conftest import Tab
+from component.hub.pages_site import RUNNING, Site
+from himalia_hub.keys import SECRETS
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.state import Desired, Phase
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def computing(hub: Site) -> AsyncIterator[Server]:
+    """Ida's server, which says of itself, to who has its token, that a notebook computes."""
+    server = await hub.server(await hub.person("ida"), "", RUNNING, Phase.READY)
+    token = f"token {hub.app[SECRETS].server_token(server.id, server.incarnation)}"
+
+    async def kernels(request: web.Request) -> web.Response:
+        if request.headers.get("Authorization") != token:
+            return web.Response(status=403)
+        return web.json_response([{"id": "k1", "name": "python3", "execution_state": "busy"}])
+
+    async def sessions(request: web.Request) -> web.Response:
+        return web.json_response([{"path": "thesis.ipynb", "kernel": {"id": "k1"}}])
+
+    app = web.Application()
+    app.add_routes([web.get("/user/ida/api/kernels", kernels), web.get("/user/ida/api/sessions", sessions)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await hub.change(server, url=f"http://127.0.0.1:{runner.addresses[0][1]}")
+    yield server
+    await runner.cleanup()
+
+
+async def test_stop_names_the_notebook_that_computes_and_can_be_taken_back(
+    hub: Site, computing: Server, tab: Tab
+) -> None:
+    async with tab("ida") as page:
+        await page.goto("/hub/home")
+        await expect(page.locator("body[data-live=live]")).to_be_attached()
+        await page.get_by_role("button", name="Stop").click()
+        dialog = page.get_by_role("dialog", name="A kernel is computing")
+        await expect(dialog).to_contain_text("thesis.ipynb")
+        await page.keyboard.press("Escape")
+        row = await hub.row("ida")
+        assert row is not None
+        assert row.desired is Desired.RUNNING
+
+        await page.get_by_role("button", name="Stop").click()
+        await dialog.get_by_role("button", name="Stop my server").click()
+        await expect(page.get_by_role("button", name="Stopping")).to_be_disabled()
+        await expect(dialog).to_be_hidden()
+        await hub.change(computing, phase=Phase.STOPPED)
+        await expect(page.get_by_role("button", name="Start")).to_be_visible()
+
+
+async def test_a_server_that_is_stopped_elsewhere_says_so_on_the_card(hub: Site, tab: Tab) -> None:
+    server = await hub.server(await hub.person("jan"), "", RUNNING, Phase.READY)
+    async with tab("jan") as page:
+        await page.goto("/hub/home")
+        await expect(page.locator("body[data-live=live]")).to_be_attached()
+        await page.evaluate("window.mark = 1")
+
+        await hub.change(server, desired=Desired.STOPPED, phase=Phase.STOPPED)
+
+        await expect(page.get_by_role("button", name="Start")).to_be_visible()
+        await expect(page.locator("[data-say]")).to_have_text("My server: Stopped")
+        assert await page.evaluate("window.mark") == 1
