@@ -14,7 +14,7 @@ import structlog
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
-from himalia_hub import clock, ending, info, middleware, openapi
+from himalia_hub import clock, ending, info, middleware, openapi, reloading
 from himalia_hub.audit import handlers as audit
 from himalia_hub.audit import store as audit_store
 from himalia_hub.auth import account, elsewhere, login, setup, suspend
@@ -87,7 +87,7 @@ def make_app(
     app[DOOR] = make_door(world.settings, world.db, app[VAULT])
     app.cleanup_ctx.append(_door)
     app.on_shutdown.append(following.end_streams)
-    app[ENDING] = ending.Ending()
+    app[ENDING], app[reloading.RELOADER] = ending.Ending(), reloading.Reloader()
     app[LAUNCH_BELL] = Doorbell()
     live.install(app)
     work.install(app)
@@ -102,8 +102,8 @@ def make_app(
 def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     """Every handler path of the hub; the order decides where patterns overlap, so pages with wildcards come last."""
     features = (
-        info, openapi, ending, audit, users, groups, servers, tokens, services, roles, shares, usage, oauth, proxy_api,
-        following, metrics, login, account, elsewhere, suspend, setup,
+        info, openapi, ending, reloading, audit, users, groups, servers, tokens, services, roles, shares, usage, oauth,
+        proxy_api, following, metrics, login, account, elsewhere, suspend, setup,
     )  # fmt: skip
     table: list[web.RouteDef] = []
     for feature in features:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +30,7 @@ from himalia_hub.folder import only_one, prepare_data_dir
 from himalia_hub.keys import ENDING
 from himalia_hub.metrics.figures import Figures
 from himalia_hub.metrics.measured import MeasuredProxy
+from himalia_hub.reloading import RELOADER, on_hangup
 from himalia_hub.routes.feed import Feed
 from himalia_hub.routes.launch import ProxyProcess, auth_token
 from himalia_hub.routes.sync import hub_route
@@ -49,7 +50,8 @@ from himalia_spawner.registry import load_spawner
 log = structlog.get_logger()
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, a supervisor's stop, and a terminal that was closed: all end cleanly."""
+"""Ctrl-C, a supervisor's stop, and a terminal that was closed: all end cleanly. At the last, a service reads its
+configuration again instead."""
 
 
 class Reporter(Protocol):
@@ -70,6 +72,8 @@ class Plan:
     keep_servers: bool
     keep_proxy: bool
     reporter: Reporter
+    load: Callable[[], HubSettings] | None = None
+    reload_on_hangup: bool = False
 
 
 async def serve(settings: HubSettings, plan: Plan) -> None:
@@ -99,7 +103,8 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
             await _tell_how_to_sign_in(world, app[DOOR], report)
             watcher = asyncio.create_task(proxy.watch()) if proxy else None
             try:
-                await _until_signal(app[ENDING].wished)
+                app[RELOADER].load = plan.load
+                await _until_signal(app, reload_on_hangup=plan.reload_on_hangup)
                 _as_asked(plan, app[ENDING])
                 await _end(world, runner, proxy, watcher, plan)
             finally:
@@ -247,10 +252,15 @@ def _as_asked(plan: Plan, ending: Ending) -> None:
         plan.keep_proxy = not ending.proxy
 
 
-async def _until_signal(stopping: asyncio.Event) -> None:
-    running = asyncio.get_running_loop()
+async def _until_signal(app: web.Application, *, reload_on_hangup: bool) -> None:
+    running, stopping = asyncio.get_running_loop(), app[ENDING].wished
     for signum in STOP_SIGNALS:
         running.add_signal_handler(signum, stopping.set)
+    if reload_on_hangup:
+        reloads: set[asyncio.Task[None]] = set()
+        running.add_signal_handler(
+            signal.SIGHUP, lambda: reloads.add(running.create_task(on_hangup(app), name="config.reload"))
+        )
     await stopping.wait()
     for signum in STOP_SIGNALS:  # a second Ctrl-C ends at once
         running.remove_signal_handler(signum)

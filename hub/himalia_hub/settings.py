@@ -373,6 +373,11 @@ class HubSettings(Section):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
+    def take_over(self, other: HubSettings) -> None:
+        """Become equal to `other`, for all who hold this object. Only a reload may (`reloading.py`)."""
+        self.__dict__.update(other.__dict__)
+        self._rules = other._rules
+
     @property
     def rules(self) -> Rules:
         """Roles and custom scopes, ready for use."""

@@ -16,5 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Refuse an old database (it says the command), else run until SIGTERM."""
-    return run_hub(settings_from(args), migrate=False, keep_servers=True, keep_proxy=True)
+    """Refuse an old database (it says the command), else run until SIGTERM. SIGHUP reads the configuration again."""
+    return run_hub(
+        settings_from(args),
+        migrate=False,
+        keep_servers=True,
+        keep_proxy=True,
+        load=lambda: settings_from(args),
+        reload_on_hangup=True,
+    )

@@ -19,6 +19,7 @@ from himalia_hub.auth.registry import find_plugin as find_way
 from himalia_hub.auth.settings import MethodSection
 from himalia_hub.config import section_of
 from himalia_hub.rbac.settings import CustomScopeSection, RoleSection
+from himalia_hub.reloading import is_hot
 from himalia_hub.services.settings import ServiceSection
 from himalia_hub.settings import HubSettings, ProfileSection
 from himalia_spawner.registry import find_plugin
@@ -43,6 +44,9 @@ for editors.
 In the environment and in flags a list is words (`--spawner.command "a b"`) or JSON; a table is JSON or one
 key at a time (`HIMALIA_SPAWNER__ENVIRONMENT__LANG=C.UTF-8`). A relative path in a file starts at its folder.
 `HIMALIA_CONFIG` names the file when `--config` does not.
+
+The last column says whether a running hub takes a new value over when it
+[reads its configuration again](../howto/change-the-configuration.md); all others need a restart.
 """
 
 CLI_HEAD = """\
@@ -111,8 +115,10 @@ def _options(parser: argparse.ArgumentParser) -> str:
 
 
 def _table(title: str, text: str, model: type[BaseModel]) -> str:
+    key = title.partition(",")[0].strip("[]").removesuffix(".NAME") + "." if title.startswith("[") else ""
     rows = [
-        f"| `{name}` | {_kind(info.annotation)} | {_default(info)} | {_sentence(info.description or '')} |"
+        f"| `{name}` | {_kind(info.annotation)} | {_default(info)} | {_sentence(info.description or '')} "
+        f"| {'yes' if is_hot(key + name) else ''} |"
         for name, info in model.model_fields.items()
         if section_of(info) is None
     ]
@@ -120,8 +126,8 @@ def _table(title: str, text: str, model: type[BaseModel]) -> str:
         f"## {title}",
         "",
         *([text, ""] if text else []),
-        "| Key | Kind | Default | Meaning |",
-        "|---|---|---|---|",
+        "| Key | Kind | Default | Meaning | Reload |",
+        "|---|---|---|---|---|",
     ]
     return "\n".join([*head, *rows, ""])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import uvloop
 
@@ -14,11 +15,29 @@ from himalia_hub.settings import HubSettings
 from himalia_spawner.errors import SpawnError
 
 
-def run_hub(settings: HubSettings, *, migrate: bool, keep_servers: bool, keep_proxy: bool) -> int:
-    """Exit code 0 after a clean end, 1 when it could not run; the reason is on the terminal."""
+def run_hub(
+    settings: HubSettings,
+    *,
+    migrate: bool,
+    keep_servers: bool,
+    keep_proxy: bool,
+    load: Callable[[], HubSettings],
+    reload_on_hangup: bool = False,
+) -> int:
+    """Exit code 0 after a clean end, 1 when it could not run; the reason is on the terminal.
+
+    `load` reads the configuration once more, for a reload.
+    """
     logs.configure(settings.log)
     terminal = Terminal()
-    plan = Plan(migrate=migrate, keep_servers=keep_servers, keep_proxy=keep_proxy, reporter=terminal)
+    plan = Plan(
+        migrate=migrate,
+        keep_servers=keep_servers,
+        keep_proxy=keep_proxy,
+        reporter=terminal,
+        load=load,
+        reload_on_hangup=reload_on_hangup,
+    )
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, plan))

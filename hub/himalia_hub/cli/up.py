@@ -27,4 +27,10 @@ def run(args: argparse.Namespace) -> int:
     overrides = {key: str(value) for key, value in flags.items() if value is not None}
     settings = settings_from(args, overrides)
     keep = args.keep_servers or not settings.servers.stop_on_exit
-    return run_hub(settings, migrate=True, keep_servers=keep, keep_proxy=keep)
+    return run_hub(
+        settings,
+        migrate=True,
+        keep_servers=keep,
+        keep_proxy=keep,
+        load=lambda: settings_from(args, overrides),
+    )

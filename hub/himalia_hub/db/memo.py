@@ -26,6 +26,11 @@ class Memo:
         self._kept: dict[Hashable, object] = {}
         self._room = MOST_BYTES
 
+    def forget(self) -> None:
+        """Keep nothing of what was: something changed that is no row."""
+        self._at = None
+        self._kept.clear()
+
     async def get(self, key: Hashable, make: Callable[[], Awaitable[V]]) -> V:
         """What `make()` gives, from memory when it can be. None is never kept, nor is what it raises.
 

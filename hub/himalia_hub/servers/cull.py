@@ -101,13 +101,13 @@ def spoken(seconds: float) -> str:
 
 
 async def run(world: World, owner: str) -> None:
-    """Look every `cull.every_s` until cancelled, in one replica at a time; ends at once where nothing has a limit."""
-    if not world.settings.cull.limits:
-        return
-    every_s = world.settings.cull.every_s
+    """Look every `cull.every_s` until cancelled, in one replica at a time; not while nothing has a limit."""
     while True:
+        every_s = world.settings.cull.every_s
         # The pause comes first: while no hub ran, nobody could report that they work. Servers try again each minute.
         await asyncio.sleep(every_s)
+        if not world.settings.cull.limits:
+            continue
         try:
             async with world.db.begin() as db:
                 mine = await lease.take(

@@ -25,14 +25,19 @@ LEASE = "services"
 
 
 async def run(world: World, owner: str) -> None:
-    """Keep every service with a command running, until cancelled; ends at once where there is none."""
-    if not any(section.command for section in world.settings.services):
-        return
+    """Keep every service with a command running, until cancelled; those of another configuration after a reload."""
     ttl_s = max(world.settings.servers.lease_s, 1.0)
     keeping: asyncio.Task[None] | None = None
-    held_until = 0.0
+    held_until, kept = 0.0, world.settings.services
     try:
         while True:
+            if keeping is not None and kept != world.settings.services:
+                await _let_go(keeping)
+                keeping = None
+            kept = world.settings.services
+            if not any(section.command for section in kept):
+                await asyncio.sleep(ttl_s / 5)
+                continue
             asked = time.monotonic()
             if await _mine(world, owner, ttl_s, still=asked < held_until):
                 held_until = asked + ttl_s * 0.7

@@ -1,0 +1,170 @@
+"""Reading the configuration again while the hub runs: what can change does, and a bad file changes nothing.
+
+Everything reads its settings when it needs them, from the one object that it was given. That object is filled anew
+here, between two awaits, so that nobody ever sees half of a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from aiohttp import web
+from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
+
+from himalia_hub.audit.record import tell
+from himalia_hub.auth.door import DOOR, make_door
+from himalia_hub.auth.vault import VAULT
+from himalia_hub.errors import BadRequest, Conflict, HimaliaError
+from himalia_hub.keys import MEMO, SETTINGS, WORLD
+from himalia_hub.rbac.guard import scoped
+from himalia_hub.services.sync import write_configured
+from himalia_hub.settings import HubSettings
+
+HOT = frozenset(
+    {
+        "auth",
+        "audit",
+        "cull",
+        "custom_scopes",
+        "pages",
+        "profiles",
+        "quotas",
+        "roles",
+        "servers",
+        "services",
+        "spawner",
+    }
+)
+"""Tables that are read again."""
+COLD = frozenset(
+    {
+        "auth.crypt_keys_file",
+        "servers.stop_on_exit",
+        "spawner.kind",
+        "spawner.concurrent_steps",
+        "spawner.process",
+        "spawner.docker",
+        "spawner.swarm",
+    }
+)
+"""What in those tables needs a restart all the same: something was made with it at the start."""
+
+log = structlog.get_logger()
+
+
+def is_hot(key: str) -> bool:
+    """Whether a changed value of this dotted key is in force after a reload."""
+    parts = key.split(".")
+    return parts[0] in HOT and not any(".".join(parts[:depth]) in COLD for depth in range(1, len(parts) + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Keys whose new values are in force, and those that wait for a restart."""
+
+    changed: tuple[str, ...]
+    needs_restart: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Reloader:
+    """Reads what this hub was started with once more; `load` is None where nothing says how (in tests)."""
+
+    load: Callable[[], HubSettings] | None = None
+    at_work: bool = field(default=False)
+
+    async def reload(self, app: web.Application) -> Outcome:
+        """ConfigError with every problem, and then nothing has changed."""
+        if self.load is None:
+            raise Conflict("this hub does not know where its configuration came from")
+        if self.at_work:
+            raise Conflict("the configuration is being read again just now", remedy="look at its answer")
+        self.at_work = True
+        try:
+            return await _adopt(app, self.load())
+        finally:
+            self.at_work = False
+
+
+RELOADER: web.AppKey[Reloader] = web.AppKey("reloader")
+
+
+async def on_hangup(app: web.Application) -> None:
+    """At SIGHUP; the answer stands in the log."""
+    try:
+        await app[RELOADER].reload(app)
+    except (HimaliaError, SQLAlchemyError, OSError) as error:
+        log.error("config.not_reloaded", cause=str(error)[:2000])
+
+
+async def _adopt(app: web.Application, new: HubSettings) -> Outcome:
+    old, world = app[SETTINGS], app[WORLD]
+    differ = list(differences(old, new))
+    outcome = Outcome(
+        tuple(key for key in differ if is_hot(key)), tuple(key for key in differ if not is_hot(key))
+    )
+    mixed = merged(old, new)
+    door = make_door(mixed, world.db, app[VAULT])  # the first things that can fail
+    try:
+        await write_configured(world.db, mixed, world.secrets)
+    except HimaliaError:
+        await door.close()
+        raise
+    old.take_over(mixed)
+    await app[DOOR].replace_by(door)
+    app[MEMO].forget()
+    world.doorbell.ring_all()
+    log.info("config.reloaded", changed=outcome.changed, needs_restart=outcome.needs_restart)
+    return outcome
+
+
+def differences(old: BaseModel, new: BaseModel, above: str = "") -> Iterator[str]:
+    """Dotted keys whose values differ; tables under free names and lists count as one value. Pure."""
+    for name in type(old).model_fields:
+        before, after = getattr(old, name), getattr(new, name)
+        if isinstance(before, BaseModel) and isinstance(after, BaseModel):
+            yield from differences(before, after, f"{above}{name}.")
+        elif before != after:
+            yield above + name
+
+
+def merged(old: HubSettings, new: HubSettings) -> HubSettings:
+    """The old settings with the hot values of the new ones, judged as a whole. Pure."""
+    values: dict[str, Any] = {}
+    for name in HubSettings.model_fields:
+        before, after = getattr(old, name), getattr(new, name)
+        if name not in HOT:
+            values[name] = before
+        elif isinstance(before, BaseModel):
+            kept = {
+                key: getattr(before, key) for key in type(before).model_fields if not is_hot(f"{name}.{key}")
+            }
+            values[name] = after.model_copy(update=kept)
+        else:
+            values[name] = after
+    return HubSettings.model_validate(values)
+
+
+def routes(prefix: str) -> list[web.RouteDef]:
+    """Handler paths below the hub's prefix."""
+    return [web.post(prefix + "api/config/reload", reload_config)]
+
+
+@scoped("shutdown")
+async def reload_config(request: web.Request) -> web.Response:
+    """200 `changed` and `needs_restart`, lists of keys; 400 with every problem, and nothing has changed.
+
+    Of several hubs only this one reads its configuration.
+    """
+    try:
+        outcome = await request.app[RELOADER].reload(request.app)
+    except HimaliaError as error:
+        if isinstance(error, Conflict):
+            raise
+        raise BadRequest(str(error), remedy="nothing was changed") from None
+    tell(request, change={"after": {"changed": list(outcome.changed)}})
+    return web.json_response({"changed": outcome.changed, "needs_restart": outcome.needs_restart})

@@ -1,0 +1,115 @@
+"""Reading the configuration again: hot values count at once, cold ones are named, a bad file changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from component.hub.hub_site import Client, Site, site
+from himalia_hub import config
+from himalia_hub.reloading import COLD, HOT, RELOADER, differences, is_hot, merged
+from himalia_hub.settings import HubSettings
+
+RELOAD = "/hub/api/config/reload"
+FILE = '[servers]\nslow_start_s = 0\nallow_named = true\n[auth.methods.all]\nkind = "shared-password"\npassword = "long enough"\n'
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[Site]:
+    (tmp_path / "himalia.toml").write_text(FILE)
+    loaded = config.load(None, tmp_path, environ={}).settings
+    async with site(tmp_path, servers=loaded.servers, auth=loaded.auth) as running:
+        running.app[RELOADER].load = lambda: config.load(None, tmp_path, environ={}).settings
+        yield running
+
+
+@pytest.fixture
+async def root(hub: Site) -> AsyncIterator[Client]:
+    async with hub.client(await hub.token(await hub.person("root", admin=True))) as client:
+        yield client
+
+
+def write(hub: Site, text: str) -> None:
+    (hub.world.settings.data_dir / "himalia.toml").write_text(text)
+
+
+async def reload(root: Client, hub: Site, text: str) -> Any:
+    write(hub, text)
+    answer = await root("POST", RELOAD)
+    assert answer.status == 200, answer.text
+    return answer.json
+
+
+async def test_hot_values_count_at_once_and_cold_ones_are_named(hub: Site, root: Client) -> None:
+    text = FILE.replace("allow_named = true", "allow_named = false") + "[proxy]\nport = 9123\n"
+    text += "[spawner]\nmem_limit = '1G'\nconcurrent_steps = 3\n[[profiles]]\nname = 'small'\n"
+    told = await reload(root, hub, text)
+
+    assert set(told["changed"]) == {"servers.allow_named", "spawner.mem_limit", "profiles"}
+    assert {"proxy.port", "spawner.concurrent_steps"} <= set(told["needs_restart"])
+    assert (await root("POST", "/hub/api/users/root/servers/x")).status == 400
+    settings = hub.world.settings
+    assert (settings.proxy.port, settings.spawner.concurrent_steps) == (8000, 16)
+    assert settings.spawner.mem_limit == "1G"
+
+
+async def test_a_bad_file_changes_nothing_and_says_why(hub: Site, root: Client) -> None:
+    write(hub, FILE.replace("allow_named = true", "allow_named = false\nactive_limt = 3"))
+    refused = await root("POST", RELOAD)
+    assert refused.status == 400
+    assert "active_limt" in refused.json["message"]
+    write(hub, FILE + '[[services]]\nname = "a"\n[[services]]\nname = "a"\n')
+    assert "named twice" in (await root("POST", RELOAD)).json["message"]
+    write(hub, FILE.replace("long enough", "short").replace("allow_named = true", "allow_named = false"))
+    assert (await root("POST", RELOAD)).status == 400
+
+    assert hub.world.settings.servers.allow_named
+
+
+async def test_roles_services_and_administrators_follow_the_file(hub: Site, root: Client) -> None:
+    service = '[[services]]\nname = "grader"\napi_token = "the token of the grader"\n'
+    role = '[[roles]]\nname = "grading"\nscopes = ["list:users"]\nservices = ["grader"]\n'
+    async with hub.client("the token of the grader") as grader:
+        assert (await grader("GET", "/hub/api/users")).status == 403
+        await reload(root, hub, FILE + service + role)
+        assert (await grader("GET", "/hub/api/users")).status == 200
+        await reload(root, hub, FILE + service)
+        assert (await grader("GET", "/hub/api/users")).status == 403
+        await reload(root, hub, FILE)
+        assert (await grader("GET", "/hub/api/user")).status == 403
+
+
+async def test_ways_to_sign_in_follow_the_file(hub: Site, root: Client) -> None:
+    await reload(root, hub, FILE.replace("long enough", "another one") + "allow_all = true\n")
+    async with hub.client() as browser:
+        assert (await browser.login("zoe", "long enough")).status == 403
+        assert (await browser.login("zoe", "another one")).status == 302
+
+
+async def test_only_an_administrator_may_reload(hub: Site) -> None:
+    async with hub.client(await hub.token(await hub.person("ann"))) as client:
+        assert (await client("POST", RELOAD)).status == 403
+
+
+def test_every_key_is_hot_or_cold_and_the_table_of_cold_ones_names_real_keys() -> None:
+    keys = [key for key, _ in config.all_fields()]
+    assert set(HubSettings.model_fields) >= HOT
+    assert set(keys) >= COLD
+    assert not any(is_hot(key) for key in COLD)
+    assert is_hot("profiles")
+    assert not is_hot("proxy.port")
+
+
+def test_a_merge_takes_the_hot_and_keeps_the_cold() -> None:
+    old = HubSettings(data_dir=Path("/x"))
+    new = HubSettings.model_validate(
+        {"data_dir": "/x", "base_url": "/x/", "servers": {"active_limit": 5, "stop_on_exit": False}}
+    )
+
+    mixed = merged(old, new)
+
+    assert list(differences(old, mixed)) == ["servers.active_limit"]
+    assert set(differences(old, new)) == {"base_url", "servers.active_limit", "servers.stop_on_exit"}
