@@ -33,6 +33,11 @@ class LingeringHandler(RequestHandler):
         self.reads += 1
         super().data_received(data)
 
+    async def drained(self) -> None:
+        """Return once the client takes more; ConnectionError when it is gone."""
+        if self._paused:
+            await self._drain_helper()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client has closed its end too, or is gone."""
         super().connection_lost(exc)

@@ -55,6 +55,22 @@ class Socket:
         """Write one frame; waits while the peer reads too slowly. ConnectionError when it is gone."""
         await self.ws.send_frame(payload, WSMsgType.TEXT if text else WSMsgType.BINARY)
 
+    def write(self, frames: Iterable[tuple[bytes, bool]]) -> None:
+        """Give frames, (payload, is_text), to the system at once; await `drained` before the next.
+
+        ConnectionError when the peer is gone: then nothing of them was written. One call for all of them, because each
+        wakes the peer, or the proxy before it, which in a burst takes the processor from the kernel.
+        """
+        if self.ws.closed or self.transport is None or self.transport.is_closing():
+            raise ConnectionResetError("the WebSocket is closed")
+        self.transport.writelines(
+            [piece for payload, text in frames for piece in (_head(len(payload), text), payload)]
+        )
+
+    async def drained(self) -> None:
+        """Return once the peer reads fast enough; ConnectionError when it is gone."""
+        await self._protocol.drained()
+
     async def close(self, code: int = WSCloseCode.OK, reason: str = "") -> None:
         """Say goodbye, but not for longer than `CLOSE_S`: a peer that reads nothing is cut off."""
         # A close frame holds at most 125 bytes, two of them the code (RFC 6455 §5.5).
@@ -99,6 +115,16 @@ class Socket:
         while await may_stay():
             await asyncio.sleep(CHECK_S)
         await self.close(WSCloseCode.POLICY_VIOLATION, "you may not use this server any more")
+
+
+def _head(size: int, text: bool) -> bytes:
+    """The head of a whole, unmasked frame (RFC 6455 §5.2)."""
+    first = 0x80 | (WSMsgType.TEXT if text else WSMsgType.BINARY)
+    if size < 126:
+        return bytes((first, size))
+    if size < 1 << 16:
+        return bytes((first, 126)) + size.to_bytes(2, "big")
+    return bytes((first, 127)) + size.to_bytes(8, "big")
 
 
 @asynccontextmanager

@@ -19,6 +19,9 @@ from himalia_singleuser.sockets import Socket
 
 log = structlog.get_logger(__name__)
 
+BATCH_BYTES = 64 * 1024
+"""Written at once while messages wait; what is more waits where neighbours are still joined."""
+
 
 class Client:
     """Takes messages without ever waiting; a task of its own writes them."""
@@ -35,7 +38,7 @@ class Client:
         )
         self._filled = asyncio.Event()
         self._backlog: Iterator[Message] = iter(())
-        self._in_hand: Message | None = None
+        self._in_hand: list[Message] = []
         self.on_caught_up: Callable[[], None] = lambda: None
         """Called when all that waited has been written."""
         self.dismissed: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
@@ -63,8 +66,7 @@ class Client:
 
     def unsent(self) -> Iterator[Message]:
         """What was accepted but not written, oldest first. Empties the queue."""
-        in_hand = [self._in_hand] if self._in_hand is not None else []
-        self._in_hand = None
+        in_hand, self._in_hand = self._in_hand, []
         backlog, self._backlog = self._backlog, iter(())
         return chain(in_hand, backlog, self._outbox.take_all())
 
@@ -73,20 +75,30 @@ class Client:
         while True:
             await self._filled.wait()
             self._filled.clear()
-            while (message := self._next()) is not None:
-                self._in_hand = message
-                frame, text = self._encode(message)
+            while frames := self._take_in_hand():
                 try:
-                    await socket.send(frame, text=text)
+                    socket.write(frames)
+                    del self._in_hand[:-1]  # of what is on its way, only the last may not have arrived
+                    await socket.drained()
                 except ConnectionError:
                     return
-                self._in_hand = None
+                self._in_hand.clear()
             self.on_caught_up()
 
     @property
     def is_behind(self) -> bool:
         """Whether something waits to be written."""
-        return self._filled.is_set() or self._in_hand is not None or len(self._outbox) > 0
+        return self._filled.is_set() or bool(self._in_hand) or len(self._outbox) > 0
+
+    def _take_in_hand(self) -> list[tuple[bytes, bool]]:
+        """The next frames, some `BATCH_BYTES` of them, and their messages in hand."""
+        frames: list[tuple[bytes, bool]] = []
+        size = 0
+        while size < BATCH_BYTES and (message := self._next()) is not None:
+            self._in_hand.append(message)
+            frames.append(self._encode(message))
+            size += len(frames[-1][0])
+        return frames
 
     def _next(self) -> Message | None:
         message = next(self._backlog, None)

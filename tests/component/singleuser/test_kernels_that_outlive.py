@@ -33,6 +33,18 @@ print('ended')
 """
 
 
+BURST = """
+import pathlib, time
+from IPython.display import display
+print('begun', flush=True)
+while not pathlib.Path('go').exists():
+    time.sleep(0.02)
+for number in range(2000):
+    display(number)
+print('ended')
+"""
+
+
 @pytest.fixture(autouse=True)
 async def no_process_is_left(tmp_path: Path) -> AsyncIterator[None]:
     """Whatever a test leaves behind is ended; most promise to leave nothing."""
@@ -170,6 +182,28 @@ async def test_what_was_put_out_while_no_server_lived_is_there_afterwards(
         return bool((await second.ask("GET", "api/kernels"))[1][0]["execution_state"] == "idle")
 
     await eventually(idle, within_s=20, what=str(model))
+
+
+async def test_no_message_of_a_burst_is_missing_that_begins_with_no_server(
+    start: Start, tmp_path: Path
+) -> None:
+    first = await start()
+    _, page = await opened(first)
+    await page.execute(BURST, cell="a")
+    await page.until(lambda got: got.type == "stream")
+    await killed(first)
+    (first.root / "go").touch()
+    journal = next((tmp_path / "home").rglob("kept-*"))
+    await eventually(
+        lambda: any(b"display_data" in file.read_bytes() for file in journal.glob("*.journal.*")),
+        within_s=20,
+    )
+    second = await start()
+
+    await ended(second)
+    outputs = next(one["outputs"] for one in (await shown(second))["cells"] if one["id"] == "a")
+    displayed = [one["data"]["text/plain"] for one in outputs if one["output_type"] == "display_data"]
+    assert displayed == [str(number) for number in range(2000)]
 
 
 async def test_a_page_that_stayed_gets_what_it_missed_and_the_reply_of_its_cell(start: Start) -> None:
