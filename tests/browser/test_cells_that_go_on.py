@@ -93,6 +93,40 @@ async def test_running_and_queued_cells_go_on_filling_in_the_page_that_is_opened
     assert watcher.unexpected() == []
 
 
+SHOWS = """from IPython.display import display
+print('before')
+shown = display('at 0', display_id=True)"""
+CHANGES = """import pathlib, time
+print('line 1')
+while not pathlib.Path('go2').exists(): time.sleep(0.05)
+shown.update('at 1')"""
+
+
+async def test_a_later_cell_changes_a_display_of_one_that_had_ended_when_the_page_was_opened(
+    start: Start, context: BrowserContext, watcher: Watcher
+) -> None:
+    server = await start()
+    page = await context.new_page()
+    await page.goto(f"{server.origin}/lab?token={TOKEN}")
+    await lab.lab_is_open(page)
+    await lab.new_notebook(page)
+    await lab.save(page)
+    await expect(await lab.run_cell(page, SHOWS)).to_contain_text("at 0", timeout=lab.SLOW)
+    await expect(await lab.run_cell(page, CHANGES)).to_contain_text("line 1", timeout=lab.SLOW)
+    await page.close()
+
+    again = await context.new_page()
+    await again.goto(f"{server.origin}/lab/tree/Untitled.ipynb")
+    await lab.lab_is_open(again)
+    await output(again, 0, "before\n'at 0'")
+    await prompt(again, 1, "[*]:")
+    (server.root / "go2").touch()
+
+    await output(again, 0, "before\n'at 1'")
+    await prompt(again, 1, "[2]:")
+    assert watcher.unexpected() == []
+
+
 ASKS = """from IPython.display import display
 shown = display('at 0', display_id=True)
 name = input('who? ')

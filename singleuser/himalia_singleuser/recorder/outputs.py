@@ -111,6 +111,16 @@ class Outputs:
         """Whether an update of this display would change anything."""
         return any(isinstance(item, Display) and item.display_id == display_id for item in self._items)
 
+    def displays(self) -> dict[str, list[int]]:
+        """By id, where in `list` the displays are that an update would change."""
+        found: dict[str, list[int]] = {}
+        at = 0
+        for item in self._items:
+            if isinstance(item, Display) and item.display_id:
+                found.setdefault(item.display_id, []).append(at)
+            at += len(self._outputs_of(item)) if isinstance(item, Batch) else 1
+        return found
+
     def stop(self, why: str = "") -> None:
         """Grow no more."""
         self._most = min(self._most, self.size)

@@ -39,7 +39,14 @@ def _hand_over(kernel: Kernel, run: Run, session_id: str) -> dict[str, Any]:
     told: dict[str, Any] = {"cell_id": run.cell_id, "execution_count": run.execution_count}
     request = kernel.relay.requests.find(run.request_id)
     if request is None:
-        return told | {"state": "ended", "outputs": run.recorded().outputs, "execution": run.times}
+        recorded = run.recorded()
+        displays = run.outputs.displays()
+        return told | {
+            "state": "ended",
+            "outputs": recorded.outputs,
+            "displays": displays,
+            "execution": run.times,
+        }
     run.asker = session_id
     run.read()
     begins = kernel.relay.hand_over(request, session_id, run.outputs.messages())

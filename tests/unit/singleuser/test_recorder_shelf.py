@@ -65,6 +65,7 @@ def test_outputs_are_the_same_however_often_they_go_to_disk(
             moved.shelve()
 
     assert moved.list() == stayed.list()
+    assert moved.displays() == stayed.displays()
     assert moved.size == stayed.size
     assert 0 <= moved.held <= moved.size
     again = taken(list(moved.messages()), Outputs(MOST))

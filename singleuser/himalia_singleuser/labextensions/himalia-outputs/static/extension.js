@@ -92,6 +92,8 @@ class Follower {
     this.kernel = kernel;
     this.ask = ask;
     this.runs = new Map();
+    /** What ended before: later cells may still change its displays. */
+    this.ended = [];
     /** Messages that come while the server is asked: only its answer says whose they are. */
     this.held = null;
     this.asked = -Infinity;
@@ -138,6 +140,7 @@ class Follower {
     const run = this.runs.get(msg.parent_header.msg_id);
     if (msg.header.msg_type === 'update_display_data') {
       this.runs.forEach(one => one.take(msg));
+      this.ended.forEach(({ cell, told }) => Run.update(cell, told, msg));
     } else if (run) {
       run.take(msg);
     } else if (msg.channel === 'iopub' && msg.parent_header.msg_type === 'execute_request') {
@@ -163,7 +166,10 @@ class Follower {
     for (const one of told) {
       const cell = cells.get(one.cell_id);
       if (one.state === 'ended') {
-        first && Run.showEnded(cell, one);
+        if (first) {
+          Run.showEnded(cell, one);
+          this.ended.push({ cell, told: one });
+        }
       } else {
         this.runs.set(one.msg_id, new Run(this.kernel, cell, one, () => this.runs.delete(one.msg_id)));
       }

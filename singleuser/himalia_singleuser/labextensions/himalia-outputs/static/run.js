@@ -29,6 +29,17 @@ export class Run {
     }
   }
 
+  /** A later cell changes a display of one that ended so; not if the person has run the cell anew or cleared it. */
+  static update(cell, told, { content: { data, metadata, transient } }) {
+    const { outputs, executionCount } = cell.model;
+    if (cell.isDisposed || executionCount !== told.execution_count || outputs.length !== told.outputs.length) {
+      return;
+    }
+    for (const at of told.displays[transient?.display_id] ?? []) {
+      outputs.set(at, { ...outputs.get(at).toJSON(), data, metadata });
+    }
+  }
+
   /** A message about it. What came before the server said it all again is in that. */
   take(msg) {
     if (this.isDisposed || !(this.hasBegun ||= msg.header.msg_id === this.told.begins)) {
