@@ -156,7 +156,8 @@ def routes(prefix: str) -> list[web.RouteDef]:
 
 @scoped("shutdown")
 async def reload_config(request: web.Request) -> web.Response:
-    """200 `changed` and `needs_restart`, lists of keys; 400 with every problem, and nothing has changed.
+    """200 `changed` and `needs_restart`, lists of keys; 400 with every problem, and nothing has changed; 409
+    while it is being read by somebody else.
 
     Of several hubs only this one reads its configuration.
     """
