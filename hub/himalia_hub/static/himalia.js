@@ -209,7 +209,7 @@ function picked() {
   const rows = $$("tr[data-row]"), chosen = rows.filter((row) => $("input", row)?.checked), all = $("[data-all]")?.checked;
   const count = all ? Number($("#list").dataset.total) : chosen.length;
   bar.classList.toggle("on", count > 0);
-  $("[data-picked]", bar).textContent = count ? `${count} selected` : "Select servers to start or stop several";
+  $("[data-picked]", bar).textContent = count ? `${count} selected` : "Nothing selected";
   for (const button of $$("[data-act]", bar)) {
     const able = chosen.some((row) => row.dataset.can.split(" ").includes(button.dataset.act));
     button.disabled = !(all || able);

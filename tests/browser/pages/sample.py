@@ -38,7 +38,7 @@ NAMES = [
 ]
 
 PAGES = {
-    "login": "login?next=%2Fhub%2F",
+    "login": "login",
     "home": "home",
     "account": "account",
     "progress": "spawn-pending/root/seminar",
