@@ -180,12 +180,12 @@ async def start(peer: Peer, session: aiohttp.ClientSession, name: str, failed: l
     url = f"http://127.0.0.1:{peer.port}/hub/api/users/{name}"
     async with session.post(f"{url}/server") as answer:
         status, text = answer.status, await answer.text()
-    while status == 202:
-        await asyncio.sleep(0.25)
-        async with session.get(url) as answer:
-            server = (await answer.json())["servers"].get("", {})
-            status = 201 if server.get("ready") else 202 if server.get("pending") else 500
-            text = f"ended while starting: {server}"
+    if status == 202:  # the story's last line says how it ended; asking again and again would be the load
+        async with session.get(f"{url}/server/progress") as story:
+            async for line in story.content:
+                if line.startswith(b"data: ") and (text := line[6:].decode()):
+                    news = json.loads(text)
+                    status = 201 if news.get("ready") else 500 if news.get("failed") else status
     if status != 201:
         failed.append(f"{status} {text[:200]}")
     return time.perf_counter() - began
