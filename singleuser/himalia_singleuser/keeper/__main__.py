@@ -92,7 +92,8 @@ class Keeper:
             heard = max((self._drain(kept) for kept in self._kernels.values()), default=0)
             # What is published may wait in the system's buffer for a moment: reading each message as it comes would
             # take the processor from the kernel and the server, who are busy with it.
-            pace_ms = 0 if heard > PLENTY_BYTES else PACE_MS
+            # Without a server nobody else has it, and a kernel drops what 1,000 messages later is not taken yet.
+            pace_ms = 0 if heard > PLENTY_BYTES or self._server is None else PACE_MS
             events = self._urgent.poll(pace_ms) if heard else self._poll.poll(self._patience_ms())
             for descriptor, _ in events:
                 if descriptor == self._listener.fileno():

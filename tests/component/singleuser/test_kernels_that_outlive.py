@@ -39,10 +39,11 @@ from IPython.display import display
 print('begun', flush=True)
 while not pathlib.Path('go').exists():
     time.sleep(0.02)
-for number in range(2000):
+for number in range(900):
     display(number)
 print('ended')
 """
+"""Fewer than a kernel holds for a subscriber (ZMQ's high-water mark), who may have to wait for a processor."""
 
 
 @pytest.fixture(autouse=True)
@@ -203,7 +204,7 @@ async def test_no_message_of_a_burst_is_missing_that_begins_with_no_server(
     await ended(second)
     outputs = next(one["outputs"] for one in (await shown(second))["cells"] if one["id"] == "a")
     displayed = [one["data"]["text/plain"] for one in outputs if one["output_type"] == "display_data"]
-    assert displayed == [str(number) for number in range(2000)]
+    assert displayed == [str(number) for number in range(900)]
 
 
 async def test_a_page_that_stayed_gets_what_it_missed_and_the_reply_of_its_cell(start: Start) -> None:
