@@ -19,6 +19,9 @@ from himalia_singleuser.middleware import HUB_PROTOCOL_VERSION
 log = structlog.get_logger(__name__)
 
 RETRY_S = 60.0
+FIRST_S = 4.0
+"""So long, or half of that, the hub is left alone at first: in these moments it lets a person in who waits, or starts
+other servers, and it knows that this one is new."""
 
 
 async def report_to_hub(app: web.Application) -> AsyncIterator[None]:
@@ -34,6 +37,7 @@ async def report_to_hub(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _report(hub: HubClient, app: web.Application) -> None:
+    await asyncio.sleep(min(FIRST_S, hub.settings.activity_interval_s) * random.uniform(0.5, 1))  # noqa: S311
     await _check_version(hub)
     activity: Activity = app[ACTIVITY]
     reported = None

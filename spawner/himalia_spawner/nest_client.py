@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -44,6 +45,15 @@ class NestLost(Exception):
     """The nest went away under a request, and no server came of it: ask again."""
 
 
+@functools.cache
+def _release() -> str:
+    """The installed release, read once: that is a search through all packages, and asked for at each start."""
+    try:
+        return version("himalia")
+    except PackageNotFoundError:
+        return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Brood:
     """What one nest is for; another of these is another nest."""
@@ -55,11 +65,7 @@ class Brood:
     @property
     def key(self) -> str:
         """Names the nest's socket: changes with version, interpreter and settings."""
-        try:
-            release = version("himalia")
-        except PackageNotFoundError:
-            release = ""
-        told = json.dumps([release, sys.executable, self.preload, self.uids, EXTRA_PATH])
+        told = json.dumps([_release(), sys.executable, self.preload, self.uids, EXTRA_PATH])
         return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 

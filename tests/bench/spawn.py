@@ -141,11 +141,16 @@ async def pairs(ours: Side, theirs: Side, number: int) -> None:
     print(
         f"ratio of medians: {medians[1] / medians[0]:.1f}; of minima: {min(seconds[theirs.name]) / min(seconds[ours.name]):.1f}; median of pairs: {statistics.median(ratios):.1f}"
     )
+    print_phases(PHASES, phases)
+
+
+def print_phases(phases: Sequence[tuple[str, str, str]], runs: Sequence[dict[str, int]]) -> None:
+    """Where the milliseconds of these starts went."""
     print("where our milliseconds go (median, min):")
-    for name, first, last in PHASES:
-        took = [(run[last] - run[first]) / 1e6 for run in phases if first in run and last in run]
+    for name, first, last in phases:
+        took = [(run[last] - run[first]) / 1e6 for run in runs if first in run and last in run]
         if took:
-            print(f"  {name:34} {statistics.median(took):6.1f} {min(took):6.1f}")
+            print(f"  {name:36} {statistics.median(took):6.1f} {min(took):6.1f}")
 
 
 def points(trace: Path) -> dict[str, int]:

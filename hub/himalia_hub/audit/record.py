@@ -71,8 +71,7 @@ async def record_request(request: web.Request, handler: Handler) -> web.StreamRe
     row = row_of(request, response.status)
     if row is not None:
         try:
-            async with request.app[DB].begin() as db:
-                db.add(row)
+            await request.app[DB].write(lambda db: db.add(row))
         except (SQLAlchemyError, OSError) as error:
             # What was done is done: the log keeps what the table could not.
             log.error(

@@ -8,6 +8,7 @@ import string
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from himalia_hub import clock
 from himalia_hub.ephemeral import store
@@ -74,10 +75,10 @@ async def forget(db: AsyncSession, launch: Launch) -> None:
 def furnisher(settings: HubSettings, folders: Folders) -> Furnish:
     """What the reconciler asks at every start of a server."""
 
-    async def furnish(db: AsyncSession, server: Server) -> Furnishing | None:
-        launch = await store.of_server(db, server.id)
+    def furnish(db: Session, server: Server) -> Furnishing | None:
+        launch = store.of_server(db, server.id)
         if launch is None:
-            if await db.scalar(sa.select(User.guest).where(User.id == server.user_id)):
+            if db.scalar(sa.select(User.guest).where(User.id == server.user_id)):
                 raise BadRequest("this session is over", remedy="open its link again")
             return None
         if launch.stage in OVER:

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from himalia_hub.ephemeral.models import OVER, BuildLine, Environment, Launch, LaunchEvent, Stage
 from himalia_hub.ephemeral.settings import EphemeralSection
@@ -60,9 +61,9 @@ async def of_visitor(db: AsyncSession, visitor: str) -> list[Launch]:
     return list(await db.scalars(sa.select(Launch).where(theirs).order_by(Launch.id.desc())))
 
 
-async def of_server(db: AsyncSession, server_id: int) -> Launch | None:
+def of_server(db: Session, server_id: int) -> Launch | None:
     """The launch whose session this server is."""
-    return (await db.scalars(sa.select(Launch).where(Launch.server_id == server_id))).one_or_none()
+    return db.scalars(sa.select(Launch).where(Launch.server_id == server_id)).one_or_none()
 
 
 async def running(db: AsyncSession, user_id: int, provider: str, stem: str) -> Launch | None:

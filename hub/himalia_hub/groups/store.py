@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from himalia_hub.errors import BadRequest, Conflict
 from himalia_hub.groups.models import Group, Membership
@@ -119,7 +120,17 @@ async def of_users(db: AsyncSession, user_ids: Sequence[int]) -> dict[int, list[
 
 async def of_user(db: AsyncSession, user_id: int) -> list[str]:
     """The names of the groups this person is in, sorted."""
-    return (await of_users(db, [user_id]))[user_id]
+    return list(await db.scalars(_of_user(user_id)))
+
+
+def names_of(db: Session, user_id: int) -> list[str]:
+    """The same, for `Database.write`."""
+    return list(db.scalars(_of_user(user_id)))
+
+
+def _of_user(user_id: int) -> sa.Select[str]:
+    joined = sa.select(Group.name).join(Membership, Membership.group_id == Group.id)
+    return joined.where(Membership.user_id == user_id).order_by(Group.name)
 
 
 async def of_name(db: AsyncSession, username: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,7 +34,7 @@ class Rights:
     until: datetime | None = None
 
 
-def _live(now: datetime) -> sa.ColumnElement[bool]:
+def _live(now: datetime | sa.BindParameter[datetime]) -> sa.ColumnElement[bool]:
     return sa.or_(RoleAssignment.expires_at.is_(None), RoleAssignment.expires_at > now)
 
 
@@ -147,8 +148,30 @@ async def of_group(db: AsyncSession, group: str, rules: Rules, *, now: datetime)
     return tuple(scope for scopes in (*rows, *named) for scope in scopes)
 
 
+# These two are asked at each request after a commit; built anew each time they would cost more than SQLite's answer.
+
+
 async def _rows(db: AsyncSession, user_ids: Sequence[int], now: datetime) -> dict[int, list[Any]]:
     """By user: rows of (group or None, manages it, role or None, its scopes, until), in one statement."""
+    return _by_user(await db.execute(_role_rows(), {"ids": user_ids, "now": now}))
+
+
+async def _shares(db: AsyncSession, user_ids: Sequence[int], now: datetime) -> dict[int, list[Any]]:
+    """By user: rows of (owner of a server, its name, shared scopes, until)."""
+    return _by_user(await db.execute(_share_rows(), {"ids": user_ids, "now": now}))
+
+
+def _by_user(rows: sa.Result[Any]) -> dict[int, list[Any]]:
+    found: dict[int, list[Any]] = {}
+    for row in rows:
+        found.setdefault(row.user_id, []).append(row)
+    return found
+
+
+@functools.cache
+def _role_rows() -> sa.CompoundSelect[Any]:
+    ids: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+    live = _live(sa.bindparam("now"))
     direct = (
         sa.select(
             RoleAssignment.user_id.label("user_id"),
@@ -159,25 +182,23 @@ async def _rows(db: AsyncSession, user_ids: Sequence[int], now: datetime) -> dic
             RoleAssignment.expires_at.label("until"),
         )
         .join(Role, Role.id == RoleAssignment.role_id)
-        .where(RoleAssignment.user_id.in_(user_ids), _live(now))
+        .where(RoleAssignment.user_id.in_(ids), live)
     )
     ends = RoleAssignment.expires_at
     by_group = (
         sa.select(Membership.user_id, Group.name, Membership.manager, Role.name, Role.scopes, ends)
         .join(Group, Group.id == Membership.group_id)
-        .outerjoin(RoleAssignment, sa.and_(RoleAssignment.group_id == Group.id, _live(now)))
+        .outerjoin(RoleAssignment, sa.and_(RoleAssignment.group_id == Group.id, live))
         .outerjoin(Role, Role.id == RoleAssignment.role_id)
-        .where(Membership.user_id.in_(user_ids))
+        .where(Membership.user_id.in_(ids))
     )
-    found: dict[int, list[Any]] = {}
-    rows: sa.Result[Any] = await db.execute(sa.union_all(direct, by_group))
-    for row in rows:
-        found.setdefault(row.user_id, []).append(row)
-    return found
+    return sa.union_all(direct, by_group)
 
 
-async def _shares(db: AsyncSession, user_ids: Sequence[int], now: datetime) -> dict[int, list[Any]]:
-    """By user: rows of (owner of a server, its name, shared scopes, until)."""
+@functools.cache
+def _share_rows() -> sa.CompoundSelect[Any]:
+    ids: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+    now: sa.BindParameter[datetime] = sa.bindparam("now")
     columns = (
         User.name.label("owner"),
         Server.name.label("server"),
@@ -190,17 +211,13 @@ async def _shares(db: AsyncSession, user_ids: Sequence[int], now: datetime) -> d
         chosen = sa.select(user_id.label("user_id"), *columns).select_from(Share)
         return chosen.join(Server, Server.id == Share.server_id).join(User, User.id == Server.user_id)
 
-    direct = of(Share.user_id).where(Share.user_id.in_(user_ids), live)
+    direct = of(Share.user_id).where(Share.user_id.in_(ids), live)
     by_group = (
         of(Membership.user_id)
         .join(Membership, Membership.group_id == Share.group_id)
-        .where(Membership.user_id.in_(user_ids), live)
+        .where(Membership.user_id.in_(ids), live)
     )
-    found: dict[int, list[Any]] = {}
-    rows: sa.Result[Any] = await db.execute(sa.union_all(direct, by_group))
-    for row in rows:
-        found.setdefault(row.user_id, []).append(row)
-    return found
+    return sa.union_all(direct, by_group)
 
 
 def _of_shares(rows: Sequence[Any]) -> list[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from himalia_hub.servers.models import Server
 from himalia_spawner.base import Guest, Limits, ServerSpec
@@ -25,10 +25,10 @@ class Furnishing:
         return replace(spec, guest=self.guest, env=env, limits=self.limits, command=(), args=())
 
 
-Furnish = Callable[[AsyncSession, Server], Awaitable[Furnishing | None]]
-"""Asked at every start; None for an ordinary server. BadRequest ends the start with its words."""
+Furnish = Callable[[Session, Server], Furnishing | None]
+"""Asked in the transaction of every start; None for an ordinary server. BadRequest ends the start with its words."""
 
 
-async def nothing(_db: AsyncSession, _server: Server) -> Furnishing | None:
+def nothing(_db: Session, _server: Server) -> Furnishing | None:
     """Every server is an ordinary one."""
     return None

@@ -8,7 +8,7 @@ import structlog
 
 from himalia_hub.db.engine import Database
 from himalia_hub.servers.doorbell import Doorbell
-from himalia_hub.servers.store import CHANNEL
+from himalia_hub.servers.leases import CHANNEL
 
 log = structlog.get_logger()
 

@@ -8,6 +8,7 @@ import os
 import socket
 import uuid
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -16,10 +17,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from himalia_hub import clock
 from himalia_hub.db import lease as job_leases
 from himalia_hub.faults import async_fault
-from himalia_hub.servers import queue, store
+from himalia_hub.servers import leases, queue, store
+from himalia_hub.servers.leases import Lease, LeaseLost
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.reconcile import keep_lease, put_back, reconcile
-from himalia_hub.servers.store import Lease, LeaseLost
 from himalia_hub.servers.world import World
 
 log = structlog.get_logger()
@@ -84,15 +85,14 @@ async def _dispatch(world: World, owner: str) -> None:
                 # Due by the clock and yet not to be had: another replica was faster.
                 await world.doorbell.wait(at_most_s=max(pause_s, 0.005))
                 continue
-            task = group.create_task(_work(world, lease[0]), name=f"server.{lease[0].server_id}")
+            task = group.create_task(_work(world, *lease), name=f"server.{lease[0].server_id}")
             task.add_done_callback(lambda _: places.release())
 
 
-async def _claim(world: World, owner: str) -> tuple[Lease, Server] | None:
-    now = clock.now()
+async def _claim(world: World, owner: str) -> tuple[Lease, Server, str] | None:
     ttl = timedelta(seconds=world.settings.servers.lease_s)
-    async with world.db.begin() as db:
-        claimed = await store.claim_due(db, owner, node=world.spawner.node, now=now, ttl=ttl)
+    claim = partial(leases.claim_due, owner=owner, node=world.spawner.node, now=clock.now(), ttl=ttl)
+    claimed = await world.db.write(claim)
     if claimed is not None:
         await async_fault("claim.after_commit")
     return claimed
@@ -119,14 +119,16 @@ async def _pause(world: World) -> float:
     return longest if due is None else min(longest, (due - clock.now()).total_seconds())
 
 
-async def _work(world: World, lease: Lease) -> None:
+async def _work(world: World, lease: Lease, server: Server, username: str) -> None:
     """One lease from claim to release. One bad server must not stop the rest."""
     keeper = asyncio.create_task(keep_lease(world, lease))
-    worker = asyncio.create_task(reconcile(lease, world))
+    worker = asyncio.create_task(reconcile(lease, world, server, username))
+    released = False
     try:
         done, _ = await asyncio.wait({keeper, worker}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+        released = worker.result()
     except LeaseLost:
         log.info("server.lease_lost", server_id=lease.server_id)
     except Exception as error:
@@ -137,9 +139,9 @@ async def _work(world: World, lease: Lease) -> None:
         for task in (keeper, worker):
             task.cancel()
         await asyncio.gather(keeper, worker, return_exceptions=True)
-        with contextlib.suppress(SQLAlchemyError, OSError):
-            async with world.db.begin() as db:
-                await store.release(db, lease)
+        if not released:
+            with contextlib.suppress(SQLAlchemyError, OSError):
+                await world.db.write(partial(leases.release, lease=lease))
         world.doorbell.ring(lease.server_id)
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import datetime, timedelta
+from functools import partial
 
 import sqlalchemy as sa
 import structlog
+from sqlalchemy.orm import Session
 
 from himalia_hub import clock
-from himalia_hub.servers import steps, store
+from himalia_hub.servers import leases, steps
+from himalia_hub.servers.leases import Lease, LeaseLost
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase, Seen, Situation, Step, next_step
-from himalia_hub.servers.store import Lease, LeaseLost
 from himalia_hub.servers.world import Observation, World, observe
 from himalia_hub.users.models import User
 
@@ -44,12 +46,20 @@ def situation(server: Server, seen: Observation, *, now: datetime, start_timeout
     )
 
 
-async def reconcile(lease: Lease, world: World) -> None:
-    """Bring one server to rest, or to where only time can help. Safe to repeat, safe to be killed in."""
-    pause = 0.01
-    server, username = await _read(world, lease)
+async def reconcile(lease: Lease, world: World, server: Server, username: str) -> bool:
+    """Bring one server, just claimed, to rest, or to where only time can help; whether the lease was given back.
+
+    Safe to repeat, safe to be killed in.
+    """
+    pause, begun = 0.01, False
     while True:
-        seen = await observe(world, server, username)
+        if begun:  # it is asked whether it answers while its start is recorded; only then is anything decided
+            seen, _ = await asyncio.gather(
+                observe(world, server, username), steps.record_start(world, lease, server)
+            )
+            begun = False
+        else:
+            seen = await observe(world, server, username)
         now = clock.now()
         facts = situation(server, seen, now=now, start_timeout_s=world.settings.spawner.start_timeout_s)
         step = next_step(facts)
@@ -59,25 +69,24 @@ async def reconcile(lease: Lease, world: World) -> None:
             server.unknown_since = None
         if step is Step.WAIT and seen.seen is not Seen.UNKNOWN:
             if now - server.phase_since < timedelta(seconds=EAGER_S):
-                with world.doorbell.watch(server.id) as watch:
-                    await watch.wait(pause)
+                await _wait_a_little(world, server, seen, pause)
                 pause = min(pause * 1.5, 0.25)
                 server, username = await _read(world, lease)
                 continue
-            await _wait(world, lease, server, seconds=0.3)
-            return
+            return await _wait(world, lease, server, seconds=0.3)
         if step is Step.WAIT:
             await _wait_unknown(world, lease, server, why=seen.why)
-            return
+            return False
         if step is Step.REST:
             if await _rest(world, lease, server, username, seen):
-                return
+                return True
         elif await _act(step, world, lease, server, username, seen):
             # It has just been seen answering and the proxy has confirmed its route: that is rest.
             if step is Step.PUBLISH and await _rest(world, lease, server, username, seen):
-                return
+                return True
             if step is Step.PUBLISH:
                 server, username = await _read(world, lease)
+            begun = step is Step.START
             # What was just written need not be read again: every further write says which wish it is for, and with
             # a newer one it writes nothing and the row is read.
             continue
@@ -133,9 +142,24 @@ async def _read(world: World, lease: Lease) -> tuple[Server, str]:
     return row[0], row[1]
 
 
-async def _wait(world: World, lease: Lease, server: Server, *, seconds: float) -> None:
-    async with world.db.begin() as db:
-        await store.decide(db, lease, server.generation, {"due_at": clock.now() + timedelta(seconds=seconds)})
+async def _wait_a_little(world: World, server: Server, seen: Observation, at_most_s: float) -> None:
+    """Until something happens to the server, or it begins to listen, or the time is over."""
+    with world.doorbell.watch(server.id) as watch:
+        handle = seen.sighting.handle if seen.sighting else None
+        waits = [asyncio.ensure_future(watch.wait(at_most_s))]
+        if handle is not None:
+            waits.append(asyncio.ensure_future(world.probe.listens_soon(handle.url, within_s=at_most_s)))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waits:
+                one.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+
+async def _wait(world: World, lease: Lease, server: Server, *, seconds: float) -> bool:
+    values = {"due_at": clock.now() + timedelta(seconds=seconds), **leases.RELEASED}
+    return await world.db.write(lambda db: leases.decide(db, lease, server.generation, values))
 
 
 async def _wait_unknown(world: World, lease: Lease, server: Server, *, why: str) -> None:
@@ -143,25 +167,33 @@ async def _wait_unknown(world: World, lease: Lease, server: Server, *, why: str)
     log.warning("server.unknown", server_id=server.id, why=why, attempts=server.attempts)
     moment = clock.now()
     due = moment + timedelta(seconds=min(back_off_s(server.attempts), 30.0))
-    async with world.db.begin() as db:
-        await store.decide(db, lease, server.generation, {"due_at": due, "attempts": server.attempts + 1})
+
+    def later(db: Session) -> None:
+        leases.decide(db, lease, server.generation, {"due_at": due, "attempts": server.attempts + 1})
         if server.unknown_since is None:
-            await store.record(db, lease, {"unknown_since": moment})
+            leases.record(db, lease, {"unknown_since": moment})
+
+    await world.db.write(later)
 
 
 async def _known_again(world: World, lease: Lease) -> None:
-    async with world.db.begin() as db:
-        await store.record(db, lease, {"unknown_since": None, "attempts": 0})
+    await world.db.write(lambda db: leases.record(db, lease, {"unknown_since": None, "attempts": 0}))
 
 
 async def put_back(world: World, lease: Lease, error: Exception) -> None:
     """A step raised: back off in the row, so that the back-off survives a restart of the hub."""
-    async with world.db.begin() as db:
-        server = await db.get(Server, lease.server_id)
+
+    def later(db: Session) -> Server | None:
+        server = db.get(Server, lease.server_id)
         if server is None or server.lease_epoch != lease.epoch:
-            return
+            return None
         due = clock.now() + timedelta(seconds=back_off_s(server.attempts))
-        await store.decide(db, lease, server.generation, {"due_at": due, "attempts": server.attempts + 1})
+        leases.decide(db, lease, server.generation, {"due_at": due, "attempts": server.attempts + 1})
+        return server
+
+    server = await world.db.write(later)
+    if server is None:
+        return
     log.warning("server.backs_off", server_id=lease.server_id, error=str(error), attempts=server.attempts + 1)
 
 
@@ -170,5 +202,5 @@ async def keep_lease(world: World, lease: Lease) -> None:
     ttl = world.settings.servers.lease_s
     while True:
         await asyncio.sleep(ttl / 3)
-        async with world.db.begin() as db:
-            await store.renew(db, lease, until=clock.now() + timedelta(seconds=ttl))
+        until = clock.now() + timedelta(seconds=ttl)
+        await world.db.write(partial(leases.renew, lease=lease, until=until))

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from himalia_hub import clock
 from himalia_hub.errors import BadRequest
 from himalia_hub.faults import async_fault
 from himalia_hub.groups import store as groups
 from himalia_hub.profiles.choice import resolve
-from himalia_hub.servers import store
+from himalia_hub.servers import leases, store
+from himalia_hub.servers.furnish import Furnishing
+from himalia_hub.servers.leases import Lease
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.spec import build_spec, client_id, incarnation_of
 from himalia_hub.servers.state import Desired, Phase
-from himalia_hub.servers.store import Lease
 from himalia_hub.servers.view import routespec, server_prefix
 from himalia_hub.servers.world import Observation, World
 from himalia_hub.tokens import store as tokens
@@ -33,20 +36,20 @@ LOG_TAIL_LINES = 50
 async def start(world: World, lease: Lease, server: Server, username: str) -> bool:
     """Commit the incarnation and its token, then create. A refusal or failure ends the wish with its cause.
 
-    True when it was created: `server` then is as its row is.
+    True when it was created: `server` then is as its row will be with `record_start`.
     """
     await async_fault("start.before_commit")
     moment = clock.now()
     server.incarnation = incarnation_of(server)
-    async with world.db.begin() as db:
-        values = {
-            "phase": Phase.STARTING, "phase_since": moment,
-            "incarnation": server.incarnation, "node": world.spawner.node, "url": "", "started": None, "failure": None,
-        }  # fmt: skip
-        if not await store.decide(db, lease, server.generation, values):
-            return False
-        member_of = await groups.of_user(db, server.user_id)
-        await tokens.put_server_token(
+    values = {
+        "phase": Phase.STARTING, "phase_since": moment,
+        "incarnation": server.incarnation, "node": world.spawner.node, "url": "", "started": None, "failure": None,
+    }  # fmt: skip
+
+    def life(db: Session) -> tuple[list[str], Furnishing | None] | None:
+        if not leases.decide(db, lease, server.generation, values):
+            return None
+        tokens.put_server_token(
             db,
             user_id=server.user_id,
             server_id=server.id,
@@ -56,11 +59,16 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> bo
             now=moment,
         )
         store.add_event(db, server, "info", 20, "Starting the server", now=moment)
-        furnishing = await world.furnish(db, server)
-    await async_fault("start.after_commit")
-    world.doorbell.tell(server.id)
-    await async_fault("start.before_create")
+        return groups.names_of(db, server.user_id), world.furnish(db, server)
+
     try:
+        begun = await world.db.write(life)
+        if begun is None:
+            return False
+        await async_fault("start.after_commit")
+        world.doorbell.tell(server.id)
+        await async_fault("start.before_create")
+        member_of, furnishing = begun
         choice = resolve(world.settings, username, member_of, server.user_options)
         spec = build_spec(
             server, username, choice, settings=world.settings, secrets=world.secrets, hub_url=world.hub_url
@@ -81,15 +89,27 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> bo
         )
         return False
     await async_fault("start.after_create")
-    async with world.db.begin() as db:
-        facts = {"url": handle.url, "started": clock.now(), "acted_generation": server.generation}
-        await store.record(db, lease, facts)
-        store.add_event(db, server, "info", 50, "The process runs; waiting for it to answer", now=clock.now())
-    await async_fault("start.after_record")
-    world.doorbell.tell(server.id)
+    facts = {"url": handle.url, "started": clock.now(), "acted_generation": server.generation}
     for name, value in (values | facts).items():
         setattr(server, name, value)
     return True
+
+
+async def record_start(world: World, lease: Lease, server: Server) -> None:
+    """Commit that this wish has led to a process, so that one that dies from here on is not started again.
+
+    Not part of `start`, so that the server can be asked meanwhile whether it answers. A hub that dies before leaves
+    what it leaves when it dies in the middle of a start: the next look finds the process, or begins the same life anew.
+    """
+
+    def facts(db: Session) -> None:
+        values = {name: getattr(server, name) for name in ("url", "started", "acted_generation")}
+        leases.record(db, lease, values)
+        store.add_event(db, server, "info", 50, "The process runs; waiting for it to answer", now=clock.now())
+
+    await world.db.write(facts)
+    await async_fault("start.after_record")
+    world.doorbell.tell(server.id)
 
 
 @asynccontextmanager
@@ -99,9 +119,7 @@ async def telling(world: World, server: Server) -> AsyncIterator[Say]:
 
     async def write() -> None:
         while (sentence := await sentences.get()) is not None:
-            async with world.db.begin() as db:
-                store.add_event(db, server, "info", 30, sentence, now=clock.now())
-                await store.notify(db, server.id)
+            await world.db.write(partial(_add_line, server, sentence))
             world.doorbell.tell(server.id)
 
     writing = asyncio.create_task(write())
@@ -110,6 +128,11 @@ async def telling(world: World, server: Server) -> AsyncIterator[Say]:
     finally:
         sentences.put_nowait(None)
         await writing
+
+
+def _add_line(server: Server, sentence: str, db: Session) -> None:
+    store.add_event(db, server, "info", 30, sentence, now=clock.now())
+    leases.notify(db, server.id)
 
 
 async def publish(world: World, server: Server, username: str, seen: Observation) -> None:
@@ -137,10 +160,13 @@ async def unpublish(world: World, server: Server, username: str) -> None:
 async def stop(world: World, lease: Lease, server: Server, seen: Observation) -> None:
     """Say that it is stopping, then stop the incarnation that was seen, or whose kernels wait, and no other."""
     if server.phase is not Phase.STOPPING:
-        await async_fault("stop.before_commit")
-        async with world.db.begin() as db:
-            await store.record(db, lease, {"phase": Phase.STOPPING, "phase_since": clock.now()})
+
+        def stopping(db: Session) -> None:
+            leases.record(db, lease, {"phase": Phase.STOPPING, "phase_since": clock.now()})
             store.add_event(db, server, "info", 50, "Stopping the server", now=clock.now())
+
+        await async_fault("stop.before_commit")
+        await world.db.write(stopping)
         await async_fault("stop.after_commit")
         world.doorbell.tell(server.id)
     await async_fault("stop.before_stop")
@@ -169,10 +195,10 @@ async def record_exit(world: World, lease: Lease, server: Server, seen: Observat
     exit_ = seen.sighting.exit if seen.sighting else None
     clean = exit_ is not None and exit_.status == 0
     if clean and server.phase is Phase.READY:
-        async with world.db.begin() as db:
-            values = {"desired": Desired.STOPPED, "phase": Phase.STOPPING, "phase_since": clock.now()}
-            if await store.decide(db, lease, server.generation, values):
-                store.add_event(db, server, "info", 80, "The server ended by itself", now=clock.now())
+        values = {"desired": Desired.STOPPED, "phase": Phase.STOPPING, "phase_since": clock.now()}
+        await world.db.write(
+            partial(_decide, lease, server, values, ("info", 80, "The server ended by itself"))
+        )
         return
     tail = (
         exit_.log_tail if exit_ and exit_.log_tail else tuple(await world.spawner.logs(server.backend_name))
@@ -204,20 +230,30 @@ async def give_up(
         "at": clock.iso(clock.now()),
     }
     failure = store.with_kept(failure, kept.left_s if kept else 0, now=clock.now())
-    async with world.db.begin() as db:
-        values = {
-            "desired": Desired.STOPPED, "phase": Phase.FAILED, "phase_since": clock.now(), "failure": failure,
-        }  # fmt: skip
-        if await store.decide(db, lease, server.generation, values):
-            store.add_event(db, server, "failed", 100, f"The server {cause}: {message}", now=clock.now())
+    values = {
+        "desired": Desired.STOPPED, "phase": Phase.FAILED, "phase_since": clock.now(), "failure": failure,
+    }  # fmt: skip
+    line = ("failed", 100, f"The server {cause}: {message}")
+    await world.db.write(partial(_decide, lease, server, values, line))
     if server.phase is Phase.STARTING:
         world.figures.start_ended(server.phase_since, clock.now(), failed_by=cause)
     world.doorbell.settle(server.id)
 
 
+def _decide(
+    lease: Lease, server: Server, values: dict[str, Any], line: tuple[str, int, str] | None, db: Session
+) -> bool:
+    """Write a decision with the line of its story, unless there is a newer wish: then neither, and False."""
+    settled = leases.decide(db, lease, server.generation, values)
+    if settled and line is not None:
+        kind, progress, message = line
+        store.add_event(db, server, kind, progress, message, now=clock.now())
+    return settled
+
+
 async def rest_running(world: World, lease: Lease, server: Server, seen: Observation) -> bool:
-    """It runs and is routed: record it once. False when a newer wish came meanwhile."""
-    values: dict[str, Any] = {"due_at": None, "attempts": 0, "unknown_since": None}
+    """It runs and is routed: record it once and give the lease back. False when a newer wish came meanwhile."""
+    values: dict[str, Any] = {"due_at": None, "attempts": 0, "unknown_since": None, **leases.RELEASED}
     values["acted_generation"] = server.generation
     announce = server.phase is not Phase.READY
     if announce:
@@ -227,10 +263,8 @@ async def rest_running(world: World, lease: Lease, server: Server, seen: Observa
         values |= {"url": handle.url} if handle else {}
         values |= {} if server.started else {"started": moment}
     await async_fault("ready.before_commit")
-    async with world.db.begin() as db:
-        settled = await store.decide(db, lease, server.generation, values)
-        if settled and announce:
-            store.add_event(db, server, "ready", 100, "Server ready", now=clock.now())
+    line = ("ready", 100, "Server ready") if announce else None
+    settled = await world.db.write(partial(_decide, lease, server, values, line))
     await async_fault("ready.after_commit")
     if settled and server.phase is Phase.STARTING:
         world.figures.start_ended(server.phase_since, clock.now())
@@ -239,10 +273,13 @@ async def rest_running(world: World, lease: Lease, server: Server, seen: Observa
 
 
 async def rest_stopped(world: World, lease: Lease, server: Server, username: str, seen: Observation) -> bool:
-    """It is gone: end its tokens, and the row too when it is doomed. False when a newer wish came meanwhile."""
+    """It is gone: end its tokens, and the row too when it is doomed, and give the lease back.
+
+    False when a newer wish came meanwhile.
+    """
     failed = server.phase is Phase.FAILED
     values: dict[str, Any] = {
-        "due_at": None, "attempts": 0, "unknown_since": None, "url": "", "started": None,
+        "due_at": None, "attempts": 0, "unknown_since": None, "url": "", "started": None, **leases.RELEASED,
     }  # fmt: skip
     # Kernels that wait are on that machine: its hub is the one to end them.
     kept = seen.sighting.kept if seen.sighting else None
@@ -252,18 +289,19 @@ async def rest_stopped(world: World, lease: Lease, server: Server, username: str
     if server.phase not in (Phase.FAILED, Phase.STOPPED):
         failed = server.failure is not None
         values |= {"phase": Phase.FAILED if failed else Phase.STOPPED, "phase_since": clock.now()}
-    await async_fault("stopped.before_commit")
-    async with world.db.begin() as db:
-        settled = await store.decide(db, lease, server.generation, values)
+    line = ("stopped", 100, "Server stopped") if "phase" in values and not failed else None
+
+    def end(db: Session) -> bool:
+        settled = _decide(lease, server, values, line, db)
         if settled:
-            await tokens.revoke_server_tokens(
-                db, server_id=server.id, client_id=client_id(username, server.name)
-            )
-            if "phase" in values and not failed:
-                store.add_event(db, server, "stopped", 100, "Server stopped", now=clock.now())
-            await usage.record_life(db, server, until=clock.now())
+            tokens.revoke_server_tokens(db, server_id=server.id, client_id=client_id(username, server.name))
+            usage.record_life(db, server, until=clock.now())
             if server.doomed:
-                await db.execute(sa.delete(Server).where(Server.id == server.id))
+                db.execute(sa.delete(Server).where(Server.id == server.id))
+        return settled
+
+    await async_fault("stopped.before_commit")
+    settled = await world.db.write(end)
     await async_fault("stopped.after_commit")
     if settled and server.phase is Phase.STOPPING:
         world.figures.stop_ended(server.phase_since, clock.now())

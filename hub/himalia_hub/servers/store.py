@@ -1,39 +1,23 @@
-"""Queries on servers: wishes of people, the queue of the loop, and what it records. None of them commits."""
+"""Queries on servers: wishes of people, and the queue of the loop. None of them commits."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from himalia_hub import clock
 from himalia_hub.errors import Conflict
+from himalia_hub.servers import leases
 from himalia_hub.servers.models import Server, ServerEvent
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.users.models import User
 from himalia_spawner.names import backend_name
-
-CHANNEL = "himalia_servers"
-"""PostgreSQL notification channel; the payload is the server's id."""
-
-
-class LeaseLost(Exception):
-    """Another replica works on this server now: drop everything."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to work on one server. `epoch` fences every write made under it."""
-
-    server_id: int
-    owner: str
-    epoch: int
-
 
 # ------------------------------------------------------------------ what people see and wish
 
@@ -203,11 +187,11 @@ async def reasons(db: AsyncSession, user_id: int) -> dict[int, str]:
 async def notify(db: AsyncSession, server_id: int) -> None:
     """Tell the other replicas at commit, where the database can (PostgreSQL NOTIFY)."""
     if db.get_bind().dialect.name == "postgresql":
-        await db.execute(sa.select(sa.func.pg_notify(CHANNEL, str(server_id))))
+        await db.execute(leases.notification(server_id))
 
 
 def add_event(
-    db: AsyncSession, server: Server, kind: str, progress: int, message: str, *, now: datetime
+    db: AsyncSession | Session, server: Server, kind: str, progress: int, message: str, *, now: datetime
 ) -> None:
     """Add a line to the server's story. Kinds: info, ready, failed, stopped, culled."""
     db.add(
@@ -239,24 +223,7 @@ async def touch(db: AsyncSession, server_id: int, at: datetime) -> None:
     )
 
 
-# ------------------------------------------------------------------ the queue and its leases
-
-
-async def claim_due(
-    db: AsyncSession, owner: str, *, node: str | None, now: datetime, ttl: timedelta
-) -> tuple[Lease, Server] | None:
-    """Lease the server that has waited longest, or None. The same statement on PostgreSQL and SQLite."""
-    free = sa.or_(Server.lease_until.is_(None), Server.lease_until < now)
-    mine = sa.or_(Server.node.is_(None), Server.node == node)
-    due = sa.select(Server.id).where(free, mine, Server.due_at <= now).order_by(Server.due_at).limit(1)
-    claim = (
-        sa.update(Server)
-        .where(Server.id == due.with_for_update(skip_locked=True).scalar_subquery(), free)
-        .values(lease_owner=owner, lease_until=now + ttl, lease_epoch=Server.lease_epoch + 1)
-        .returning(Server)
-    )
-    server = (await db.scalars(claim)).one_or_none()
-    return None if server is None else (Lease(server.id, owner, server.lease_epoch), server)
+# ------------------------------------------------------------------ the queue; its leases are in leases.py
 
 
 async def next_due(db: AsyncSession, *, node: str | None) -> tuple[datetime | None, bool]:
@@ -267,45 +234,6 @@ async def next_due(db: AsyncSession, *, node: str | None) -> tuple[datetime | No
     waits = sa.exists().where(Server.queued_at.is_not(None))
     row = (await db.execute(sa.select(sa.type_coerce(due, Server.due_at.type), waits))).one()
     return row[0], bool(row[1])
-
-
-async def renew(db: AsyncSession, lease: Lease, *, until: datetime) -> None:
-    """Keep the lease; LeaseLost when it is no longer ours."""
-    await _fenced(db, lease, {"lease_until": until})
-
-
-async def record(db: AsyncSession, lease: Lease, values: dict[str, Any]) -> None:
-    """Write facts about the outside under the lease; LeaseLost when it is no longer ours."""
-    await _fenced(db, lease, values)
-    await notify(db, lease.server_id)
-
-
-async def decide(db: AsyncSession, lease: Lease, generation: int, values: dict[str, Any]) -> bool:
-    """Write a decision (`desired`, `due_at`, the end of a story) unless a newer wish came meanwhile.
-
-    False when one did: the wish stays as people made it. LeaseLost when the lease is no longer ours.
-    """
-    done = await db.execute(
-        sa.update(Server)
-        .where(
-            Server.id == lease.server_id, Server.lease_epoch == lease.epoch, Server.generation == generation
-        )
-        .values(values)
-    )
-    if done.rowcount:  # type: ignore[attr-defined]
-        await notify(db, lease.server_id)
-        return True
-    await _fenced(db, lease, {"lease_epoch": lease.epoch})
-    return False
-
-
-async def release(db: AsyncSession, lease: Lease) -> None:
-    """Give the row back to the queue. A lease lost meanwhile is nobody's loss."""
-    await db.execute(
-        sa.update(Server)
-        .where(Server.id == lease.server_id, Server.lease_epoch == lease.epoch)
-        .values(lease_owner=None, lease_until=None)
-    )
 
 
 async def take_back(db: AsyncSession, owner_prefix: str) -> int:
@@ -342,13 +270,3 @@ async def wake_active(db: AsyncSession, *, node: str | None, now: datetime) -> l
         .returning(Server.id)
     )
     return list(done)
-
-
-async def _fenced(db: AsyncSession, lease: Lease, values: dict[str, Any]) -> None:
-    done = await db.execute(
-        sa.update(Server)
-        .where(Server.id == lease.server_id, Server.lease_epoch == lease.epoch)
-        .values(values)
-    )
-    if not done.rowcount:  # type: ignore[attr-defined]
-        raise LeaseLost(f"server {lease.server_id}, epoch {lease.epoch}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -26,6 +27,7 @@ from himalia_spawner.base import Presence, Sighting, Spawner
 from himalia_spawner.errors import BackendGone
 
 PROBE_TIMEOUT_S = 2.0
+KNOCK_S = 0.01
 
 
 class Probe:
@@ -55,10 +57,41 @@ class Probe:
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
 
+    async def listens_soon(self, url: str, *, within_s: float) -> None:
+        """Return as soon as a server that refused connections takes them, or when the time is over.
+
+        Knocking costs a tenth of a look, so it can be done often: a fresh interpreter takes half a second to load its
+        code, and shall not be found a quarter of a second late. At an address that takes connections already, only
+        time helps.
+        """
+        if await _takes_connections(url):
+            await asyncio.sleep(within_s)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while not await _takes_connections(url):
+                    await asyncio.sleep(KNOCK_S)
+
     async def close(self) -> None:
         """Close kept connections."""
         if self._tcp is not None:
             await self._tcp.close()
+
+
+async def _takes_connections(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        if parts.scheme == "http+unix":
+            with pinned(unquote(parts.netloc)) as path:
+                _, writer = await asyncio.open_unix_connection(path)
+        else:
+            _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    except OSError:
+        return False
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+    return True
 
 
 @dataclass(slots=True)

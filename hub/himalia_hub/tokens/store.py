@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from himalia_hub.errors import Conflict
 from himalia_hub.secrets import hash_token, mint
@@ -15,20 +16,22 @@ from himalia_hub.services.models import Service
 from himalia_hub.tokens.models import ApiToken
 from himalia_hub.users.models import User
 
+_LIVE = (
+    sa.select(ApiToken, User, Service)
+    .outerjoin(User, User.id == ApiToken.user_id)
+    .outerjoin(Service, Service.id == ApiToken.service_id)
+    .where(ApiToken.hashed == sa.bindparam("hash"))
+    .where(sa.or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > sa.bindparam("now")))
+    .where(User.suspended.is_(None))  # also true for a service, which has no person
+)
+"""Built once: it is asked at each request."""
+
 
 async def find_by_secret(
     db: AsyncSession, token: str, *, now: datetime
 ) -> tuple[ApiToken, User | Service] | None:
     """The live token with this secret and its owner, or None when unknown, expired or its person suspended."""
-    found = await db.execute(
-        sa.select(ApiToken, User, Service)
-        .outerjoin(User, User.id == ApiToken.user_id)
-        .outerjoin(Service, Service.id == ApiToken.service_id)
-        .where(ApiToken.hashed == hash_token(token))
-        .where(sa.or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > now))
-        .where(User.suspended.is_(None))  # also true for a service, which has no person
-    )
-    row = found.one_or_none()
+    row = (await db.execute(_LIVE, {"hash": hash_token(token), "now": now})).one_or_none()
     return None if row is None else (row[0], row[1] or row[2])
 
 
@@ -60,8 +63,8 @@ async def issue(
     return row, secret
 
 
-async def put_server_token(
-    db: AsyncSession,
+def put_server_token(
+    db: Session,
     *,
     user_id: int,
     server_id: int,
@@ -71,10 +74,10 @@ async def put_server_token(
     now: datetime,
 ) -> None:
     """Make `secret` the only token of this server. Repeating it with the same secret changes nothing."""
-    await db.execute(
+    db.execute(
         sa.delete(ApiToken).where(ApiToken.server_id == server_id, ApiToken.hashed != hash_token(secret))
     )
-    if await db.scalar(sa.select(ApiToken.id).where(ApiToken.hashed == hash_token(secret))) is None:
+    if db.scalar(sa.select(ApiToken.id).where(ApiToken.hashed == hash_token(secret))) is None:
         db.add(
             ApiToken(
                 user_id=user_id,
@@ -100,9 +103,9 @@ async def put_service_token(db: AsyncSession, *, service_id: int, secret: str | 
     db.add(ApiToken(service_id=service_id, hashed=hashed, scopes=["inherit"], note=note, created=now))
 
 
-async def revoke_server_tokens(db: AsyncSession, *, server_id: int, client_id: str) -> None:
+def revoke_server_tokens(db: Session, *, server_id: int, client_id: str) -> None:
     """End a stopped server's own token and every token issued to visitors through its OAuth client."""
-    await db.execute(
+    db.execute(
         sa.delete(ApiToken).where(sa.or_(ApiToken.server_id == server_id, ApiToken.client_id == client_id))
     )
 

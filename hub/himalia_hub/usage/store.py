@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from himalia_hub.errors import TooMany
 from himalia_hub.groups.models import Group, Membership
@@ -83,7 +84,7 @@ async def check(
             raise error
 
 
-async def record_life(db: AsyncSession, server: Server, *, until: datetime) -> None:
+def record_life(db: Session, server: Server, *, until: datetime) -> None:
     """Add what a server that has just ended used. Its caller forgets `started` with it, so that a life counts once."""
     if server.started is None:
         return
@@ -93,13 +94,13 @@ async def record_life(db: AsyncSession, server: Server, *, until: datetime) -> N
         grown = (
             sa.update(UsageDay).where(UsageDay.user_id == server.user_id, UsageDay.day == day).values(more)
         )
-        if (await db.execute(grown)).rowcount:  # type: ignore[attr-defined]
+        if db.execute(grown).rowcount:  # type: ignore[attr-defined]
             continue
         try:
-            async with db.begin_nested():
+            with db.begin_nested():
                 db.add(UsageDay(user_id=server.user_id, day=day, server_s=seconds, memory_gib_s=gib_s))
         except sa.exc.IntegrityError:  # another server of theirs ended at the same moment, at another hub
-            await db.execute(grown)
+            db.execute(grown)
 
 
 async def set_quota(

@@ -139,8 +139,8 @@ class Site:
             row = await servers.get_or_create(db, user, name, now=clock.now())
             row.desired, row.phase, row.generation, row.acted_generation = desired, phase, 1, 1
             if secret:
-                await tokens.put_server_token(
-                    db,
+                await db.run_sync(
+                    tokens.put_server_token,
                     user_id=user.id,
                     server_id=row.id,
                     incarnation=f"{row.id}.1",

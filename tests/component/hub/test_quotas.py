@@ -88,8 +88,8 @@ async def test_used_up_hours_say_when_there_are_new_ones(hub: Site, root: Client
         user = await users.by_name(db, "max")
         server = await store.get_or_create(db, user, "old", now=now)
         server.started, server.memory_reserved = now - timedelta(minutes=90), 2**31
-        await usage.record_life(db, server, until=now)
-        await usage.record_life(db, server, until=now)
+        await db.run_sync(usage.record_life, server, until=now)
+        await db.run_sync(usage.record_life, server, until=now)
         server.started = None
     used = (await root("GET", USER.format("max") + "/usage")).json
     await root("PUT", USER.format("max") + "/quota", json={"server_hours": 1})

@@ -14,9 +14,8 @@ import sqlalchemy as sa
 
 from himalia_hub import clock
 from himalia_hub.db import lease
-from himalia_hub.servers import listen, progress, store
+from himalia_hub.servers import leases, listen, progress, store
 from himalia_hub.servers.state import Phase
-from himalia_hub.servers.store import CHANNEL
 from support import eventually
 
 from .hub_site import Site, site
@@ -81,15 +80,20 @@ async def test_each_step_recorded_at_one_hub_is_in_the_story_that_the_other_tell
 
         assert (await next_event())["message"] == "Server requested"
         async with worker.db.begin() as db:
-            mine, server = await store.claim_due(db, "a", node=None, now=now, ttl=timedelta(hours=1))
+            mine, server, _ = await db.run_sync(
+                leases.claim_due, "a", node=None, now=now, ttl=timedelta(hours=1)
+            )
         for step in ("one", "two", "three"):
             async with worker.db.begin() as db:
-                await store.record(db, mine, {"phase": Phase.STARTING})
+                await db.run_sync(leases.record, mine, {"phase": Phase.STARTING})
                 store.add_event(db, server, "info", 50, step, now=now)
             assert (await next_event())["message"] == step
         async with worker.db.begin() as db:
-            assert await store.decide(
-                db, mine, server.generation, {"phase": Phase.READY, "due_at": None, "acted_generation": 1}
+            assert await db.run_sync(
+                leases.decide,
+                mine,
+                server.generation,
+                {"phase": Phase.READY, "due_at": None, "acted_generation": 1},
             )
         assert (await next_event())["ready"]
 
@@ -112,7 +116,7 @@ async def test_a_note_that_is_no_number_is_taken_for_a_ring_and_harms_nobody(hub
     async with hearing(two) as task:
         for payload in ("", "x", "1e3", "٣", "9" * 30):
             async with one.db.begin() as db:
-                await db.execute(sa.select(sa.func.pg_notify(CHANNEL, payload)))
+                await db.execute(sa.select(sa.func.pg_notify(leases.CHANNEL, payload)))
             async with asyncio.timeout(60):
                 await two.world.doorbell.wait(at_most_s=HOUR)
         assert not task.done()

@@ -12,10 +12,10 @@ from himalia_hub import clock
 from himalia_hub.db import lease as job_lease
 from himalia_hub.db import migrate
 from himalia_hub.db.engine import Database
-from himalia_hub.servers import store
+from himalia_hub.servers import leases, store
+from himalia_hub.servers.leases import Lease, LeaseLost
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
-from himalia_hub.servers.store import Lease, LeaseLost
 from himalia_hub.users import store as users
 from himalia_hub.users.models import User
 
@@ -40,9 +40,11 @@ async def wish(db: Database, *, name: str = "") -> Server:
         return await store.want_running(session, ann, name, options=None, now=clock.now())
 
 
-async def claim(db: Database, owner: str = "me", *, node: str | None = "here") -> tuple[Lease, Server] | None:
+async def claim(
+    db: Database, owner: str = "me", *, node: str | None = "here"
+) -> tuple[Lease, Server, str] | None:
     async with db.begin() as session:
-        return await store.claim_due(session, owner, node=node, now=clock.now(), ttl=TTL)
+        return await session.run_sync(leases.claim_due, owner, node=node, now=clock.now(), ttl=TTL)
 
 
 async def read(db: Database, server_id: int) -> Server:
@@ -95,12 +97,26 @@ async def test_a_lost_lease_writes_nothing(db: Database) -> None:
 
     with pytest.raises(LeaseLost):
         async with db.begin() as session:
-            await store.record(session, mine[0], {"phase": Phase.READY})
+            await session.run_sync(leases.record, mine[0], {"phase": Phase.READY})
     with pytest.raises(LeaseLost):
         async with db.begin() as session:
-            await store.decide(session, mine[0], server.generation, {"due_at": None})
+            await session.run_sync(leases.decide, mine[0], server.generation, {"due_at": None})
 
     assert (await read(db, server.id)).phase is Phase.STOPPED
+
+
+async def test_a_late_renewal_of_a_lease_that_was_given_back_leases_nothing(db: Database) -> None:
+    server = await wish(db)
+    mine = await claim(db)
+    assert mine is not None
+    async with db.begin() as session:
+        assert await session.run_sync(
+            leases.decide, mine[0], server.generation, {"due_at": None, **leases.RELEASED}
+        )
+    async with db.begin() as session:
+        await session.run_sync(leases.renew, mine[0], until=clock.now() + TTL)
+
+    assert (await read(db, server.id)).lease_until is None
 
 
 async def test_a_wish_written_in_the_middle_of_a_step_survives_the_step(db: Database) -> None:
@@ -113,8 +129,8 @@ async def test_a_wish_written_in_the_middle_of_a_step_survives_the_step(db: Data
         await store.want_stopped(session, row, now=clock.now())
 
     async with db.begin() as session:
-        settled = await store.decide(
-            session, mine[0], server.generation, {"due_at": None, "desired": Desired.RUNNING}
+        settled = await session.run_sync(
+            leases.decide, mine[0], server.generation, {"due_at": None, "desired": Desired.RUNNING}
         )
 
     after = await read(db, server.id)

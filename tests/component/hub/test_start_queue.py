@@ -15,7 +15,7 @@ import pytest
 from component.hub.hub_site import Client, Site, site
 from himalia_hub import clock
 from himalia_hub.db.engine import Database
-from himalia_hub.servers import asking, queue, store
+from himalia_hub.servers import asking, leases, queue, store
 from himalia_hub.servers.models import Server
 from himalia_hub.users import store as users
 
@@ -109,8 +109,8 @@ async def test_no_hub_works_on_a_start_that_waits(hub: Site, people: dict[str, C
         await store.wake_active(db, node=None, now=clock.now())
         await store.wake(db, [(await store.find(db, "ben", "")).backend_name], now=clock.now())
     async with hub.db.begin() as db:
-        mine = await store.claim_due(db, "a", node=None, now=clock.now(), ttl=TTL)
-        other = await store.claim_due(db, "a", node=None, now=clock.now(), ttl=TTL)
+        mine = await db.run_sync(leases.claim_due, "a", node=None, now=clock.now(), ttl=TTL)
+        other = await db.run_sync(leases.claim_due, "a", node=None, now=clock.now(), ttl=TTL)
         due, waits = await store.next_due(db, node=None)
     assert mine is not None
     assert other is None

@@ -1,0 +1,116 @@
+"""The right to work on a server, and what is written under it. For `Database.write`: none of these commits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from himalia_hub.servers.models import Server
+from himalia_hub.users.models import User
+
+CHANNEL = "himalia_servers"
+"""PostgreSQL notification channel; the payload is the server's id."""
+
+RELEASED: dict[str, Any] = {"lease_owner": None, "lease_until": None}
+"""Values that give a row back to the queue, for a decision that ends the work on it."""
+
+
+class LeaseLost(Exception):
+    """Another replica works on this server now: drop everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on one server. `epoch` fences every write made under it."""
+
+    server_id: int
+    owner: str
+    epoch: int
+
+
+def _update() -> sa.Update:
+    """Nobody looks at a row again in the session that wrote it: nothing in memory needs to follow."""
+    return sa.update(Server).execution_options(synchronize_session=False)
+
+
+def claim_due(
+    db: Session, owner: str, *, node: str | None, now: datetime, ttl: timedelta
+) -> tuple[Lease, Server, str] | None:
+    """Lease the server that has waited longest: the lease, its row, its person's name. None when none is due."""
+    free = sa.or_(Server.lease_until.is_(None), Server.lease_until < now)
+    mine = sa.or_(Server.node.is_(None), Server.node == node)
+    due = sa.select(Server.id).where(free, mine, Server.due_at <= now).order_by(Server.due_at).limit(1)
+    claim = (
+        _update()
+        .where(Server.id == due.with_for_update(skip_locked=True).scalar_subquery(), free)
+        .values(lease_owner=owner, lease_until=now + ttl, lease_epoch=Server.lease_epoch + 1)
+        .returning(Server)
+    )
+    server = db.scalars(claim).one_or_none()
+    if server is None:
+        return None
+    username = db.scalars(sa.select(User.name).where(User.id == server.user_id)).one()
+    return Lease(server.id, owner, server.lease_epoch), server, username
+
+
+def renew(db: Session, lease: Lease, *, until: datetime) -> None:
+    """Keep the lease, unless it was just given back; LeaseLost when somebody else has it."""
+    held = sa.and_(Server.id == lease.server_id, Server.lease_epoch == lease.epoch)
+    kept = db.execute(_update().where(held, Server.lease_owner == lease.owner).values(lease_until=until))
+    if not kept.rowcount:  # type: ignore[attr-defined]
+        _fenced(db, lease, {"lease_epoch": lease.epoch})
+
+
+def record(db: Session, lease: Lease, values: dict[str, Any]) -> None:
+    """Write facts about the outside under the lease; LeaseLost when it is no longer ours."""
+    _fenced(db, lease, values)
+    notify(db, lease.server_id)
+
+
+def decide(db: Session, lease: Lease, generation: int, values: dict[str, Any]) -> bool:
+    """Write a decision (`desired`, `due_at`, the end of a story) unless a newer wish came meanwhile.
+
+    False when one did: the wish stays as people made it. LeaseLost when the lease is no longer ours.
+    """
+    done = db.execute(
+        _update()
+        .where(
+            Server.id == lease.server_id, Server.lease_epoch == lease.epoch, Server.generation == generation
+        )
+        .values(values)
+    )
+    if done.rowcount:  # type: ignore[attr-defined]
+        notify(db, lease.server_id)
+        return True
+    _fenced(db, lease, {"lease_epoch": lease.epoch})
+    return False
+
+
+def release(db: Session, lease: Lease) -> None:
+    """Give the row back to the queue. A lease lost meanwhile is nobody's loss."""
+    db.execute(
+        _update().where(Server.id == lease.server_id, Server.lease_epoch == lease.epoch).values(RELEASED)
+    )
+
+
+def notify(db: Session, server_id: int) -> None:
+    """Tell the other replicas at commit, where the database can (PostgreSQL NOTIFY)."""
+    if db.get_bind().dialect.name == "postgresql":
+        db.execute(notification(server_id))
+
+
+def notification(server_id: int) -> sa.Select[Any]:
+    """The statement that does it."""
+    return sa.select(sa.func.pg_notify(CHANNEL, str(server_id)))
+
+
+def _fenced(db: Session, lease: Lease, values: dict[str, Any]) -> None:
+    done = db.execute(
+        _update().where(Server.id == lease.server_id, Server.lease_epoch == lease.epoch).values(values)
+    )
+    if not done.rowcount:  # type: ignore[attr-defined]
+        raise LeaseLost(f"server {lease.server_id}, epoch {lease.epoch}")
