@@ -68,6 +68,8 @@ async def test_a_link_opens_lab_on_its_notebook_and_a_second_visit_is_back_at_on
     await lab.lab_is_open(page)
 
     await page.goto(f"{hub.url}/hub/home")
+    await expect(page.get_by_role("heading", name="Your session")).to_be_visible()
+    await expect(page.get_by_role("button", name="Add server")).to_have_count(0)
     await shot(page, "links-3-home")
     page.on("dialog", lambda dialog: dialog.accept())
     await page.get_by_role("button", name=re.compile("^Stop")).first.click()

@@ -130,6 +130,7 @@ async def _follow(
                         "phase": "waiting",
                         "message": words + "\n",
                         "queue_position": place,
+                        "place": place,
                         "at": clock.iso(clock.now()),
                     }
                 )

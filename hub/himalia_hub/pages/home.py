@@ -150,7 +150,7 @@ async def _home(
     settings, identity = request.app[SETTINGS], request[IDENTITY]
     assert identity is not None
     at = await moment_of_rows(request)
-    shown = await _shown(request, identity)
+    shown, guest = await _shown(request, identity), "guest" in identity.roles
     async with request.app[DB].read() as db:
         services = await store_of_services.all_of(db)
         visits, _ = await audit.visits(db, identity.name, offset=0, limit=SHOWN_VISITS)
@@ -172,7 +172,8 @@ async def _home(
             for service in services
             if service.url and service.display and identity.allows("access:services", service=service.name)
         ],
-        allow_named=settings.servers.allow_named,
+        allow_named=settings.servers.allow_named and not guest,
+        guest=guest,
         typed=typed,
         problem=problem,
     )
