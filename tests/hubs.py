@@ -220,6 +220,16 @@ class Client:
         return model
 
 
+async def answers(api: str) -> bool:
+    """Whether a hub answers at this address of its API, through whatever is in front."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        try:
+            async with session.get(f"{api}/health") as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+
 Launch = Callable[..., Awaitable[tuple[Hub, Client]]]
 """Starts a hub with a configuration; gives it and its administrator's client."""
 
