@@ -23,7 +23,9 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 import wire
+from himalia_singleuser.activity import FIRST_S
 from hubs import Client, Hub, client
+from support import eventually
 
 AT_ONCE = 8
 MAY_GROW_MB, MAY_GROW_FILES = 0.15, 10
@@ -80,6 +82,23 @@ async def start_all(admin: Client, people: list[str]) -> float:
     return time.monotonic() - began
 
 
+async def all_have_reported(hub: Hub) -> None:
+    """Each server has told the hub that it is there, and holds a connection to it from then on.
+
+    Nothing but those connections is opened now, so they all are once none came for as long as a new server waits.
+    """
+    most, since = 0, time.monotonic()
+
+    def quiet() -> bool:
+        nonlocal most, since
+        files = figures(hub).files
+        if files > most:
+            most, since = files, time.monotonic()
+        return time.monotonic() - since > FIRST_S
+
+    await eventually(quiet, within_s=60, what="every server has reported")
+
+
 async def all_answer(admin: Client, people: list[str]) -> None:
     """Each server answers through the proxy."""
     for user in people:
@@ -104,6 +123,7 @@ async def soak(hub: Hub, *, users: int, seconds: float, kernels: int, every_s: f
     async with client(hub, token) as admin:
         assert (await admin.call("POST", "/users", json={"usernames": people}))[0] == 201
         say(f"{users} servers are ready after {await start_all(admin, people):.1f} s")
+        await all_have_reported(hub)
         await all_answer(admin, people)
         seen = [figures(hub)]
         say(f"   0 s: {seen[0]}")
