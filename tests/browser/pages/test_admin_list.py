@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from playwright.async_api import Page, expect
@@ -15,6 +16,7 @@ from himalia_hub import clock
 from himalia_hub.pages import live
 from himalia_hub.servers.state import Phase
 from himalia_hub.users.models import User
+from support import eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
@@ -265,7 +267,8 @@ async def test_what_failed_in_bulk_can_be_tried_again(hub: Site, tab: Tab) -> No
                 {"phase": Phase.FAILED, "desired": STOPPED, "acted_generation": 1, "failure": FAILURE},
             ),
         ):
-            row = await hub.row(name)
+            # The job asks one after the other, and only its wish makes the row.
+            row = await eventually(partial(hub.row, name), within_s=30, what=f"{name} is asked")
             assert row is not None
             await hub.change(row, **values)
 
