@@ -116,6 +116,8 @@ class End(asyncio.Protocol):
         """Pass the end on and keep the other direction, but not for ever."""
         self._ended = True
         other = self.other
+        if self._mute:
+            return None  # the other end has heard the last word; who ends after it is closed alone
         if self._tls or other._tls or other._ended or not other.transport.can_write_eof():
             self.close()
             return None
@@ -130,8 +132,11 @@ class End(asyncio.Protocol):
             if end._timer is not None:
                 end._timer.cancel()  # it would keep both ends in memory
                 end._timer = None
-        if not self.other.transport.is_closing():
-            self.other.transport.close()
+        other = self.other
+        if self._counts is None and self._mute and other._frames is not None and not other._frames.closed:
+            return  # the client was told and has not answered: an end that comes along with the word would hide it
+        if not other.transport.is_closing():
+            other.transport.close()
 
     def pause_writing(self) -> None:
         if not self.other.transport.is_closing():
