@@ -163,7 +163,7 @@ async def stop_it_from_the_admin_list(page: Page, hub: Hub, shot: Shot) -> None:
     await expect(row).to_contain_text(re.compile("running|ready", re.IGNORECASE))
     await shot(page, "09-admin")
     await row.get_by_role("button", name=re.compile("stop", re.IGNORECASE)).click()
-    await expect(row).to_contain_text(re.compile("stopped", re.IGNORECASE), timeout=20_000)
+    await expect(row).to_contain_text(re.compile("stopped", re.IGNORECASE), timeout=60_000)
     await shot(page, "10-admin-stopped")
     await page.goto(f"{hub.url}/user/ada/lab")
     await expect(page.locator("body")).to_contain_text(re.compile("not running", re.IGNORECASE))

@@ -11,7 +11,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def eventually(condition: Callable[[], T | Awaitable[T]], *, within_s: float = 5, what: str = "") -> T:
+async def eventually(condition: Callable[[], T | Awaitable[T]], *, within_s: float = 30, what: str = "") -> T:
     """The first true value of `condition()`, which may be async; AssertionError after `within_s` seconds."""
     deadline = time.monotonic() + within_s
     pause = 0.005

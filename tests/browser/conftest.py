@@ -31,7 +31,7 @@ async def browser() -> AsyncIterator[Browser]:
 async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
     """A fresh profile, as wide as a laptop."""
     context = await browser.new_context(viewport={"width": 1280, "height": 860})
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(60_000)
     yield context
     await context.close()
 

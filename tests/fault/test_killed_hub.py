@@ -100,7 +100,7 @@ async def check_invariants(hub: Hub, admin: Client, user: str, *, ready: bool) -
     alive = hub.processes()
     assert len(alive) == (1 if ready else 0), f"{user}: {alive}"
     routes = await eventually(
-        lambda: own_routes(admin, ready=ready, user=user), within_s=5, what=f"routes of {user}"
+        lambda: own_routes(admin, ready=ready, user=user), within_s=15, what=f"routes of {user}"
     )
     assert routes
 

@@ -50,6 +50,6 @@ async def _computes(admin: Client, url: str) -> list[str]:
 
 
 def _reasons(hub: Hub) -> list[str]:
-    with sqlite3.connect(hub.data / "himalia.sqlite", timeout=10) as database:
+    with sqlite3.connect(hub.data / "himalia.sqlite", timeout=30) as database:
         rows = database.execute("SELECT message FROM server_events WHERE kind = 'culled'").fetchall()
     return [message for (message,) in rows]

@@ -106,5 +106,5 @@ async def _unrouted(admin: Client, spec: str) -> bool:
 
 def _run(hub: Hub, *statements: str) -> list[tuple[object, ...]]:
     """What the last one selects. Foreign keys are not enforced: the tool that spoilt the rows did not ask."""
-    with contextlib.closing(sqlite3.connect(hub.data / "himalia.sqlite", timeout=10)) as database, database:
+    with contextlib.closing(sqlite3.connect(hub.data / "himalia.sqlite", timeout=30)) as database, database:
         return [database.execute(statement).fetchall() for statement in statements][-1]

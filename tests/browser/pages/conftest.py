@@ -16,7 +16,7 @@ from component.hub.hub_site import PASSWORD
 from component.hub.pages_site import Site, site
 from himalia_hub.users.models import User
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 Tab = Callable[..., AbstractAsyncContextManager[Page]]
 
@@ -54,7 +54,7 @@ def tab(hub: Site, root: User, chromium: Chromium, cookies: dict[str, list[objec
     @asynccontextmanager
     async def opened(name: str = "root", *expected: str, **options: object) -> AsyncIterator[Page]:
         context = await chromium.new_context(base_url=hub.url, **options)  # type: ignore[arg-type]
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         watcher = Watcher(list(expected))
         context.on("page", watcher.watch)
         if name in cookies:

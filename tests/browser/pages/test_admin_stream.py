@@ -87,5 +87,5 @@ async def test_five_thousand_people_are_listed_and_searched_at_once(
         await context.close()
 
     # The machine may be busy with other things: a page that reads every row would take tens of seconds.
-    assert first_page_s < 5
-    assert timing["responseStart"] < 1500
+    assert first_page_s < 15
+    assert timing["responseStart"] < 5000

@@ -154,7 +154,7 @@ async def test_a_server_that_does_not_answer_is_given_up_and_leaves_no_process(
     before = _gits()
     with pytest.raises(GitError, match="did not come within 1 seconds"):
         await git.resolve(await git.checked(http.url + notes.name, HERE), "HEAD", seconds=1)
-    await asyncio.wait_for(_until_only(before), 10)
+    await asyncio.wait_for(_until_only(before), 30)
 
 
 async def _until_only(before: set[str]) -> None:

@@ -155,7 +155,7 @@ async def events(hub: Site, token: str, last: str = "", count: int = 2) -> list[
     ):
         assert answer.status == 200, await answer.text()
         assert answer.content_type == "text/event-stream"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(found) < count:
                 lines = (await answer.content.readuntil(b"\n\n")).decode().split("\n")
                 fields = dict(line.partition(": ")[::2] for line in lines if ": " in line)

@@ -145,7 +145,7 @@ async def test_a_fuzzer_finds_no_5xx_and_no_status_that_is_not_described(hub: Si
         "--exclude-path-regex=/(progress|follow)$",  # streams, which nothing here ends
         "--max-time=30",
         "--max-examples=5",
-        "--request-timeout=10",
+        "--request-timeout=30",
         "--generation-deterministic",
         "--no-color",
         cwd=tmp_path,

@@ -103,7 +103,7 @@ class RunningProxy:
         """The exit code after a signal."""
         if self.process.returncode is None:
             self.process.send_signal(number)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             return await self.process.wait()
 
 
@@ -229,19 +229,19 @@ def answering(body: bytes = b"ok", *lines: bytes, status: bytes = b"200 OK") -> 
 
 async def part(reader: asyncio.StreamReader, size: int) -> bytes:
     """`size` bytes, in good time."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return await reader.readexactly(size)
 
 
 async def head_of(reader: asyncio.StreamReader) -> bytes:
     """A head, in good time."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return await read_head(reader)
 
 
 async def until_closed(reader: asyncio.StreamReader) -> bytes:
     """All that comes until the end, a reset included."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         try:
             return await reader.read()
         except ConnectionResetError:

@@ -140,12 +140,12 @@ def said(started: Started, data: bytes, cuts: list[int], *, patience_s: float) -
     _, port, api_port, _ = started
     witness = Witness()
     try:
-        api = http.client.HTTPConnection("127.0.0.1", api_port, timeout=10)
+        api = http.client.HTTPConnection("127.0.0.1", api_port, timeout=30)
         with contextlib.closing(api):
             body, token = json.dumps({"target": witness.url}), {"Authorization": f"token {TOKEN}"}
             api.request("POST", "/api/routes/", body, token)
             assert api.getresponse().status == 201
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             edges = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
             answer = b""
@@ -233,7 +233,7 @@ def running_proxy(started: Callable[[str], Started]) -> Iterator[Started]:
     proxy = started("ours")
     _wait_for(proxy[2])
     yield proxy
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", proxy[2], timeout=10)) as api:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", proxy[2], timeout=30)) as api:
         api.request("DELETE", "/api/routes/", headers={"Authorization": f"token {TOKEN}"})
         api.getresponse().read()
     assert "Traceback" not in proxy[3].read_text()

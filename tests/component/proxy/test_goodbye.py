@@ -49,9 +49,9 @@ async def test_both_sides_are_told_and_close_in_order(tmp_path: Path, tls: bool)
         url = f"{'wss' if tls else 'ws'}://127.0.0.1:{proxy.port}/"
         async with aiohttp.ClientSession() as session, session.ws_connect(url, ssl=trust) as socket:
             await socket.send_str("a word")
-            assert await socket.receive_str(timeout=10) == "a word"
+            assert await socket.receive_str(timeout=30) == "a word"
             task = await stopping(proxy)
-            assert (await socket.receive(timeout=10)).type is aiohttp.WSMsgType.CLOSE
+            assert (await socket.receive(timeout=30)).type is aiohttp.WSMsgType.CLOSE
             assert socket.close_code == 1012
         assert await task == 0
         await eventually(lambda: codes == [1001])

@@ -103,7 +103,7 @@ async def test_who_comes_back_need_not_shake_hands_in_full(
 
     def visit(port: int, before: ssl.SSLSession | None) -> tuple[bool, ssl.SSLSession | None]:
         with (
-            socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+            socket.create_connection(("127.0.0.1", port), timeout=30) as plain,
             context.wrap_socket(plain, server_hostname="localhost", session=before) as tls,
         ):
             tls.sendall(b"GET /_chp_healthz HTTP/1.1\r\nHost: h\r\n\r\n")

@@ -165,7 +165,7 @@ async def test_workers_of_a_killed_proxy_end_and_leave_the_port(tmp_path: Path) 
         await first.stop(signal.SIGKILL)
         async with running(tmp_path, *TWO, port=first.port, api_port=first.api_port) as second:
             assert (await second.call("GET", "/api/routes")) == (200, "{}")
-        gone, alive = psutil.wait_procs(workers, timeout=10)
+        gone, alive = psutil.wait_procs(workers, timeout=30)
         assert alive == [], gone
 
 
@@ -195,7 +195,7 @@ async def test_a_stop_lets_requests_at_workers_end_unless_it_is_repeated(tmp_pat
             assert (await reader.read()).endswith(b"late")
         assert await stopping == 0
         answer_now.set()
-        assert psutil.wait_procs(workers, timeout=10)[1] == []
+        assert psutil.wait_procs(workers, timeout=30)[1] == []
         writer.close()
 
 
