@@ -43,6 +43,8 @@ from himalia_hub.keys import (
     WORLD,
 )
 from himalia_hub.metrics import handlers as metrics
+from himalia_hub.notices import handlers as notices
+from himalia_hub.notices import store as notice_store
 from himalia_hub.oauth import handlers as oauth
 from himalia_hub.oauth.models import OAuthCode
 from himalia_hub.pages import live
@@ -72,6 +74,8 @@ log = structlog.get_logger()
 PURGE_EVERY_S = 3600.0
 LAUNCHES_KEPT = timedelta(days=7)
 """How long one can read what became of an opened link."""
+ANNOUNCEMENTS_KEPT = timedelta(days=90)
+"""How long one can read, and say again, what was announced."""
 MAX_BODY = 16 * 1024 * 1024
 
 
@@ -103,7 +107,7 @@ def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     """Every handler path of the hub; the order decides where patterns overlap, so pages with wildcards come last."""
     features = (
         info, openapi, ending, reloading, audit, users, groups, servers, tokens, services, roles, shares, usage, oauth,
-        proxy_api, following, metrics, login, account, elsewhere, suspend, setup,
+        notices, proxy_api, following, metrics, login, account, elsewhere, suspend, setup,
     )  # fmt: skip
     table: list[web.RouteDef] = []
     for feature in features:
@@ -175,6 +179,7 @@ async def _purge(world: World, owner: str) -> None:
                     if world.settings.audit.keep_days:
                         kept = timedelta(days=world.settings.audit.keep_days)
                         await audit_store.purge(db, older_than=now - kept)
+                    await notice_store.purge(db, older_than=now - ANNOUNCEMENTS_KEPT)
                     await launches.purge(db, older_than=now - LAUNCHES_KEPT)
                     await db.execute(sa.delete(OAuthCode).where(OAuthCode.expires_at <= now))
         except (SQLAlchemyError, OSError) as error:

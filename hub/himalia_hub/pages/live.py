@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from himalia_hub import clock
 from himalia_hub.db.engine import Database
 from himalia_hub.keys import DB, DOORBELL, LIVE
+from himalia_hub.notices import store as notices
 from himalia_hub.pages.admin import listing
 from himalia_hub.pages.admin.listing import Found
 from himalia_hub.pages.admin.rows import row_id
@@ -71,6 +72,7 @@ class Live:
         self._task: asyncio.Task[None] | None = None
         self._viewers = 0
         self._counts: dict[Hashable, tuple[int, dict[str, int]]] = {}
+        self._said: tuple[object, ...] | None = None
 
     # ---- for those who watch
 
@@ -164,12 +166,14 @@ class Live:
             if only is not None and len(now) < len(only):
                 self._heard(ANY)  # one was deleted; which row it was, only the whole list says
             changed = {key: seen for key, seen in now.items() if self._seen.get(key) != seen}
+            said = self._said if only is not None else await notices.everything(db)
             first = not self._seen and not self.rev
             found = [] if first or not changed else await self._read(db, changed)
         self._seen.update(now)
         for key in gone:
             del self._seen[key]
-        if first or found or gone:
+        announced, self._said = said != self._said, said
+        if first or found or gone or announced:
             await self._tell(found, gone)
 
     async def _read(self, db: Any, changed: dict[str, tuple[Any, ...]]) -> list[tuple[str, Found]]:
@@ -200,6 +204,7 @@ class Live:
             self._ring.clear()
             self._seen.clear()
             self._counts.clear()
+            self._said = None
 
 
 def install(app: web.Application) -> None:

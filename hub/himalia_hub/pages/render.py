@@ -14,6 +14,7 @@ from aiohttp import web
 from himalia_hub import clock
 from himalia_hub.auth.xsrf import xsrf_token
 from himalia_hub.keys import DB, IDENTITY, REQUEST_ID, SETTINGS
+from himalia_hub.notices import board
 from himalia_hub.pages import words
 from himalia_hub.pages.assets import static_url
 from himalia_hub.settings import HubSettings
@@ -40,7 +41,14 @@ def environment(overrides: tuple[str, ...] = ()) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters.update(ago=words.ago, span=words.span, moment=words.moment, until=words.until, iso=clock.iso)
+    env.filters.update(
+        ago=words.ago,
+        span=words.span,
+        moment=words.moment,
+        minute=words.minute,
+        until=words.until,
+        iso=clock.iso,
+    )
     return env
 
 
@@ -77,6 +85,7 @@ def render(request: web.Request, template: str, context: Mapping[str, Any]) -> s
 
 async def page(request: web.Request, template: str, *, status: int = 200, **context: Any) -> web.Response:
     """A template as an HTML answer. Never stored by caches: nearly every page shows who is signed in."""
+    context.setdefault("announcements", await board.shown_if_readable(request.app))
     response = web.Response(
         text=render(request, template, context), status=status, content_type="text/html", charset="utf-8"
     )

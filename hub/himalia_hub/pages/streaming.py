@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from aiohttp import web
 
 from himalia_hub.keys import LIVE
+from himalia_hub.notices import board
+from himalia_hub.notices.notice import Notice
 from himalia_hub.pages.live import PAUSE_S, Change, sse
-from himalia_hub.pages.render import moment_of_rows
+from himalia_hub.pages.render import moment_of_rows, render
 from himalia_hub.rbac.identity import Identity, resolve
 
 BEAT_S = 8.0
@@ -20,7 +22,8 @@ Draw = Callable[[Identity, list[Change] | None], Awaitable[str]]
 
 
 async def stream(request: web.Request, draw: Draw) -> web.StreamResponse:
-    """200 `text/event-stream`: `hello` once, then what `draw` makes, `beat` in between, `out` when signed out.
+    """200 `text/event-stream`: `hello` once, then what `draw` makes, `banner` when another thing is announced,
+    `beat` in between, `out` when signed out.
 
     The rights are looked up anew before each event: a right taken away, or a sign-in ended, shows within a beat.
     """
@@ -44,12 +47,16 @@ async def _events(request: web.Request, draw: Draw) -> AsyncIterator[str]:
     last = request.headers.get("Last-Event-ID") or request.query.get("after", "")
     here, rev = live.event_id, live.rev
     missed = live.since(last) if last else await _since_page(request)
+    said: list[Notice] | None = None
     yield "retry: 1000\n" + sse("hello", "", here)
     while not live.closing:
         identity = await resolve(request, tokens_too=False)
         if identity is None:
             yield sse("out", "")
             return
+        if (news := await board.shown_if_readable(request.app)) != said:
+            yield sse("banner", render(request, "fragment_notices.html", {"announcements": news}))
+            said = news
         if missed is None or missed:
             text = await draw(identity, missed)
             if text:

@@ -6,6 +6,8 @@ USER = ("self",)
 ADMIN = (
     "admin-ui",
     "read:audit",
+    "announcements",
+    "maintenance",
     "admin:roles",
     "admin:users",
     "admin:servers",

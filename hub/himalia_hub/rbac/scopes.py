@@ -19,6 +19,8 @@ class Scope:
 SCOPES: dict[str, Scope] = {
     "admin-ui": Scope("Open the admin page."),
     "read:audit": Scope("Read who did what."),
+    "announcements": Scope("Announce something to everybody."),
+    "maintenance": Scope("Begin and end maintenance, during which no server is started."),
     "admin:users": Scope(
         "Create, change and delete people.",
         ("admin:auth_state", "users", "read:roles:users", "delete:users"),

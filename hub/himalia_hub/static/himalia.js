@@ -128,6 +128,10 @@ function stream(root) {
     gone: (event) => gone(event.data),
     counts: (event) => { for (const [name, count] of Object.entries(JSON.parse(event.data))) { const chip = $(`[data-count="${name}"]`); if (chip) chip.textContent = count; } },
     cards: (event) => show(root, event.data),
+    banner: (event) => {
+      const fresh = new DOMParser().parseFromString(event.data, "text/html").body.firstElementChild, old = $("#notices");
+      if (old && !fresh.isEqualNode(old)) old.replaceChildren(...fresh.childNodes); // read out only when it is news
+    },
     resync: reread,
     out: () => location.reload(),
   };

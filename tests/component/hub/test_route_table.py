@@ -19,6 +19,7 @@ SCOPED = [
 ]
 SIGNED_IN = [(method, path) for method, path, access in TABLE if access and access.kind == "signed_in"]
 PUBLIC_API = {
+    ("GET", "/hub/api/announcements"),
     ("GET", "/hub/api"), ("GET", "/hub/api/"), ("GET", "/hub/api/health"), ("GET", "/hub/api/user"),
     ("GET", "/hub/api/openapi.json"),
     ("POST", "/hub/api/oauth2/token"), ("POST", "/hub/api/users/{user}/tokens"),

@@ -1,0 +1,52 @@
+"""Announcements on the wire."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from pydantic import Field
+
+from himalia_hub import clock
+from himalia_hub.errors import BadRequest
+from himalia_hub.notices.notice import LONGEST, Level, Notice
+from himalia_hub.schemas import Body
+
+FURTHEST = timedelta(days=3660)
+
+
+class AnnouncementBody(Body):
+    """POST, PUT: `starts` null is at once, `ends` null is until it is taken down; both ISO 8601, naive means UTC."""
+
+    level: Level = "info"
+    text: str = Field(min_length=1, max_length=LONGEST)
+    starts: str | None = Field(None, max_length=64)
+    ends: str | None = Field(None, max_length=64)
+
+
+def moment(text: str | None, key: str) -> datetime | None:
+    """An ISO 8601 moment within ten years of now; naive means UTC, nothing is None. BadRequest for anything else."""
+    if not text:
+        return None
+    try:
+        when = datetime.fromisoformat(text)
+        when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise BadRequest(f"{key} is {text[:64]!r}", remedy="write a time such as 2026-01-31T12:00Z") from None
+    if abs(when - clock.now()) > FURTHEST:
+        raise BadRequest(f"{key} is {text[:64]!r}, more than ten years away", remedy="check the year")
+    return when
+
+
+def notice_from(body: AnnouncementBody, author: str, number: int = 0) -> Notice:
+    """What was sent, as it would be shown. BadRequest when it could never be seen."""
+    text = body.text.strip()
+    if not text:
+        raise BadRequest("text is empty", remedy="write what people should know")
+    now = clock.now()
+    said = Notice(
+        number, body.level, text, moment(body.starts, "starts") or now, moment(body.ends, "ends"), author
+    )
+    if said.ends is not None and said.ends <= max(said.starts, now):
+        past = "lies in the past" if said.ends <= now else "is not after starts"
+        raise BadRequest(f"ends {past}, so that nobody would ever see it", remedy="choose a later end")
+    return said
