@@ -53,7 +53,7 @@ from himalia_hub.roles import handlers as roles
 from himalia_hub.roles import store as role_store
 from himalia_hub.routes import following, sync
 from himalia_hub.routes import handlers as proxy_api
-from himalia_hub.servers import cull, listen, loop, orphans
+from himalia_hub.servers import cull, listen, loop, orphans, stop_time
 from himalia_hub.servers import handlers as servers
 from himalia_hub.servers.doorbell import Doorbell
 from himalia_hub.servers.loop import Owner
@@ -106,8 +106,8 @@ def make_app(
 def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     """Every handler path of the hub; the order decides where patterns overlap, so pages with wildcards come last."""
     features = (
-        info, openapi, ending, reloading, audit, users, groups, servers, tokens, services, roles, shares, usage, oauth,
-        notices, proxy_api, following, metrics, login, account, elsewhere, suspend, setup,
+        info, openapi, ending, reloading, audit, users, groups, servers, stop_time, tokens, services, roles, shares,
+        usage, oauth, notices, proxy_api, following, metrics, login, account, elsewhere, suspend, setup,
     )  # fmt: skip
     table: list[web.RouteDef] = []
     for feature in features:

@@ -232,6 +232,11 @@ class CullSection(CullLimits):
     every_s: float = Field(
         120, gt=0, description="how often the hub looks; the first time this long after its start"
     )
+    keep_alive_s: float = Field(
+        3600,
+        gt=0,
+        description="how long, at least, an idle server stays once somebody asked to keep it alive; age has its limit",
+    )
     busy_kernels_count: bool = Field(
         True, description="a running cell counts as use, however quiet it is; our own server only"
     )

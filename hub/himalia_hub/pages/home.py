@@ -8,6 +8,7 @@ from aiohttp import web
 
 from himalia_hub import clock
 from himalia_hub.audit import store as audit
+from himalia_hub.audit.record import tell
 from himalia_hub.auth.forms import posted
 from himalia_hub.errors import BadRequest, HimaliaError
 from himalia_hub.groups import store as groups
@@ -22,7 +23,7 @@ from himalia_hub.pages.streaming import stream
 from himalia_hub.profiles.choice import OPTION
 from himalia_hub.rbac.guard import signed_in
 from himalia_hub.rbac.identity import Identity
-from himalia_hub.servers import store
+from himalia_hub.servers import stop_time, store
 from himalia_hub.servers.kernels import busy
 from himalia_hub.servers.limits import check_name
 from himalia_hub.services import store as store_of_services
@@ -103,7 +104,9 @@ async def keep(request: web.Request) -> web.Response:
     """Put off the stop of one's own idle server; 303 back to the page, which shows the new time."""
     identity = request[IDENTITY]
     assert identity is not None
-    await wish.keep(request, identity.name, await _field(request, "server"))
+    name = await _field(request, "server")
+    tell(request, target_user=identity.name, target=name)
+    await stop_time.put_off(request.app, identity.name, name)
     return redirect(request.app[SETTINGS].hub_prefix + "home", status=303)
 
 

@@ -43,7 +43,8 @@ KEPT = 2000
 _SEEN = (
     User.id, Server.id, sa.func.coalesce(Server.name, ""), User.name, User.admin, User.suspended,
     Server.display_name, Server.desired, Server.phase, Server.phase_since, Server.generation,
-    Server.acted_generation, Server.unknown_since, Server.last_activity, Server.node,
+    Server.acted_generation, Server.unknown_since, Server.last_activity,
+    Server.kept_alive_until, Server.node,
 )  # fmt: skip
 """What a row shows; `Server.failure` changes with its phase."""
 

@@ -45,17 +45,6 @@ async def start_in(
     return await ask(db, app[SETTINGS], user, name, options)
 
 
-async def keep(request: web.Request, username: str, name: str) -> None:
-    """Count this moment as use, so that the idle time of a running server starts anew."""
-    tell(request, target_user=username, target=name)
-    async with request.app[DB].begin() as db:
-        server = await store.find(db, username, name)
-        if server is None:
-            raise NotFound(f"There is no server named “{name[:64]}” here.")
-        if ready(server):
-            await store.touch(db, server.id, clock.now())
-
-
 async def stop(request: web.Request, username: str, name: str, *, remove: bool = False) -> None:
     """Wish that it is gone, whatever state it is in; `remove` forgets a named server altogether."""
     tell(request, target_user=username, target=name)

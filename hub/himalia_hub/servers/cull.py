@@ -66,15 +66,23 @@ def rule_of(
     return Rule(nearest("idle_s"), nearest("max_age_s"))
 
 
-def ending(rule: Rule, *, started: datetime | None, last_activity: datetime | None) -> Ending | None:
+def ending(
+    rule: Rule,
+    *,
+    started: datetime | None,
+    last_activity: datetime | None,
+    kept_alive_until: datetime | None = None,
+) -> Ending | None:
     """The first of the ends that the rule leads to, or None. Pure.
 
-    A start counts as use: `last_activity` may still be that of the life before.
+    A start counts as use: `last_activity` may still be that of the life before. `kept_alive_until` puts off the end for
+    not being used, never that for age.
     """
     used = max(started or _LONG_AGO, last_activity or _LONG_AGO)
     found = []
     if rule.idle_s and used > _LONG_AGO:
-        found.append(Ending(used + timedelta(seconds=rule.idle_s), f"idle for {spoken(rule.idle_s)}", True))
+        at = max(used + timedelta(seconds=rule.idle_s), kept_alive_until or _LONG_AGO)
+        found.append(Ending(at, f"idle for {spoken(rule.idle_s)}", True))
     if rule.max_age_s and started is not None:
         at = started + timedelta(seconds=rule.max_age_s)
         found.append(Ending(at, f"running for {spoken(rule.max_age_s)}, the longest allowed", False))
@@ -88,7 +96,20 @@ def ending_of(
     if not ready(server):
         return None
     rule = rule_of(settings, username, member_of, server.user_options)
-    return ending(rule, started=server.started, last_activity=server.last_activity)
+    return ending(
+        rule,
+        started=server.started,
+        last_activity=server.last_activity,
+        kept_alive_until=server.kept_alive_until,
+    )
+
+
+def keep_alive(
+    server: Server, username: str, member_of: Collection[str], settings: HubSettings, *, now: datetime
+) -> None:
+    """Put the end for not being used off by `cull.keep_alive_s` from now, or by the idle limit where that is longer."""
+    rule = rule_of(settings, username, member_of, server.user_options)
+    server.kept_alive_until = now + timedelta(seconds=max(settings.cull.keep_alive_s, rule.idle_s))
 
 
 def spoken(seconds: float) -> str:

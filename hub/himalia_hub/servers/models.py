@@ -24,7 +24,7 @@ class Server(Base):
     columns say who works on it. `queued_at` is since when a start waits for a place (`queue.py`). What a
     wish counts for in quotas is `memory_reserved` (bytes) and `cpus_reserved`. `generation`
     counts wishes, `acted_generation` the last one that was started; `incarnation` names the life that was last
-    started. `doomed` rows vanish once stopped.
+    started. `doomed` rows vanish once stopped. Until `kept_alive_until`, this life does not end for not being used.
     """
 
     __tablename__ = "servers"
@@ -50,6 +50,7 @@ class Server(Base):
     url: Mapped[str] = mapped_column(sa.String(512), default="")
     started: Mapped[datetime | None]
     last_activity: Mapped[datetime | None]
+    kept_alive_until: Mapped[datetime | None]
     failure: Mapped[dict[str, Any] | None]
 
     due_at: Mapped[datetime | None] = mapped_column(index=True)

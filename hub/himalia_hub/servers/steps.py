@@ -44,6 +44,7 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> bo
     values = {
         "phase": Phase.STARTING, "phase_since": moment,
         "incarnation": server.incarnation, "node": world.spawner.node, "url": "", "started": None, "failure": None,
+        "kept_alive_until": None,
     }  # fmt: skip
 
     def life(db: Session) -> tuple[list[str], Furnishing | None] | None:

@@ -24,6 +24,10 @@ setInterval(() => {
   const age = (time) => (Date.now() - Date.parse(time.dateTime)) / 1000;
   for (const time of $$("time[data-span]")) time.textContent = span(age(time));
   for (const time of $$("time[data-until]")) time.textContent = age(time) > -60 ? "any moment" : `in ${span(-age(time))}`;
+  for (const notice of $$("[data-soon][hidden]")) if (Date.parse(notice.dataset.soon) - Date.now() < 300000) {
+    notice.hidden = false;
+    say(`${named(notice.closest("[data-state]"))}: ${notice.textContent.trim()}`);
+  }
   for (const time of $$("time[data-ago]")) if (age(time) < 30 * 86400) time.textContent = ago(age(time));
 }, 15000);
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
-from component.hub.hub_site import Client, Site, site
+from component.hub.hub_site import Answer, Client, Site, site
 from himalia_hub import clock
+from himalia_hub.audit.models import AuditRow
 from himalia_hub.groups import store as groups
 from himalia_hub.servers import store
 from himalia_hub.servers.cull import cull
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
+from himalia_hub.tokens import store as tokens
 from himalia_hub.users.models import User
 
+SERVER = "/hub/api/users/ann/server"
 CULL = {"idle_s": 3600, "groups": {"patient": {"idle_s": 0, "max_age_s": 28800}}}
 
 
@@ -147,6 +152,73 @@ async def test_the_page_counts_down_and_a_button_without_script_puts_it_off(
     time.forward(minutes=59)
     assert await cull(hub.world) == []
     assert (await read(hub, server)).desired is Desired.RUNNING
+
+
+async def test_keep_alive_lasts_an_hour_though_the_idle_limit_is_shorter(tmp_path: Path, time: Clock) -> None:
+    async with site(tmp_path, cull={"idle_s": 600, "keep_alive_s": 3600}) as hub:
+        ann = await hub.person("ann")
+        server = await running(hub, ann)
+        async with hub.client(await hub.token(ann)) as client:
+            assert (await client("GET", f"{SERVER}/stop-time")).json["in_s"] == 600
+
+            kept = await client("POST", f"{SERVER}/keep-alive")
+
+            assert kept.json == {
+                "stops_at": clock.iso(time.at + timedelta(hours=1)), "in_s": 3600,
+                "why": "idle for 10 minutes", "can_keep_alive": True,
+            }  # fmt: skip
+            assert (await client("GET", f"{SERVER}/stop-time")).json == kept.json
+        time.forward(minutes=59)
+        assert await cull(hub.world) == []
+        time.forward(minutes=1)
+        assert await cull(hub.world) == [server]
+
+
+async def test_a_server_keeps_itself_alive_and_no_other(hub: Site, ann: User, time: Clock) -> None:
+    first, second = await running(hub, ann), await running(hub, ann, "second")
+    token = hub.world.secrets.server_token(first, "life")
+    async with hub.db.begin() as db:
+        await db.run_sync(
+            lambda sync: tokens.put_server_token(
+                sync,
+                user_id=ann.id,
+                server_id=first,
+                incarnation="life",
+                secret=token,
+                prefix="/user/ann/",
+                now=clock.now(),
+            )
+        )
+    async with hub.client(token) as client:
+        assert (await client("POST", f"{SERVER}/keep-alive")).status == 200
+        assert (await client("POST", f"{SERVER}s/second/keep-alive")).status == 404
+        assert (await client("GET", f"{SERVER}s/second/stop-time")).status == 404
+        assert (await client("GET", f"{SERVER}s/none/stop-time")).status == 404
+
+    assert (await read(hub, first)).kept_alive_until is not None
+    assert (await read(hub, second)).kept_alive_until is None
+    async with hub.db.read() as db:
+        rows = list(await db.scalars(sa.select(AuditRow).where(AuditRow.action.contains("keep-alive"))))
+    assert [(row.target_user, row.status) for row in rows] == [("ann", 200), ("ann", 404)]
+
+
+async def test_five_minutes_before_its_end_a_card_says_so(
+    hub: Site, ann: User, browser: Client, time: Clock
+) -> None:
+    await running(hub, ann)
+    time.forward(minutes=54)
+    assert " hidden" in banner(await browser("GET", "/hub/home"))
+
+    time.forward(minutes=2)
+
+    assert "hidden" not in banner(await browser("GET", "/hub/home"))
+
+
+def banner(answer: Answer) -> str:
+    """The opening tag of the card's banner."""
+    found = re.search("<p class=.notice notice-warning soon.[^>]*>", answer.text)
+    assert found is not None
+    return found[0]
 
 
 async def test_age_cannot_be_put_off(hub: Site, ann: User, browser: Client) -> None:

@@ -241,15 +241,17 @@ async def test_keep_alive_moves_the_countdown_without_leaving_the_page(
     tmp_path: Path, chromium: Chromium
 ) -> None:
     async with site(tmp_path, cull={"idle_s": 3600}) as hub:
-        used = clock.now() - timedelta(minutes=50)
+        used = clock.now() - timedelta(minutes=56)
         person = await hub.person("ann", admin=True)
         await hub.server(person, "", RUNNING, Phase.READY, started=used, last_activity=used)
         async with tab(chromium, hub) as page:
-            await expect(page.locator("time[data-until]")).to_have_text(re.compile(r"in (9|10) min"))
+            await expect(page.locator(".facts time[data-until]")).to_have_text(re.compile(r"in (3|4) min"))
+            await expect(page.get_by_text("unless you use it or keep it alive")).to_be_visible()
             await page.evaluate("window.mark = 1")
 
             await page.get_by_role("button", name="Keep alive").click()
 
-            await expect(page.locator("time[data-until]")).to_have_text(re.compile(r"in (1 h|59 min)"))
+            await expect(page.locator(".facts time[data-until]")).to_have_text(re.compile(r"in (1 h|59 min)"))
+            await expect(page.get_by_text("unless you use it or keep it alive")).to_be_hidden()
             assert await page.evaluate("window.mark") == 1
             await expect(page.get_by_role("button", name="Keep alive")).to_be_focused()
