@@ -42,7 +42,10 @@ class Context:
 
 
 class Channel:
-    """One connected socket; every message received goes to `on_message`, in order, on the event loop."""
+    """One connected socket; every message received goes to `on_message`, in order, on the event loop.
+
+    With `on_connected`, which is called once, messages are only taken while the kernel is there: others are dropped.
+    """
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Channel:
         *,
         identity: bytes | None = None,
         subscribe: bool = False,
+        on_connected: Callable[[], None] | None = None,
     ) -> None:
         import zmq
 
@@ -60,6 +64,9 @@ class Channel:
         self._noblock = zmq.NOBLOCK
         self._events = zmq.EVENTS
         self._pollin = zmq.POLLIN
+        self._pollout = zmq.POLLOUT
+        self._drops = on_connected is not None
+        self._on_connected = on_connected
         self._on_message = on_message
         self._socket = context.socket("SUB" if subscribe else "DEALER")
         self._socket.linger = 0
@@ -71,6 +78,8 @@ class Channel:
             self._socket.subscribe(b"")
         if identity is not None:
             self._socket.identity = identity
+        # ZMQ then calls the socket writable when the kernel is connected, not before.
+        self._socket.immediate = self._drops
         self._socket.connect(endpoint)
         self._fd = self._socket.fd
         self._loop.add_reader(self._fd, self._drain)
@@ -83,6 +92,8 @@ class Channel:
         try:
             self._socket.send_multipart(frames, self._noblock, copy=True)
         except self._again:
+            if self._drops:
+                return
             raise ChannelFullError from None
         if self._socket.getsockopt(self._events) & self._pollin:
             self._loop.call_soon(self._drain)
@@ -105,6 +116,9 @@ class Channel:
             try:
                 frames = self._socket.recv_multipart(self._noblock)
             except self._again:
+                if self._on_connected is not None and self._socket.getsockopt(self._events) & self._pollout:
+                    on_connected, self._on_connected = self._on_connected, None
+                    on_connected()
                 return
             read += sum(map(len, frames))
             self._on_message(frames)

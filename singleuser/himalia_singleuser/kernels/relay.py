@@ -12,11 +12,9 @@ takes them over, and gets from `Replay` what was said meanwhile.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -31,28 +29,15 @@ from himalia_singleuser.kernels.messages import Message, Signer, dump, make, par
 from himalia_singleuser.kernels.options import KernelOptions
 from himalia_singleuser.kernels.replay import Replay
 from himalia_singleuser.kernels.requests import Request, Requests, Tap
+from himalia_singleuser.kernels.session import ASKED_CHANNELS, Session
 from himalia_singleuser.kernels.spill import SPILL_FOLDER, Spill
 from himalia_singleuser.kernels.witness import Witness
 
 log = structlog.get_logger(__name__)
 
-ASKED_CHANNELS = ("shell", "control", "stdin")
 IOPUB_WAIT_S = 0.2
 CATCH_UP_S = 5.0
 HIDDEN_ERROR: dict[str, Any] = {"ename": "ExecutionError", "evalue": "Execution error", "traceback": []}
-
-
-class Session:
-    """The DEALER sockets of one session id, and the browser that holds it now, if any."""
-
-    def __init__(self, channels: dict[str, Channel]) -> None:
-        self.channels = channels
-        self.client: Client | None = None
-
-    def close(self) -> None:
-        """Close the sockets; the kernel forgets the identity."""
-        for channel in self.channels.values():
-            channel.close()
 
 
 class Relay:
@@ -106,9 +91,8 @@ class Relay:
             self._iopub.close()
         self.heard_iopub.clear()
         self._iopub = Channel(self._context, connection.endpoint("iopub"), self._published, subscribe=True)
-        for session_id, session in self._sessions.items():
-            session.close()
-            session.channels = self._connect(session_id)
+        for session in self._sessions.values():
+            session.connect(connection)
 
     def close(self, reason: str = "") -> None:
         """Send every browser away and close all sockets."""
@@ -135,7 +119,7 @@ class Relay:
         session = self._sessions.get(client.session_id)
         is_new = session is None
         if session is None:
-            session = self._sessions[client.session_id] = Session(self._connect(client.session_id))
+            session = self._sessions[client.session_id] = self._connect(client.session_id)
         elif session.client is not None:
             session.client.dismiss(WSCloseCode.POLICY_VIOLATION, "another connection took over this session")
             missed = session.client.unsent()
@@ -176,7 +160,7 @@ class Relay:
             session = self._sessions.get(asked.asker, session) if asked is not None else session
         self._on_sent(msg_type)
         try:
-            session.channels[channel].send(self._signer.to_wire(parts))
+            session.send(channel, self._signer.to_wire(parts))
         except ChannelFullError:
             client.dismiss(WSCloseCode.TRY_AGAIN_LATER, "the kernel has too many unread requests")
 
@@ -293,17 +277,10 @@ class Relay:
             except TimeoutError:
                 continue
 
-    def _connect(self, session_id: str) -> dict[str, Channel]:
-        identity = wire_identity(session_id)
-        return {
-            name: Channel(
-                self._context,
-                self._connection.endpoint(name),
-                partial(self._replied, session_id, name),
-                identity=identity,
-            )
-            for name in ASKED_CHANNELS
-        }
+    def _connect(self, session_id: str) -> Session:
+        return Session(
+            self._context, self._connection, session_id, on_reply=self._replied, is_up=self.heard_iopub.is_set
+        )
 
     def _replied(self, session_id: str, channel: str, frames: list[bytes]) -> None:
         message = self._read(channel, frames)
@@ -360,7 +337,7 @@ class Relay:
     def expect(self, session_ids: Iterable[str]) -> None:
         """Sessions that an earlier server had may come back; what they miss from now on is kept for them."""
         for session_id in session_ids:
-            self._sessions[session_id] = Session(self._connect(session_id))
+            self._sessions[session_id] = self._connect(session_id)
             self._forget(self._replay.leave(session_id))
 
     def _read(self, channel: str, frames: list[bytes]) -> Message | None:
@@ -373,14 +350,6 @@ class Relay:
         if not self._options.allow_tracebacks:
             return _without_traceback(message)
         return message
-
-
-def wire_identity(session_id: str) -> bytes:
-    """The DEALER identity of a session: itself if ZMQ takes it (1 to 255 bytes, no NUL first) or a digest."""
-    raw = session_id.encode(errors="surrogatepass")
-    if 0 < len(raw) <= 255 and raw[0] != 0:
-        return raw
-    return hashlib.sha256(raw).hexdigest().encode()
 
 
 def _without_traceback(message: Message) -> Message:

@@ -16,7 +16,7 @@ from himalia_singleuser.kernels.cull import is_due
 from himalia_singleuser.kernels.errors import NoSuchSpec
 from himalia_singleuser.kernels.messages import dump, make
 from himalia_singleuser.kernels.options import KernelOptions
-from himalia_singleuser.kernels.relay import wire_identity
+from himalia_singleuser.kernels.session import wire_identity
 from himalia_singleuser.kernels.state import ExecutionState
 
 
