@@ -9,6 +9,7 @@ HimaliaError
 ├── Conflict         409   it exists already, or is between states
 ├── TooMany          429   a limit or a back-off; `retry_after_s` says when to come back
 ├── SpawnProblem     500   a server could not be started; carries cause and last log lines
+├── UnderMaintenance 503   no start is accepted just now (notices/maintenance.py)
 └── Unavailable      503   the database, proxy or backend cannot be reached just now
 """
 

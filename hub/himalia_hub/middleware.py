@@ -19,6 +19,7 @@ from himalia_hub.errors import BadRequest, HimaliaError, NotAuthenticated, TooMa
 from himalia_hub.info import VERSION_HEADERS
 from himalia_hub.keys import IDENTITY, REQUEST_ID, SETTINGS
 from himalia_hub.metrics.requests import count
+from himalia_hub.notices.maintenance import UnderMaintenance
 from himalia_hub.pages.errors import error_page
 from himalia_hub.rbac.guard import Access, access_of, is_api
 from himalia_hub.rbac.identity import resolve
@@ -170,7 +171,7 @@ async def _answer(request: web.Request, error: HimaliaError) -> web.Response:
     else:
         # Without a database nobody is known; the page must not ask it again.
         response = await error_page(request, error)
-    if isinstance(error, TooMany):
+    if isinstance(error, (TooMany, UnderMaintenance)):
         response.headers["Retry-After"] = str(max(round(error.retry_after_s), 1))
     elif error.status == 503:
         response.headers.setdefault("Retry-After", str(RETRY_AFTER_S))

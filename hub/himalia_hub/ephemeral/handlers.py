@@ -16,6 +16,7 @@ from himalia_hub.ephemeral import session, sources, store, stream
 from himalia_hub.ephemeral.models import OVER, Launch, Stage
 from himalia_hub.errors import BadRequest, NotAuthenticated, NotAuthorized, NotFound
 from himalia_hub.keys import DB, IDENTITY, LAUNCH_BELL, SETTINGS
+from himalia_hub.notices import maintenance
 from himalia_hub.pages.paths import redirect
 from himalia_hub.pages.render import page
 from himalia_hub.rbac.guard import public, to_login
@@ -236,6 +237,7 @@ async def _add(request: web.Request, source: sources.Source, opening: str) -> La
     identity = request.get(IDENTITY)
     visitor = f"user:{identity.user_id}" if identity is not None else f"net:{origin.address(request)}"
     async with request.app[DB].begin() as db:
+        await maintenance.must_be_over(db, now=clock.now())
         if identity is not None and await db.scalar(sa.select(User.guest).where(User.id == identity.user_id)):
             visitor = f"net:{origin.address(request)}"
         launch = await store.add(

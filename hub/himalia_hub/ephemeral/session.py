@@ -16,6 +16,7 @@ from himalia_hub.ephemeral.folders import Folders
 from himalia_hub.ephemeral.models import OVER, Launch
 from himalia_hub.ephemeral.sources import PROVIDERS, Source
 from himalia_hub.errors import BadRequest
+from himalia_hub.notices import maintenance
 from himalia_hub.servers import store as servers
 from himalia_hub.servers.furnish import Furnish, Furnishing
 from himalia_hub.servers.models import Server
@@ -42,6 +43,7 @@ async def begin(db: AsyncSession, launch: Launch, source: Source) -> Server:
     if launch.server_id is not None and (server := await db.get(Server, launch.server_id)) is not None:
         return server
     now = clock.now()
+    await maintenance.must_be_over(db, now=now)  # a build may have taken minutes since it was asked for
     guest = await users.create(db, guest_name(source.slug), now=now)
     guest.guest = True
     server = await servers.want_running(db, guest, "", options=None, now=now)

@@ -8,8 +8,16 @@ from pydantic import Field
 
 from himalia_hub import clock
 from himalia_hub.errors import BadRequest
-from himalia_hub.notices.notice import LONGEST, Level, Notice
+from himalia_hub.notices.notice import LONGEST, MAINTENANCE, Level, Notice
 from himalia_hub.schemas import Body
+
+
+class MaintenanceBody(Body):
+    """PUT: `text` is what people read who want to start a server; `ends` null is until it is ended."""
+
+    text: str = Field(min_length=1, max_length=LONGEST)
+    ends: str | None = Field(None, max_length=64)
+
 
 FURTHEST = timedelta(days=3660)
 
@@ -39,13 +47,20 @@ def moment(text: str | None, key: str) -> datetime | None:
 
 def notice_from(body: AnnouncementBody, author: str, number: int = 0) -> Notice:
     """What was sent, as it would be shown. BadRequest when it could never be seen."""
-    text = body.text.strip()
-    if not text:
-        raise BadRequest("text is empty", remedy="write what people should know")
+    starts = moment(body.starts, "starts") or clock.now()
+    return _seen(Notice(number, body.level, body.text.strip(), starts, moment(body.ends, "ends"), author))
+
+
+def maintenance_from(body: MaintenanceBody, author: str) -> Notice:
+    """What was sent, beginning now. BadRequest when it would be over already."""
+    ends = moment(body.ends, "ends")
+    return _seen(Notice(MAINTENANCE, "warning", body.text.strip(), clock.now(), ends, author))
+
+
+def _seen(said: Notice) -> Notice:
     now = clock.now()
-    said = Notice(
-        number, body.level, text, moment(body.starts, "starts") or now, moment(body.ends, "ends"), author
-    )
+    if not said.text:
+        raise BadRequest("text is empty", remedy="write what people should know")
     if said.ends is not None and said.ends <= max(said.starts, now):
         past = "lies in the past" if said.ends <= now else "is not after starts"
         raise BadRequest(f"ends {past}, so that nobody would ever see it", remedy="choose a later end")

@@ -9,8 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub.errors import NotFound
+from himalia_hub.notices import maintenance
 from himalia_hub.notices.models import Announcement, Maintenance
-from himalia_hub.notices.notice import MAINTENANCE, Level, Notice
+from himalia_hub.notices.notice import Level, Notice
 
 LARGEST_ID = 2**31 - 1
 
@@ -27,8 +28,9 @@ async def every(db: AsyncSession) -> list[Notice]:
 
 
 async def everything(db: AsyncSession) -> tuple[tuple[Notice, ...], Notice | None]:
-    """All announcements, and the maintenance."""
-    return tuple(await every(db)), await maintenance(db)
+    """All announcements, and the maintenance, over or not."""
+    row = await db.get(Maintenance, 1)
+    return tuple(await every(db)), None if row is None else maintenance.notice_of(row)
 
 
 async def put(db: AsyncSession, said: Notice) -> Notice:
@@ -56,14 +58,6 @@ async def get(db: AsyncSession, number: int) -> Notice:
 async def purge(db: AsyncSession, *, older_than: datetime) -> None:
     """Forget what ended that long ago."""
     await db.execute(sa.delete(Announcement).where(Announcement.ends <= older_than))
-
-
-async def maintenance(db: AsyncSession) -> Notice | None:
-    """The maintenance as written, over or not; None when there is none."""
-    row = await db.get(Maintenance, 1)
-    if row is None:
-        return None
-    return Notice(MAINTENANCE, "warning", row.text, row.since, row.ends, row.author)
 
 
 async def _row(db: AsyncSession, number: int) -> Announcement:

@@ -38,6 +38,7 @@ BY_CODE = {
     "xsrf": Story("Please try that again", "Reload the page and send the form again."),
     "setup-first": Story("This hub is not set up yet", ""),
     "setup-link-over": Story("This link does not work", ""),
+    "maintenance": Story("Nothing can be started just now", ""),
     "redirect-loop": Story("Your server cannot be reached", ""),
     "too-many": Story("Too much at once", "Wait a little, then try again."),
     "unavailable": Story(

@@ -45,7 +45,7 @@ def environment(overrides: tuple[str, ...] = ()) -> jinja2.Environment:
         ago=words.ago,
         span=words.span,
         moment=words.moment,
-        minute=words.minute,
+        minute=clock.minute,
         until=words.until,
         iso=clock.iso,
     )

@@ -48,8 +48,3 @@ def until(then: datetime, now: datetime) -> str:
 def moment(when: datetime | None) -> str:
     """A point in time, in UTC, to the second."""
     return "" if when is None else f"{when:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def minute(when: datetime | None) -> str:
-    """A point in time that somebody chose, in UTC, to the minute."""
-    return "" if when is None else f"{when:%Y-%m-%d %H:%M} UTC"

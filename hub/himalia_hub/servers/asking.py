@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.groups import store as groups
+from himalia_hub.notices import maintenance
 from himalia_hub.profiles.choice import checked_options, resolve
 from himalia_hub.servers import queue, store
 from himalia_hub.servers.limits import check_named
@@ -29,17 +30,18 @@ async def ask(
 ) -> Server:
     """Wish that it runs, now or in its turn.
 
-    BadRequest when this person may not choose that, or has too many named servers; OverQuota when it is more than
-    they, or one of their groups, may use; TooMany when all places are taken and a refusal is wanted.
+    UnderMaintenance while nothing is started; BadRequest when this person may not choose that, or has too many named
+    servers; OverQuota when it is more than they, or one of their groups, may use; TooMany when all places are taken and
+    a refusal is wanted.
     """
+    now = clock.now()
+    await maintenance.must_be_over(db, now=now)
     await check_named(db, user, name, settings.servers)
     member_of = await groups.of_user(db, user.id)
     options = checked_options(settings, member_of, options)
     reserve = await _reserve(db, settings, user, name, options, member_of)
     wait = await queue.must_wait(db, settings.servers, refuse=refuse_when_full)
-    return await store.want_running(
-        db, user, name, options=options, now=clock.now(), wait=wait, reserve=reserve
-    )
+    return await store.want_running(db, user, name, options=options, now=now, wait=wait, reserve=reserve)
 
 
 async def _reserve(

@@ -70,7 +70,7 @@ async def start_server(request: web.Request) -> web.Response:
 
     The body is `user_options` and `display_name`, or else the options themselves; empty: the last ones. 400 when it
     runs, 409 while it stops, 429 at a limit that no waiting ends, and at any with the header `X-Himalia-When-Full:
-    refuse`; 500 with the cause when the start fails.
+    refuse`; 500 with the cause when the start fails, 503 during maintenance.
     """
     options, display_name = await _start_body(request)
     username, name = _names(request)

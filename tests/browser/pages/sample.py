@@ -50,6 +50,7 @@ PAGES = {
     "admin-person": "admin/people?name=ben",
     "admin-add": "admin/people/add",
     "admin-groups": "admin/groups",
+    "admin-notices": "admin/notices",
     "admin-audit": "admin/audit",
     "admin-health": "admin/health",
     "admin-shutdown": "admin/shutdown",

@@ -7,7 +7,17 @@ from aiohttp import web
 
 def routes(prefix: str) -> list[web.RouteDef]:
     """Handler paths below the hub's prefix."""
-    from himalia_hub.pages.admin import act, audit, columns, grouping, health, listpage, people, stream
+    from himalia_hub.pages.admin import (
+        act,
+        audit,
+        columns,
+        grouping,
+        health,
+        listpage,
+        notices,
+        people,
+        stream,
+    )
 
     return [
         *listpage.routes(prefix),
@@ -16,6 +26,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
         *stream.routes(prefix),
         *people.routes(prefix),
         *grouping.routes(prefix),
+        *notices.routes(prefix),
         *audit.routes(prefix),
         *health.routes(prefix),
     ]
