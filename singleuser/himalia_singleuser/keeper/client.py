@@ -84,7 +84,7 @@ class Keeper:
     def __init__(
         self,
         on_ended: Callable[[str, int, Ended], None],
-        on_heard: Callable[[], None],
+        on_heard: Callable[[str], None],
         on_lost: Callable[[], None],
     ) -> None:
         self._on_ended, self._on_heard, self._on_lost = on_ended, on_heard, on_lost
@@ -148,7 +148,7 @@ class Keeper:
                 (size,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
                 told = json.loads(await reader.readexactly(size))
                 if "heard" in told:
-                    self._on_heard()
+                    self._on_heard(told["heard"])
                 elif "ended" in told:
                     self._on_ended(told["ended"], told["pid"], Ended(told["code"], told["oom"]))
                 elif (answer := self._answers.pop(told["re"], None)) is not None and not answer.done():
@@ -222,6 +222,7 @@ class KeptLauncher:
         self._keeper: Keeper | None = None
         self._processes: dict[str, KeptProcess] = {}
         self._iopub: dict[str, str] = {}
+        self._heard: dict[str, asyncio.Event] = {}  # by kernel that a new keeper was to listen to
         self._lock = asyncio.Lock()
         self._closing = False
         self._renewing: asyncio.Task[None] | None = None
@@ -253,7 +254,7 @@ class KeptLauncher:
     async def take_over(self, folder: Path) -> dict[str, Any] | None:
         """What the keeper of this folder has, by kernel; None when it is gone."""
         self._folder = folder
-        keeper = Keeper(self._on_ended, self._changed, self._on_lost)
+        keeper = Keeper(self._on_ended, self._on_heard, self._on_lost)
         try:
             await keeper.connect(folder)
             kernels = (await keeper.ask("hello"))["kernels"]
@@ -270,11 +271,12 @@ class KeptLauncher:
                 return
             if self._keeper is not None:
                 await self._keeper.leave()
-            self._keeper = Keeper(self._on_ended, self._changed, self._on_lost)
+            self._keeper = Keeper(self._on_ended, self._on_heard, self._on_lost)
             await self._keeper.start(self._folder, self._times, self._environ)
             for kernel_id, process in self._processes.items():
                 if not process.exited.done():
                     iopub = self._iopub[kernel_id]
+                    self._heard[kernel_id] = asyncio.Event()
                     await self._keeper.ask("adopt", kernel=kernel_id, pid=process.pid, iopub=iopub)
         log.warning("keeper.renewed", kernels=len(self._processes))
         self._renewed()
@@ -285,9 +287,19 @@ class KeptLauncher:
         async with self._lock:
             if self._keeper is None:
                 self._folder = await self._opened()
-                self._keeper = Keeper(self._on_ended, self._changed, self._on_lost)
+                self._keeper = Keeper(self._on_ended, self._on_heard, self._on_lost)
                 await self._keeper.start(self._folder, self._times, self._environ)
             return self._keeper
+
+    async def is_heard(self, kernel_id: str, *, within_s: float) -> bool:
+        """Whether the keeper that took the place of another has heard something of this kernel, now or soon."""
+        heard = self._heard.get(kernel_id)
+        if heard is None:
+            return True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await heard.wait()
+        return heard.is_set()
 
     def gone(self) -> list[str]:
         """Kernels whose process has ended."""
@@ -302,6 +314,7 @@ class KeptLauncher:
         """A kernel that is gone for good."""
         self._processes.pop(kernel_id, None)
         self._iopub.pop(kernel_id, None)
+        self._heard.pop(kernel_id, None)
         if self._keeper is not None:
             self._keeper.say("forget", kernel=kernel_id)
 
@@ -332,6 +345,11 @@ class KeptLauncher:
         process = self._processes.get(kernel_id)
         if process is not None and process.pid == pid:
             process.tell(ended)
+
+    def _on_heard(self, kernel_id: str) -> None:
+        if kernel_id in self._heard:
+            self._heard[kernel_id].set()
+        self._changed()
 
     def _on_lost(self) -> None:
         for process in self._processes.values():

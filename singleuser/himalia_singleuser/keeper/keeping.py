@@ -16,6 +16,7 @@ from himalia_singleuser.keeper.client import KeptLauncher
 from himalia_singleuser.keeper.folder import KernelFolder, key_of
 from himalia_singleuser.keeper.notes import Notes
 from himalia_singleuser.keeper.restore import take_back
+from himalia_singleuser.kernels.lifecycle import Kernel
 from himalia_singleuser.kernels.pool import KERNELS
 from himalia_singleuser.keys import SETTINGS
 from himalia_singleuser.recorder.recorder import RECORDER
@@ -28,6 +29,7 @@ EVERY_S = 2.0
 SOON_S = 0.05
 """After a kernel or a session came, went or changed."""
 AT_ONCE_S = 0.02
+HEARD_WAIT_S = 0.2
 SHARE = 20
 """Notes take at most one part in so many of the time."""
 
@@ -94,9 +96,18 @@ class Keeping:
         return path
 
     def _renewed(self) -> None:
-        """Have every kernel publish something: then the new keeper hears it, and says so (`changed`)."""
         for kernel in self._app[KERNELS].all():
-            self._tasks.append(asyncio.create_task(kernel.relay.catch_up()))
+            self._tasks.append(asyncio.create_task(self._have_heard(kernel)))
+
+    async def _have_heard(self, kernel: Kernel) -> None:
+        """Have a kernel publish something until the new keeper hears it, and says so: then this server writes.
+
+        The keeper's subscription travels to the kernel on its own; what is published before it is there, is lost to it.
+        """
+        while True:
+            await kernel.relay.catch_up()
+            if await self.launcher.is_heard(kernel.id, within_s=HEARD_WAIT_S):
+                return
 
     async def restore(self) -> None:
         """Take back what a killed server of the same root and URL left; what cannot be used any more is removed."""

@@ -289,9 +289,7 @@ async def test_a_killed_keeper_is_replaced_and_its_successor_keeps_the_same_kern
         journal = b"".join(file.read_bytes() for file in folder.glob("*.journal.*"))
         return "keeper.renewed" in first.log.read_text() and told["mark"].encode() in journal
 
-    await eventually(
-        heard, within_s=20, what="the new keeper hears the kernel, and the server knows that it does"
-    )
+    await eventually(heard, what="the new keeper hears the kernel, and the server knows that it does")
     await page.execute(PRINTING, cell="a")
     await page.until(lambda got: number_in(got, 5))
     await killed(first)
