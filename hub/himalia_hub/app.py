@@ -42,6 +42,7 @@ from himalia_hub.keys import (
     SPAWNER,
     WORLD,
 )
+from himalia_hub.measures import work as measures
 from himalia_hub.metrics import handlers as metrics
 from himalia_hub.notices import handlers as notices
 from himalia_hub.notices import store as notice_store
@@ -148,6 +149,7 @@ async def _run_loops(app: web.Application, owner: Owner) -> None:
         "listen": listen.run(world.db, world.doorbell),
         "orphans": orphans.run(world),
         "cull": cull.run(world, owner.name),
+        "measures": measures.run(world, owner.name),
         "tick": metrics.tick(world.figures),
         "services": supervise.run(world, owner.name),
         "launches": Works(world, app[LAUNCH_BELL], owner.name).run(),

@@ -206,6 +206,9 @@ class ServersSection(Section):
     orphan_grace_s: float = Field(
         60, gt=0, description="after this long a server of this hub that no row knows is ended"
     )
+    measure_s: float = Field(
+        15, ge=0, description="how often memory and CPU of running servers are measured; 0: never"
+    )
     stop_on_exit: bool = Field(
         True, description="stop everyone's servers when `himalia up` ends by Ctrl-C or SIGTERM"
     )

@@ -148,6 +148,26 @@ class Sighting:
     kept: Kept | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What a server and all it started use at one moment; None where the backend cannot tell.
+
+    `memory` in bytes, without files that are only cached. `cpu_s` in CPU seconds since some moment of its life: two
+    measures give a rate.
+    """
+
+    memory: int | None = None
+    cpu_s: float | None = None
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """A spawner that can tell, cheaply, what its servers use."""
+
+    async def measure(self, names: Collection[str]) -> dict[str, Measure]:
+        """By name, for those that run here and could be asked; the others are left out. Raises nothing."""
+
+
 @runtime_checkable
 class HeardBySocket(Protocol):
     """A spawner that mounts a unix socket of the hub into its servers, so that they need no address of it.

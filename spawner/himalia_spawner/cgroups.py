@@ -202,6 +202,18 @@ def counted(folders: Iterable[str]) -> tuple[int, int]:
     return ooms, pids
 
 
+def memory_of(folders: Iterable[str]) -> int | None:
+    """Bytes that these groups hold, without cached files that nobody reads; None where none of them counts memory."""
+    for each in folders:
+        for file, cached in (
+            ("memory.current", "inactive_file"),
+            ("memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            with suppress(OSError, ValueError):
+                return max(0, int(Path(each, file).read_text()) - _count(each, "memory.stat", cached))
+    return None
+
+
 def explain(how: Exit, folders: Iterable[str], limits: Limits, before: tuple[int, int] = (0, 0)) -> Exit:
     """The same end, told with what its control groups know: out of memory, or out of processes.
 

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Protocol
 
-from himalia_spawner.base import Handle, Presence, ServerRef, ServerSpec, Sighting, Spawner
+from himalia_spawner.base import Handle, Measures, Presence, ServerRef, ServerSpec, Sighting, Spawner
 from himalia_spawner.errors import SpawnError, SpawnRefused
 from himalia_spawner.names import backend_name
 
@@ -281,6 +281,21 @@ class SpawnerContract:
         await spawner.purge(spec.ref.name)
         await spawner.purge(spec.ref.name)
         assert await spawner.logs(spec.ref.name) == []
+
+    async def test_what_servers_use_is_told_of_those_that_run(self, rig: Rig) -> None:
+        spawner, spec = rig.spawner(), _spec(rig)
+        if not isinstance(spawner, Measures):
+            return  # an optional ability; its hub shows "unknown"
+        await spawner.start(spec)
+        await self._until(lambda: _listens(spawner, spec.ref.name))
+
+        told = await spawner.measure([spec.ref.name, "nobody-was-here"])
+        await spawner.stop(spec.ref)
+
+        assert told.keys() == {spec.ref.name}
+        assert (told[spec.ref.name].memory or 0) > 100_000
+        assert (told[spec.ref.name].cpu_s or 0) > 0
+        assert await spawner.measure([spec.ref.name]) == {}
 
     async def _until(self, condition: Callable[[], Awaitable[bool]]) -> None:
         async with asyncio.timeout(self.patience_s):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -15,6 +15,7 @@ from himalia_spawner.base import (
     Exit,
     Handle,
     Kept,
+    Measure,
     Presence,
     Say,
     ServerRef,
@@ -38,6 +39,7 @@ class FakeServer:
     env: dict[str, str]
     running: bool = True
     exit: Exit | None = None
+    use: Measure = field(default_factory=lambda: Measure(64 * 2**20, 1.0))
     kept_s: float = 0.0
     """How long something of it waits for the next start, once it has ended."""
 
@@ -150,6 +152,13 @@ class FakeSpawner:
     async def logs(self, name: str, lines: int = 50) -> builtins.list[str]:
         """What was said."""
         return self.backend.logs.get(name, [])[-lines:] if lines > 0 else []
+
+    async def measure(self, names: Collection[str]) -> dict[str, Measure]:
+        """What the dictionary says of those that run."""
+        if self.backend.unreachable:
+            return {}
+        servers = self.backend.servers
+        return {name: servers[name].use for name in names if name in servers and servers[name].running}
 
     async def purge(self, name: str) -> None:
         """Forget all but a running server."""

@@ -19,11 +19,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from himalia_spawner import cgroups, ending, ports, procfs, serverlog
+from himalia_spawner import cgroups, ending, measuring, ports, procfs, serverlog
 from himalia_spawner.base import (
     Cause,
     Exit,
     Handle,
+    Measure,
     Presence,
     Say,
     ServerRef,
@@ -188,6 +189,10 @@ class ProcessSpawner:
                 serverlog.remove(self._log(name))
             finally:
                 os.close(lock)
+
+    async def measure(self, names: Collection[str]) -> dict[str, Measure]:
+        """What they use, in one look at the machine."""
+        return await self._in_thread(measuring.measured, self._ledger, names)
 
     async def traces(self, known: Collection[str]) -> builtins.list[str]:
         """Folders and logs of servers that are not `known` and do not run."""

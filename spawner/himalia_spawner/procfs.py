@@ -22,6 +22,9 @@ class ProcessStat:
     ticks: int
     """Start time in clock ticks since boot: with `pid` it names one process while the machine is up."""
     threads: int = 1
+    parent: int = 0
+    cpu_ticks: int = 0
+    """Used by it, and by those of its children that it has waited for."""
 
     @property
     def running(self) -> bool:
@@ -34,7 +37,13 @@ def parse_stat(text: str) -> ProcessStat:
     head, _, tail = text.rpartition(")")
     columns = tail.split()
     return ProcessStat(
-        int(head.split("(", 1)[0]), columns[0], int(columns[3]), int(columns[19]), int(columns[17])
+        pid=int(head.split("(", 1)[0]),
+        state=columns[0],
+        parent=int(columns[1]),
+        session=int(columns[3]),
+        cpu_ticks=sum(map(int, columns[11:15])),
+        threads=int(columns[17]),
+        ticks=int(columns[19]),
     )
 
 
@@ -78,6 +87,22 @@ def send(pidfd: int, number: signal.Signals) -> None:
 def pids() -> Iterator[int]:
     """Numbers of all processes there are just now."""
     return (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def memory_of(pid: int) -> int:
+    """Bytes that it holds, each page shared with others by its share (PSS); all of each where that may not be seen."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii", errors="replace") as file:
+            for line in file:
+                if line.startswith("Pss:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 def uid_of(pid: int) -> int | None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from himalia_hub import clock
+from himalia_hub.measures.models import ServerUse
 from himalia_hub.profiles.choice import chosen, offered
 from himalia_hub.servers.cull import Ending, ending_of
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.store import kept_until
 from himalia_hub.servers.view import phase_word, quoted, server_prefix
 from himalia_hub.settings import HubSettings, ProfileSection
+from himalia_hub.usage.quota import size
 
 WORDS = {
     "stopped": "Stopped",
@@ -25,6 +27,9 @@ WORDS = {
     "unknown": "Checking",
 }
 """What people read for each state; the icon and the colour come from the state's own name."""
+
+STALE = timedelta(minutes=3)
+"""A measure is written at least once a minute while somebody measures."""
 
 MOVING = frozenset({"starting", "stopping", "unknown"})
 """States that end by themselves: pages that show one refresh until it does."""
@@ -53,6 +58,14 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """What a running server uses, in words; None is unknown."""
+
+    memory: str | None = None
+    cpu: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
     """One server as pages show it. `tail` is `user` or `user/name`, quoted: what follows a page's path."""
 
@@ -71,6 +84,7 @@ class Card:
     offers: tuple[Offer, ...] = ()
     ending: Ending | None = None
     reason: str = ""
+    use: Use = Use()
 
     @property
     def moving(self) -> bool:
@@ -103,8 +117,21 @@ def tail_of(username: str, name: str) -> str:
     return quoted(username) + (f"/{quoted(name)}" if name else "")
 
 
+def use_of(measured: ServerUse | None) -> Use:
+    """What was measured, in words; a figure that nobody has renewed for long is unknown."""
+    if measured is None or clock.now() - measured.at > STALE:
+        return Use()
+    memory, cpus = measured.memory, measured.cpus
+    return Use(None if memory is None else size(memory), None if cpus is None else f"{cpus:.0%}")
+
+
 def card(
-    server: Server, username: str, settings: HubSettings, groups: Collection[str] = (), reason: str = ""
+    server: Server,
+    username: str,
+    settings: HubSettings,
+    groups: Collection[str] = (),
+    reason: str = "",
+    use: ServerUse | None = None,
 ) -> Card:
     """One server. `groups` are its owner's, for the profiles to choose from; `reason` is why the hub stopped it."""
     state = phase_word(server)
@@ -125,6 +152,7 @@ def card(
         offers=_offers(settings, groups, profile),
         ending=ending_of(server, username, groups, settings),
         reason=reason if state == "stopped" else "",
+        use=use_of(use),
     )
 
 
@@ -164,11 +192,12 @@ def cards(
     settings: HubSettings,
     groups: Collection[str] = (),
     reasons: Mapping[int, str] | None = None,
+    uses: Mapping[int, ServerUse] | None = None,
 ) -> list[Card]:
     """All of a person's servers, the default one first whether or not it was ever started."""
-    why = reasons or {}
+    why, used = reasons or {}, uses or {}
     shown = [
-        card(server, username, settings, groups, why.get(server.id, ""))
+        card(server, username, settings, groups, why.get(server.id, ""), used.get(server.id))
         for server in servers
         if not _going(server)
     ]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.audit import store as audit
@@ -13,11 +18,12 @@ from himalia_hub.auth.forms import posted
 from himalia_hub.errors import BadRequest, HimaliaError
 from himalia_hub.groups import store as groups
 from himalia_hub.keys import DB, IDENTITY, SECRETS, SETTINGS
-from himalia_hub.pages import wish
-from himalia_hub.pages.cards import card, cards, never_started, revision, tail_of
+from himalia_hub.measures import store as measures
+from himalia_hub.pages import charts, wish
+from himalia_hub.pages.cards import card, cards, never_started, revision, tail_of, use_of
 from himalia_hub.pages.live import Change, sse
 from himalia_hub.pages.paths import redirect
-from himalia_hub.pages.render import moment_of_rows, page, render, wants_fragment
+from himalia_hub.pages.render import environment_of, moment_of_rows, page, render, wants_fragment
 from himalia_hub.pages.share import shared_with
 from himalia_hub.pages.streaming import stream
 from himalia_hub.profiles.choice import OPTION
@@ -26,6 +32,7 @@ from himalia_hub.rbac.identity import Identity
 from himalia_hub.servers import stop_time, store
 from himalia_hub.servers.kernels import busy
 from himalia_hub.servers.limits import check_name
+from himalia_hub.servers.models import Server
 from himalia_hub.services import store as store_of_services
 from himalia_hub.services.view import service_prefix
 from himalia_hub.usage import store as usage
@@ -112,13 +119,14 @@ async def keep(request: web.Request) -> web.Response:
 
 @signed_in
 async def events(request: web.Request) -> web.StreamResponse:
-    """200 a stream: `cards` with the servers as they are now, whenever one of one's own changes."""
+    """200 a stream: `cards` with the servers as they are now, whenever one of one's own changes; `use` in between."""
     person = request[IDENTITY]
     assert person is not None
 
     async def draw(identity: Identity, changes: list[Change] | None) -> str:
-        if changes is not None and all(change.user_id != person.person for change in changes):
-            return ""
+        mine = [change for change in changes or () if change.user_id == person.person]
+        if changes is not None and all(change.only_use for change in mine):
+            return await _used(request, mine) if mine else ""
         return sse("cards", render(request, "fragment_cards.html", await _shown(request, identity)))
 
     return await stream(request, draw)
@@ -131,6 +139,27 @@ async def _end(request: web.Request, *, remove: bool) -> web.Response:
     return redirect(request.app[SETTINGS].hub_prefix + "home", status=303)
 
 
+async def _lines(db: AsyncSession, servers: Sequence[Server]) -> defaultdict[str, tuple[charts.Line, ...]]:
+    """The last hour of each of these servers, by its name."""
+    now = clock.now()
+    points = await measures.last_hour(db, [server.id for server in servers], now=now)
+    drawn = {server.name: charts.of_server(points[server.id], now) for server in servers}
+    return defaultdict(tuple, drawn)
+
+
+async def _used(request: web.Request, changes: list[Change]) -> str:
+    """What one's own servers use, by the ids of their cards."""
+    servers = [(one.found.server, one.found.use) for one in changes if one.found and one.found.server]
+    async with request.app[DB].read() as db:
+        lines = await _lines(db, [server for server, _ in servers])
+    drawn = environment_of(request.app[SETTINGS]).get_template("charts.html").module
+    words = {
+        f"server-{server.name}": asdict(use_of(use)) | {"chart": drawn.lines(lines[server.name])}  # type: ignore[attr-defined]
+        for server, use in servers
+    }
+    return sse("use", json.dumps(words))
+
+
 async def _shown(request: web.Request, identity: Identity) -> dict[str, Any]:
     """What the changing part of the page needs."""
     settings = request.app[SETTINGS]
@@ -138,9 +167,12 @@ async def _shown(request: web.Request, identity: Identity) -> dict[str, Any]:
         rows = await store.list_for_user(db, identity.person)
         member_of = await groups.of_user(db, identity.person)
         reasons = await store.reasons(db, identity.person)
-    shown = cards(rows, identity.name, settings, member_of, reasons)
+        uses = await measures.of_servers(db, [server.id for server in rows])
+        lines = await _lines(db, rows)
+    shown = cards(rows, identity.name, settings, member_of, reasons, uses)
     return {
         "cards": shown,
+        "lines": lines,
         "rev": revision(shown),
         "live": any(one.moving for one in shown),
         "offers": never_started(identity.name, settings, member_of).offers,

@@ -18,10 +18,12 @@ import sqlalchemy as sa
 import structlog
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.db.engine import Database
 from himalia_hub.keys import DB, DOORBELL, LIVE
+from himalia_hub.measures.models import ServerUse
 from himalia_hub.notices import store as notices
 from himalia_hub.pages.admin import listing
 from himalia_hub.pages.admin.listing import Found
@@ -47,16 +49,22 @@ _SEEN = (
     Server.kept_alive_until, Server.node,
 )  # fmt: skip
 """What a row shows; `Server.failure` changes with its phase."""
+_USED = ServerUse.memory, ServerUse.cpus
+"""What changes all the time, and is patched alone: nobody's row is replaced for it, nor announced."""
 
 
 @dataclass(slots=True)
 class Change:
-    """A row that is another now, or is gone (`found` is None). `drawn` keeps its HTML for viewers that see the same."""
+    """A row that is another now, or is gone (`found` is None). `drawn` keeps its HTML for viewers that see the same.
+
+    `only_use` where nothing but what its server uses has changed.
+    """
 
     rev: int
     row: str
     user_id: int
     found: Found | None
+    only_use: bool = False
     drawn: dict[Hashable, str] = field(default_factory=dict)
 
 
@@ -101,7 +109,8 @@ class Live:
         rev = int(text)
         if self._ring and len(self._ring) == KEPT and self._ring[0].rev > rev + 1:
             return None
-        return list({change.row: change for change in self._ring if change.rev > rev}.values())
+        later = (change for change in self._ring if change.rev > rev)
+        return list({(change.row, change.only_use): change for change in later}.values())
 
     async def later(self, rev: int, *, at_most_s: float) -> None:
         """Until there is something after `rev`, the hub ends, or the time is over."""
@@ -159,7 +168,7 @@ class Live:
 
     async def _compare(self, only: set[int] | None) -> None:
         """Find what is another than before: among these servers, or among all rows."""
-        query = sa.select(*_SEEN).select_from(User).outerjoin(Server, Server.user_id == User.id)
+        query = listing.joined(*_SEEN, *_USED)
         async with self._db.read() as db:
             rows = await db.execute(query if only is None else query.where(Server.id.in_(only)))
             now = {row_id(row[0], row[1], row[2]): tuple(row) for row in rows}
@@ -177,7 +186,9 @@ class Live:
         if first or found or gone or announced:
             await self._tell(found, gone)
 
-    async def _read(self, db: Any, changed: dict[str, tuple[Any, ...]]) -> list[tuple[str, Found]]:
+    async def _read(
+        self, db: AsyncSession, changed: dict[str, tuple[Any, ...]]
+    ) -> list[tuple[str, Found, bool]]:
         servers = [seen[1] for seen in changed.values() if seen[1] is not None]
         users = [seen[0] for seen in changed.values() if seen[1] is None]
         rows = await listing.rows_of(db, servers=servers, users=users)
@@ -185,11 +196,16 @@ class Live:
             (row_id(one.user.id, one.server.id if one.server else None, one.server.name if one.server else ""), one)
             for one in rows
         ]  # fmt: skip
-        return [(key, one) for key, one in named if key in changed]
+        told = len(_SEEN)
+        return [
+            (key, one, self._seen.get(key, ())[:told] == changed[key][:told])
+            for key, one in named
+            if key in changed
+        ]
 
-    async def _tell(self, found: list[tuple[str, Found]], gone: dict[str, tuple[Any, ...]]) -> None:
+    async def _tell(self, found: list[tuple[str, Found, bool]], gone: dict[str, tuple[Any, ...]]) -> None:
         self.rev += 1
-        self._ring.extend(Change(self.rev, key, one.user.id, one) for key, one in found)
+        self._ring.extend(Change(self.rev, key, one.user.id, one, only) for key, one, only in found)
         self._ring.extend(Change(self.rev, key, seen[0], None) for key, seen in gone.items())
         async with self._news:
             self._news.notify_all()

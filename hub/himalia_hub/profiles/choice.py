@@ -76,19 +76,37 @@ def resolve(
     profile = chosen(settings, groups, options)
     if settings.profiles and profile is None:
         raise BadRequest("no profile is offered to this person", remedy="ask an administrator for one")
-    layers: list[StartSection] = [settings.spawner, *([profile] if profile else [])]
-    layers += [settings.spawner.groups[name] for name in sorted(groups) if name in settings.spawner.groups]
-    layers += [settings.spawner.users[username]] if username in settings.spawner.users else []
+    layers = _layers(settings, username, groups, profile)
     command = (profile.command if profile else []) or settings.spawner.command
     args = [*settings.spawner.args, *(profile.args if profile else [])]
     return Choice(
         profile=profile.name if profile else "",
         command=tuple(command),
         args=tuple(args),
-        image=next((layer.image for layer in reversed(layers) if layer.image), ""),
+        image=_image(layers),
         environment={key: value for layer in layers for key, value in layer.environment.items()},
         limits=_limits(layers),
     )
+
+
+def image_of(
+    settings: HubSettings, username: str, groups: Collection[str], options: Mapping[str, Any]
+) -> str:
+    """The image that a start with these options takes; empty where the spawner's own default is taken, or has none."""
+    return _image(_layers(settings, username, groups, chosen(settings, groups, options)))
+
+
+def _image(layers: Sequence[StartSection]) -> str:
+    return next((layer.image for layer in reversed(layers) if layer.image), "")
+
+
+def _layers(
+    settings: HubSettings, username: str, groups: Collection[str], profile: ProfileSection | None
+) -> list[StartSection]:
+    layers: list[StartSection] = [settings.spawner, *([profile] if profile else [])]
+    layers += [settings.spawner.groups[name] for name in sorted(groups) if name in settings.spawner.groups]
+    layers += [settings.spawner.users[username]] if username in settings.spawner.users else []
+    return layers
 
 
 def _limits(layers: Sequence[StartSection]) -> Limits:

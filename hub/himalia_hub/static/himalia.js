@@ -129,6 +129,7 @@ function stream(root) {
     hello: () => say_state("live"),
     beat: (event) => { document.body.dataset.rev = event.lastEventId; },
     row: (event) => patch(event.data),
+    use: (event) => used(JSON.parse(event.data)),
     gone: (event) => gone(event.data),
     counts: (event) => { for (const [name, count] of Object.entries(JSON.parse(event.data))) { const chip = $(`[data-count="${name}"]`); if (chip) chip.textContent = count; } },
     cards: (event) => show(root, event.data),
@@ -186,6 +187,14 @@ function patch(html) {
     if (list.dataset.moves === "yes") note(fresh.id);
   }
   picked();
+}
+function used(figures) { // as often as they are measured, so nothing is announced and no row replaced
+  for (const [id, words] of Object.entries(figures)) {
+    const row = document.getElementById(id);
+    for (const part of row ? $$("[data-use]", row) : []) {
+      if (part.dataset.use === "chart") part.innerHTML = words.chart; else part.textContent = words[part.dataset.use] ?? "unknown";
+    }
+  }
 }
 function gone(id) {
   const row = document.getElementById(id);

@@ -12,7 +12,7 @@ import builtins
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -21,12 +21,23 @@ from typing import Any, ClassVar
 
 from docker import errors
 
-from himalia_spawner.base import Handle, Presence, Say, ServerRef, ServerSpec, Sighting, Spawner, silent
+from himalia_spawner.base import (
+    Handle,
+    Measure,
+    Presence,
+    Say,
+    ServerRef,
+    ServerSpec,
+    Sighting,
+    Spawner,
+    silent,
+)
 from himalia_spawner.containers import asked, images
 from himalia_spawner.containers.asked import CANNOT_RUN, Image
 from himalia_spawner.containers.engine import Engine, refusal, words
 from himalia_spawner.docker import container, network, volumes
 from himalia_spawner.docker.container import Place
+from himalia_spawner.docker.measuring import measured
 from himalia_spawner.docker.ownership import Ownership
 from himalia_spawner.docker.settings import DockerSettings
 from himalia_spawner.docker.watching import Watcher
@@ -158,6 +169,10 @@ class DockerSpawner:
         except errors.APIError as error:
             return [f"(the engine cannot show its log: {words(error)})"]
         return bytes(text).decode(errors="replace").splitlines()[-lines:]
+
+    async def measure(self, names: Collection[str]) -> dict[str, Measure]:
+        """What the engine counts for each container."""
+        return await measured(self._engine, {name: self._place.container(name) for name in names})
 
     async def purge(self, name: str) -> None:
         """Remove its folder, and its volumes as the policy says; SpawnFailed while it runs."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 from component.hub.pages_site import FAILURE, RUNNING, STOPPED, Site
 from himalia_hub import clock
 from himalia_hub.groups import store as groups
+from himalia_hub.measures.store import Point, keep
+from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Phase
 
 NAMES = [
@@ -48,6 +51,7 @@ PAGES = {
     "admin-bad-search": "admin?q=state:runing+owner:ada",
     "admin-nobody": "admin?q=nobody-is-called-so",
     "admin-person": "admin/people?name=ben",
+    "admin-use": "admin/use?on=root/",
     "admin-add": "admin/people/add",
     "admin-groups": "admin/groups",
     "admin-notices": "admin/notices",
@@ -69,7 +73,8 @@ async def fill(hub: Site) -> None:
         used = clock.now() - timedelta(minutes=7 * number * number)
         match number % 5:
             case 1:
-                await hub.server(user, "", RUNNING, Phase.READY, last_activity=used)
+                running = await hub.server(user, "", RUNNING, Phase.READY, last_activity=used)
+                await hub.measured(running, (90 + 61 * number) * 2**20, 0.01 * number)
             case 2:
                 await hub.server(user, "", RUNNING, Phase.STARTING)
             case 3:
@@ -84,8 +89,20 @@ async def fill(hub: Site) -> None:
             if number % 4 == 0:
                 await groups.add(db, biology, [user])
     used = clock.now() - timedelta(minutes=12)
-    await hub.server(root, "", RUNNING, Phase.READY, last_activity=used)
+    own = await hub.server(root, "", RUNNING, Phase.READY, last_activity=used)
+    await _an_hour(hub, own)
     await hub.server(root, "teaching", STOPPED, Phase.FAILED, failure=FAILURE)
     seminar = await hub.server(root, "seminar", RUNNING, Phase.STARTING)
     await hub.event(seminar, "Server requested", progress=0)
     await hub.event(seminar, "Starting the server", progress=30)
+
+
+async def _an_hour(hub: Site, server: Server) -> None:
+    """What it used: a notebook that loads a table, works on it twice, and lets go."""
+    now, points = clock.now(), []
+    for left in range(59, -1, -1):
+        busy = 35 < left < 48 or left < 9
+        memory = 2**20 * (140 + (520 if busy else 180 if left < 48 else 0) + 7 * (left % 5))
+        cpus = (0.92 if busy else 0.01) + 0.015 * (left % 4)
+        points.append(Point(server.id, now - timedelta(minutes=left), memory, cpus))
+    await hub.db.write(partial(keep, now_used=points[-1:], minutes=points))

@@ -20,6 +20,7 @@ from support import eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
+GB = 2**30
 LIVE = "body[data-ready][data-live=live]"
 
 
@@ -150,6 +151,30 @@ async def test_selection_focus_and_an_open_row_survive_twenty_patches(hub: Site,
         await expect(row.get_by_role("button", name="Stop")).to_be_focused()
         await expect(row.locator("details dl")).to_be_visible()
         await expect(page.locator("[data-picked]")).to_have_text("1 selected")
+
+
+async def test_what_servers_use_is_found_and_patched_without_a_word(hub: Site, tab: Tab) -> None:
+    server = await hub.server(await hub.person("hungry"), "", RUNNING, Phase.READY)
+    await hub.measured(server, 3 * GB, 0.5)
+    async with tab() as page:
+        await look(page, "?q=hungry+mem:>2G")
+        row = line(page, "hungry")
+        await expect(row.locator("[data-use=memory]")).to_have_text("3 GB")
+        await row.get_by_role("checkbox").check()
+        await row.locator("summary").focus()
+
+        await hub.measured(server, 4 * GB, 1.25)
+
+        await expect(row.locator("[data-use=memory]")).to_have_text("4 GB")
+        await expect(row.locator("[data-use=cpu]")).to_have_text("125%")
+        await expect(page.locator("[data-say]")).to_have_text("")
+        await expect(row.locator("summary")).to_be_focused()
+        await expect(page.locator("[data-moved]")).to_be_hidden()
+        await expect(row.get_by_role("checkbox")).to_be_checked()
+        await row.locator("summary").click()
+        await expect(
+            row.locator("svg[aria-label='Memory over the last hour: 4 GB now, 4 GB at most']")
+        ).to_be_visible()
 
 
 async def test_start_and_stop_in_a_row_need_no_reload(hub: Site, tab: Tab) -> None:

@@ -64,6 +64,23 @@ async def test_stop_names_the_notebook_that_computes_and_can_be_taken_back(
         await expect(page.get_by_role("button", name="Start")).to_be_visible()
 
 
+async def test_memory_and_its_last_hour_move_without_a_reload(hub: Site, tab: Tab) -> None:
+    server = await hub.server(await hub.person("mem"), "", RUNNING, Phase.READY)
+    await hub.measured(server, 2**28, 0.1)
+    async with tab("mem") as page:
+        await page.goto("/hub/home")
+        await expect(page.locator("body[data-live=live]")).to_be_attached()
+        await expect(page.locator("[data-use=memory]")).to_have_text("256 MB")
+
+        await hub.measured(server, 2**29, 0.2)
+
+        await expect(page.locator("[data-use=memory]")).to_have_text("512 MB")
+        await expect(
+            page.locator("svg[aria-label='CPU over the last hour: 20% now, 20% at most']")
+        ).to_be_visible()
+        await expect(page.locator("[data-say]")).to_have_text("")
+
+
 async def test_a_server_that_is_stopped_elsewhere_says_so_on_the_card(hub: Site, tab: Tab) -> None:
     server = await hub.server(await hub.person("jan"), "", RUNNING, Phase.READY)
     async with tab("jan") as page:

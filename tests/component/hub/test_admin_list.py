@@ -85,7 +85,8 @@ async def test_every_term_and_every_order_is_understood_and_ties_keep_their_orde
     assert await names("state:runing") == []
     async with hub.db.read() as db:
         assert await counts(db, now=now) == {
-            "all": 3, "running": 2, "starting": 0, "failed": 0, "idle": 2, "admins": 1,
+            "all": 3, "running": 2, "starting": 0, "failed": 0, "idle": 2, "ephemeral": 0,
+            "admins": 1,
         }  # fmt: skip
         assert (await counts(db, now=now, only=frozenset({"cleo"})))["all"] == 1
 

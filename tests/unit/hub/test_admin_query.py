@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from himalia_hub.pages.admin.query import Age, parse
+from himalia_hub.pages.admin.query import Age, Amount, parse
 
 
 def test_terms_words_and_quotes_are_read_apart() -> None:
@@ -22,6 +22,17 @@ def test_terms_words_and_quotes_are_read_apart() -> None:
     assert query.problems == ()
 
 
+def test_amounts_are_read_as_limits_are_written_and_a_share_of_a_cpu_in_percent_too() -> None:
+    terms = parse("mem:>2G mem:<0.5g cpu:>50% cpu:<0.25").terms
+
+    assert [term.value for term in terms] == [
+        Amount(more=True, than=2 * 2**30),
+        Amount(more=False, than=2**29),
+        Amount(more=True, than=0.5),
+        Amount(more=False, than=0.25),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "help_says"),
     [
@@ -31,6 +42,9 @@ def test_terms_words_and_quotes_are_read_apart() -> None:
         ("idle:1h", "write >1h, <30m or >2d"),
         ("idle:>1y", "write >1h"),
         ("is:king", "there are admin"),
+        ("mem:>lots", "write >2G"),
+        ("mem:2G", "write >2G"),
+        ("cpu:>-1", "write >0.5 or >50%"),
     ],
 )
 def test_a_term_that_means_nothing_says_what_would(text: str, help_says: str) -> None:

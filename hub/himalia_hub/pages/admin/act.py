@@ -15,7 +15,8 @@ from himalia_hub.bulk import work
 from himalia_hub.bulk.outcome import Outcome, State, outcome
 from himalia_hub.errors import BadRequest, NotFound
 from himalia_hub.keys import DB, REQUEST_ID, SECRETS, SETTINGS
-from himalia_hub.pages import wish
+from himalia_hub.measures import store as measures
+from himalia_hub.pages import charts, wish
 from himalia_hub.pages.admin import columns, listing, viewer
 from himalia_hub.pages.admin.listing import Found, Wanted
 from himalia_hub.pages.admin.listpage import where_of
@@ -40,6 +41,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
         web.post(prefix + "admin/do", do),
         web.get(prefix + "admin/jobs/{id}", job),
         web.get(prefix + "admin/visit", visit),
+        web.get(prefix + "admin/use", use),
     ]
 
 
@@ -118,6 +120,21 @@ async def visit(request: web.Request) -> web.Response:
     if username == identity.name:
         return redirect(shown.card.url)
     return await page(request, "visit.html", card=shown.card)
+
+
+@signed_in
+async def use(request: web.Request) -> web.Response:
+    """200 what one server used in the last hour; only the charts for our script."""
+    identity, now = viewer.must_be(request), clock.now()
+    username, name = split(request.query.get("on", ""))
+    async with request.app[DB].read() as db:
+        found = await listing.row_of(db, username, name)
+        if found is None or found.server is None or not may(identity, username, name).see:
+            raise NotFound("There is no such server, or it is not yours to see.")
+        points = await measures.last_hour(db, [found.server.id], now=now)
+    template = "fragment_use.html" if wants_fragment(request) else "admin_use.html"
+    lines = charts.of_server(points[found.server.id], now)
+    return await page(request, template, card=row(found, request.app[SETTINGS]).card, lines=lines)
 
 
 async def _question(

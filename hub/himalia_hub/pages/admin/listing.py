@@ -12,7 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub.groups import store as groups
 from himalia_hub.groups.models import Group, Membership
-from himalia_hub.pages.admin.query import Age, Query, Term, parse
+from himalia_hub.measures.models import ServerUse
+from himalia_hub.measures.store import OF_THIS_LIFE
+from himalia_hub.pages.admin.query import Age, Amount, Query, Term, parse
 from himalia_hub.servers import store as servers
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
@@ -51,6 +53,8 @@ SORTS: dict[str, Any] = {
     "since": Server.phase_since,
     "activity": LAST,
     "started": Server.started,
+    "memory": ServerUse.memory,
+    "cpu": ServerUse.cpus,
     "node": Server.node,
 }
 
@@ -71,10 +75,17 @@ class Found:
     user: User
     server: Server | None
     groups: tuple[str, ...]
+    use: ServerUse | None = None
 
 
-def _rows() -> sa.Select[User, Server]:
-    return sa.select(User, Server).outerjoin(Server, Server.user_id == User.id)
+def joined(*what: Any) -> sa.Select[Any]:
+    """A query over all rows of the list."""
+    rows = sa.select(*what).select_from(User).outerjoin(Server, Server.user_id == User.id)
+    return rows.outerjoin(ServerUse, OF_THIS_LIFE)
+
+
+def _rows() -> sa.Select[Any]:
+    return joined(User, Server, ServerUse)
 
 
 async def page_of(
@@ -84,20 +95,16 @@ async def page_of(
     if wanted.query.problems:
         return [], 0
     where = sa.and_(sa.true(), *conditions(wanted, now))
-    total = await db.scalar(
-        sa.select(sa.func.count()).select_from(User).outerjoin(Server, Server.user_id == User.id).where(where)
-    )
+    total = await db.scalar(joined(sa.func.count()).where(where))
     rows = await db.execute(_rows().where(where).order_by(*_order(wanted.sort)).offset(offset).limit(limit))
-    return await _with_groups(db, [(row[0], row[1]) for row in rows]), total or 0
+    return await _with_groups(db, rows.all()), total or 0
 
 
 async def matching(db: AsyncSession, wanted: Wanted, *, now: datetime, at_most: int) -> list[tuple[str, str]]:
     """The (person, server) names of all that match, by name; at most so many."""
     if wanted.query.problems:
         return []
-    names = sa.select(User.name, sa.func.coalesce(Server.name, "")).outerjoin(
-        Server, Server.user_id == User.id
-    )
+    names = joined(User.name, sa.func.coalesce(Server.name, ""))
     rows = await db.execute(
         names.where(*conditions(wanted, now)).order_by(User.name, Server.name).limit(at_most)
     )
@@ -110,23 +117,28 @@ async def rows_of(
     """The rows of these servers, and all rows of these people, as they are now."""
     where = sa.or_(Server.id.in_(servers), User.id.in_(users))
     rows = await db.execute(_rows().where(where))
-    return await _with_groups(db, [(row[0], row[1]) for row in rows])
+    return await _with_groups(db, rows.all())
 
 
 async def row_of(db: AsyncSession, username: str, name: str) -> Found | None:
     """The row of one server; of the default one also where it was never started."""
     same = sa.and_(Server.user_id == User.id, Server.name == name)
     found = (
-        await db.execute(sa.select(User, Server).outerjoin(Server, same).where(User.name == username))
+        await db.execute(
+            sa.select(User, Server, ServerUse)
+            .outerjoin(Server, same)
+            .outerjoin(ServerUse, OF_THIS_LIFE)
+            .where(User.name == username)
+        )
     ).one_or_none()
     if found is None or (found[1] is None and name):
         return None
-    return (await _with_groups(db, [(found[0], found[1])]))[0]
+    return (await _with_groups(db, [found]))[0]
 
 
-async def _with_groups(db: AsyncSession, pairs: Sequence[tuple[User, Server | None]]) -> list[Found]:
-    named = await groups.of_users(db, list({user.id for user, _ in pairs}))
-    return [Found(user, server, tuple(named[user.id])) for user, server in pairs]
+async def _with_groups(db: AsyncSession, rows: Sequence[Any]) -> list[Found]:
+    named = await groups.of_users(db, list({row[0].id for row in rows}))
+    return [Found(user, server, tuple(named[user.id]), use) for user, server, use in rows]
 
 
 CHIPS = {
@@ -134,6 +146,7 @@ CHIPS = {
     "starting": "state:starting",
     "failed": "state:failed",
     "idle": "state:running idle:>1h",
+    "ephemeral": "is:ephemeral",
     "admins": "is:admin",
 }
 """What one click asks for."""
@@ -145,7 +158,7 @@ async def counts(db: AsyncSession, *, now: datetime, only: frozenset[str] | None
     for name, text in CHIPS.items():
         holds = sa.and_(*conditions(Wanted(parse(text)), now))
         figures.append(sa.func.coalesce(sa.func.sum(sa.case((holds, 1), else_=0)), 0).label(name))
-    counted = sa.select(*figures).select_from(User).outerjoin(Server, Server.user_id == User.id)
+    counted = joined(*figures)
     if only is not None:
         counted = counted.where(User.name.in_(only))
     row = (await db.execute(counted)).one()
@@ -181,6 +194,12 @@ def _condition(term: Term, now: datetime) -> sa.ColumnElement[bool]:
             at = now - age.than
             started = Server.started < at if age.more else Server.started >= at
             return sa.and_(STATE == "ready", started)
+        case "mem", Amount() as amount:
+            return ServerUse.memory > amount.than if amount.more else ServerUse.memory < amount.than
+        case "cpu", Amount() as amount:
+            return ServerUse.cpus > amount.than if amount.more else ServerUse.cpus < amount.than
+        case "is", "ephemeral":
+            return User.guest.is_(True)
         case "is", "admin":
             return User.admin.is_(True)
         case "is", "suspended":
@@ -211,5 +230,5 @@ async def named(db: AsyncSession, names: Sequence[tuple[str, str]]) -> list[Foun
         held = await servers.list_for_users(db, ids)
         for user in users.values():
             by_name: dict[str, Server | None] = {"": None} | {one.name: one for one in held[user.id]}
-            pairs += [(user, server) for name, server in by_name.items() if (user.name, name) in wanted]
+            pairs += [(user, server, None) for name, server in by_name.items() if (user.name, name) in wanted]
     return await _with_groups(db, pairs)

@@ -23,6 +23,7 @@ CHIP_TITLES = {
     "starting": ("Starting", "starting"),
     "failed": ("Failed", "failed"),
     "idle": ("Idle over 1 h", "stopped"),
+    "ephemeral": ("Ephemeral", ""),
     "admins": ("Admins", ""),
 }
 

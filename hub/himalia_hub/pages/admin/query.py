@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from himalia_spawner.limits import cpu_count, memory_bytes
+
 LONGEST = 255
 STATES = {
     "running": "ready",
@@ -17,7 +19,7 @@ STATES = {
     "checking": "unknown",
 }
 """What people write for a state, and what it is called in the code."""
-KINDS = ("admin", "suspended", "named")
+KINDS = ("admin", "ephemeral", "suspended", "named")
 AGES = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 _TERM = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
@@ -33,16 +35,27 @@ class Age:
 
 
 @dataclass(frozen=True, slots=True)
+class Amount:
+    """More than, or less than, so many bytes or CPUs."""
+
+    more: bool
+    than: float
+
+
+Value = str | tuple[str, ...] | Age | Amount
+
+
+@dataclass(frozen=True, slots=True)
 class Term:
     """One condition as it was `written`, at an offset of the text. `key` is empty for a plain word.
 
-    `value` is what the key reads: a text, a tuple of states, or an Age. `problem` says why it means nothing.
+    `value` is what the key reads: a text, a tuple of states, an Age, or an Amount. `problem` says why it means nothing.
     """
 
     start: int
     written: str
     key: str
-    value: str | tuple[str, ...] | Age
+    value: Value
     problem: str = ""
 
 
@@ -111,18 +124,40 @@ def _age(value: str) -> Age:
     return Age(found[1] == ">", timedelta(seconds=int(found[2]) * AGES[found[3]]))
 
 
+def _memory(value: str) -> Amount:
+    return _amount(value, memory_bytes, f"“{value[:30]}” is no amount of memory; write >2G or <500M")
+
+
+def _cpus(value: str) -> Amount:
+    def read(text: str) -> float:
+        return cpu_count(text.removesuffix("%")) / 100 if text.endswith("%") else cpu_count(text)
+
+    return _amount(value, read, f"“{value[:30]}” is no share of CPUs; write >0.5 or >50%")
+
+
+def _amount(value: str, read: Callable[[str], float], problem: str) -> Amount:
+    try:
+        if value[:1] in ("<", ">"):
+            return Amount(value[0] == ">", read(value[1:]))
+    except ValueError:
+        pass
+    raise ValueError(problem)
+
+
 def _listed(words: object) -> str:
     *first, last = [f"{word}" for word in words]  # type: ignore[attr-defined]
     return f"{', '.join(first)} and {last}" if first else last
 
 
-KEYS: dict[str, Callable[[str], str | tuple[str, ...] | Age]] = {
+KEYS: dict[str, Callable[[str], Value]] = {
     "state": _states,
     "owner": str.lower,
     "server": str,
     "group": str,
     "idle": _age,
     "up": _age,
+    "mem": _memory,
+    "cpu": _cpus,
     "is": _kind,
 }
 EXAMPLES = {
@@ -132,5 +167,7 @@ EXAMPLES = {
     "group": "group:ml",
     "idle": "idle:>1h",
     "up": "up:>2d",
+    "mem": "mem:>2G",
+    "cpu": "cpu:>50%",
     "is": "is:admin",
 }

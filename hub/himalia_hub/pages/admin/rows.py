@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from himalia_hub.pages.admin.listing import Found
 from himalia_hub.pages.cards import Card, card, never_started
+from himalia_hub.profiles.choice import image_of
 from himalia_hub.rbac.identity import Identity
 from himalia_hub.settings import HubSettings
 
@@ -16,12 +18,16 @@ COLUMNS = {
     "since": ("In this state since", "since"),
     "activity": ("Last activity", "activity"),
     "started": ("Up for", "started"),
+    "memory": ("Memory", "memory"),
+    "cpu": ("CPU", "cpu"),
     "profile": ("Profile", ""),
     "groups": ("Groups", ""),
+    "image": ("Image", ""),
     "node": ("Node", "node"),
+    "address": ("Address", ""),
 }
 """Every column that can be hidden: its title, and what it sorts by. The person's name and the actions always show."""
-SHOWN = ("server", "state", "activity", "started", "groups")
+SHOWN = ("server", "state", "activity", "started", "memory", "cpu", "groups")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,8 @@ class Row:
     groups: tuple[str, ...]
     last: datetime | None
     node: str
+    image: str = ""
+    address: str = ""
 
     @property
     def can(self) -> str:
@@ -80,7 +88,7 @@ def row(found: Found, settings: HubSettings) -> Row:
     """What is shown of it."""
     user, server = found.user, found.server
     shown = (
-        card(server, user.name, settings, found.groups)
+        card(server, user.name, settings, found.groups, use=found.use)
         if server
         else never_started(user.name, settings, found.groups)
     )
@@ -93,7 +101,15 @@ def row(found: Found, settings: HubSettings) -> Row:
         groups=found.groups,
         last=(server.last_activity if server else None) or (None if shown.name else user.last_activity),
         node=(server.node if server else None) or "",
+        image=image_of(settings, user.name, found.groups, server.user_options if server else {}),
+        address=_address(server.url) if server and shown.state == "ready" else "",
     )
+
+
+def _address(url: str) -> str:
+    """Where a server listens: an address with its port, or that it has a socket instead."""
+    parts = urlsplit(url)
+    return "a socket" if parts.scheme == "http+unix" else parts.netloc
 
 
 def split(on: str) -> tuple[str, str]:

@@ -1,15 +1,17 @@
-"""The list's events: `row` and `gone` with their row, `counts` of the chips, `resync` when a page must read anew."""
+"""The list's events: `row` and `gone` with their row, `use`, `counts` of the chips, `resync` to read anew."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 
 from aiohttp import web
 
 from himalia_hub import clock
 from himalia_hub.keys import LIVE, SETTINGS
 from himalia_hub.pages.admin import columns, viewer
-from himalia_hub.pages.admin.rows import may, row
+from himalia_hub.pages.admin.rows import May, may, row
+from himalia_hub.pages.cards import use_of
 from himalia_hub.pages.live import Change, sse
 from himalia_hub.pages.render import environment_of
 from himalia_hub.pages.streaming import stream
@@ -30,29 +32,34 @@ async def events(request: web.Request) -> web.StreamResponse:
 
     async def draw(identity: Identity, changes: list[Change] | None) -> str:
         only = viewer.listable(identity)
-        text = (
-            sse("resync", "")
-            if changes is None
-            else "".join(_event(request, identity, only, shown, change) for change in changes)
-        )
+        if changes is None:
+            text = sse("resync", "")
+        else:
+            mine = [(change, rights) for change in changes if (rights := _rights(identity, only, change)).see]
+            used = {
+                change.row: use_of(change.found.use) for change, _ in mine if change.found and change.only_use
+            }
+            text = "".join(_event(request, rights, shown, change) for change, rights in mine)
+            text += sse("use", json.dumps({row: asdict(use) for row, use in used.items()})) if used else ""
         return text + sse("counts", json.dumps(await request.app[LIVE].counts(only)))
 
     return await stream(request, draw)
 
 
-def _event(
-    request: web.Request,
-    identity: Identity,
-    only: frozenset[str] | None,
-    shown: tuple[str, ...],
-    change: Change,
-) -> str:
+def _rights(identity: Identity, only: frozenset[str] | None, change: Change) -> May:
+    """Of a viewer on a changed row. That a row is gone may be known by all: its number says nothing."""
+    found = change.found
+    if found is None:
+        return May(see=True, start=False, stop=False, open=False, manage=False)
+    rights = may(identity, found.user.name, found.server.name if found.server else "")
+    return rights if only is None or found.user.name in only else replace(rights, see=False)
+
+
+def _event(request: web.Request, rights: May, shown: tuple[str, ...], change: Change) -> str:
     found = change.found
     if found is None:
         return sse("gone", change.row)
-    name = found.server.name if found.server else ""
-    rights = may(identity, found.user.name, name)
-    if not rights.see or (only is not None and found.user.name not in only):
+    if change.only_use:
         return ""
     html = change.drawn.get((rights, shown))
     if html is None:

@@ -1,0 +1,1 @@
+"""What running servers use, measured now and then: memory and CPU."""

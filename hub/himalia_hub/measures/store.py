@@ -1,0 +1,88 @@
+"""Queries on what servers use. None of them commits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+from himalia_hub.measures.models import ServerUse, ServerUseMinute
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.state import Desired, Phase
+
+SHOWN = timedelta(hours=1)
+
+OF_THIS_LIFE = sa.and_(
+    ServerUse.server_id == Server.id,
+    Server.desired == Desired.RUNNING,
+    Server.phase == Phase.READY,
+    ServerUse.at >= Server.started,
+)
+"""Joins a server with what it uses; one that does not run, or was not measured since it started, has nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What one server used at a moment."""
+
+    server_id: int
+    at: datetime
+    memory: int | None
+    cpus: float | None
+
+
+async def running(db: AsyncSession, *, node: str | None) -> list[tuple[int, str, str]]:
+    """(id, name at the backend, incarnation) of the servers that a hub on this node can measure."""
+    wanted = sa.select(Server.id, Server.backend_name, Server.incarnation).where(
+        Server.phase == Phase.READY, Server.desired == Desired.RUNNING
+    )
+    rows = await db.execute(wanted if node is None else wanted.where(Server.node == node))
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def keep(db: Session, now_used: Sequence[Point], minutes: Sequence[Point]) -> None:
+    """Replace what these servers use now, add points to the last hour, and forget what is older than it."""
+    alive = _alive(db, {point.server_id for point in (*now_used, *minutes)})
+    for table, points in ((ServerUse, now_used), (ServerUseMinute, minutes)):
+        rows = [
+            {"server_id": point.server_id, "at": point.at, "memory": point.memory, "cpus": point.cpus}
+            for point in points
+            if point.server_id in alive
+        ]
+        if table is ServerUse:
+            db.execute(
+                sa.delete(ServerUse).where(ServerUse.server_id.in_([row["server_id"] for row in rows]))
+            )
+        if rows:
+            db.execute(sa.insert(table), rows)
+    if minutes:
+        db.execute(sa.delete(ServerUseMinute).where(ServerUseMinute.at < minutes[0].at - SHOWN))
+
+
+def _alive(db: Session, ids: Collection[int]) -> set[int]:
+    """Those that were not deleted while they were measured."""
+    return set(db.scalars(sa.select(Server.id).where(Server.id.in_(ids))))
+
+
+async def of_servers(db: AsyncSession, ids: Collection[int]) -> dict[int, ServerUse]:
+    """What these servers use, by their ids; who does not run, or cannot be measured, is left out."""
+    wanted = sa.select(ServerUse).join(Server, OF_THIS_LIFE).where(Server.id.in_(ids))
+    return {use.server_id: use for use in await db.scalars(wanted)}
+
+
+async def last_hour(db: AsyncSession, ids: Collection[int], *, now: datetime) -> dict[int, list[Point]]:
+    """The points of this life of these servers, oldest first; every id has a list."""
+    found: dict[int, list[Point]] = {server_id: [] for server_id in ids}
+    rows = await db.scalars(
+        sa.select(ServerUseMinute)
+        .join(Server, Server.id == ServerUseMinute.server_id)
+        .where(Server.id.in_(ids), ServerUseMinute.at >= Server.started, ServerUseMinute.at >= now - SHOWN)
+        .order_by(ServerUseMinute.at)
+    )
+    for row in rows:
+        found[row.server_id].append(Point(row.server_id, row.at, row.memory, row.cpus))
+    return found
