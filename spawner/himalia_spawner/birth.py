@@ -185,9 +185,11 @@ def why_not_run(error: OSError, command: str, user: str) -> Stillborn:
             return Stillborn(f"the command {command!r} can't be run: {error.strerror}", refused=True)
 
 
-def _exec(source: socket.socket, plan: Plan, descriptors: list[str]) -> int:
-    for number in descriptors:
-        os.set_inheritable(int(plan.env[number]), True)
+def execute(source: socket.socket, plan: Plan) -> int:
+    """Become the command of the plan, that has been carried out; an exit status where that cannot be."""
+    for name in (LOCK_FD, LISTEN_FD):
+        if name in plan.env:
+            os.set_inheritable(int(plan.env[name]), True)
     command = plan.argv[0]
     send_report(source, Report(ok=True))
     try:
@@ -208,7 +210,7 @@ def main() -> int:
     if not alive:
         return FAILED_STATUS
     restore_signals()
-    return _exec(source, plan, [name for name in (LOCK_FD, LISTEN_FD) if name in plan.env])
+    return execute(source, plan)
 
 
 if __name__ == "__main__":

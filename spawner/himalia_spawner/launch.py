@@ -95,7 +95,7 @@ class Launch:
             return record
 
     def _nest(self, spec: ServerSpec, say: Say) -> NestClient | None:
-        if self.nest is None or spec.command:
+        if self.nest is None:
             return None
         try:
             self.nest.ensure()
@@ -154,7 +154,7 @@ class Launch:
             folder=str(folder.path),
             record=asdict(replace(intent, kept_until=None)),
             argv=intent.argv,
-            entry=OWN_ENTRY if intent.forked else "",
+            entry=OWN_ENTRY if intent.forked and not spec.command else "",
             env=self._environment(spec, account, intent),
             uid=account.uid,
             gid=account.gid,

@@ -28,7 +28,7 @@ from typing import NoReturn
 
 from himalia_spawner import birth, procfs, shown
 from himalia_spawner.birth import FAILED_STATUS, fault
-from himalia_spawner.plan import Plan, Report, is_plan, send_report
+from himalia_spawner.plan import Plan, Report, is_command, is_plan, send_report
 from himalia_spawner.preloading import Unfit, changed, code_of_now, entry_of, preload
 from himalia_spawner.spare import Spare, rehearse, wait_at
 
@@ -154,7 +154,7 @@ class Nest:
         if not first:
             self._drop(descriptor)
         elif is_plan(first):
-            self._bear(descriptor)
+            self._bear(descriptor, ahead=not is_command(first))
         else:
             self._answer(peer, json.loads(peer.recv(4096)))
 
@@ -171,10 +171,11 @@ class Nest:
         self._poll.unregister(descriptor)
         self._peers.pop(descriptor).close()
 
-    def _bear(self, descriptor: int) -> None:
+    def _bear(self, descriptor: int, *, ahead: bool) -> None:
+        """Have a child serve this request: the one forked ahead, where what it has rehearsed will be used."""
         peer = self._peers[descriptor]
         fault("nest.before_fork")
-        born = self._from_spare(peer) or self._fork(peer)
+        born = (self._from_spare(peer) if ahead else None) or self._fork(peer)
         fault("nest.after_fork")
         self._drop(descriptor)  # it is the child's now
         if born is not None:
@@ -281,7 +282,9 @@ class Nest:
                 os._exit(0)
             own.setblocking(True)
             plan, alive = birth.be_born(own, allowed=self._allowed, as_root=self._take_name)
-            if alive:
+            if alive and not plan.entry:
+                status = birth.execute(own, plan)
+            elif alive:
                 os.environ.update(plan.env)
                 send_report(own, Report(ok=True))
                 own.close()

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 PLAN_MAX = 1 << 18
-_KIND = b"S"
-"""First byte of a plan: the nest looks at no more of it, for a plan holds its server's token."""
+_FUNCTION, _COMMAND = b"S", b"C"
+"""First byte of a plan, by what it asks for: the nest looks at no more of it, for a plan holds its server's token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +42,19 @@ class Plan:
 
 def is_plan(first: bytes) -> bool:
     """Whether a datagram that begins with this byte is a plan."""
-    return first == _KIND
+    return first in (_FUNCTION, _COMMAND)
+
+
+def is_command(first: bytes) -> bool:
+    """Whether it is the plan of a server that is a program to execute, not a function to call."""
+    return first == _COMMAND
 
 
 def send_plan(to: socket.socket, plan: Plan, descriptors: list[int]) -> None:
     """Hand the plan over. OSError EMSGSIZE when it is larger than a datagram can be."""
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-    to.sendmsg([_KIND + json.dumps(asdict(plan)).encode()], rights)
+    kind = _FUNCTION if plan.entry else _COMMAND
+    to.sendmsg([kind + json.dumps(asdict(plan)).encode()], rights)
 
 
 def receive_plan(source: socket.socket) -> tuple[Plan, list[int]]:

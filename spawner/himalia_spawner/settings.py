@@ -18,7 +18,7 @@ class ProcessSettings(BaseModel, extra="forbid", frozen=True):
     isolation: Literal["fork", "exec"] = Field(
         default="fork",
         description="`fork`: servers come from a warm parent, in milliseconds and sharing its memory; `exec`: each "
-        "is a fresh interpreter with an address layout and hash seed of its own; only our own server can be forked",
+        "is a fresh interpreter with an address layout and hash seed of its own",
     )
     preload: tuple[str, ...] = Field(
         default=("himalia_singleuser.warm",),

@@ -216,12 +216,14 @@ async def resolve(request: web.Request, *, tokens_too: bool) -> Identity | None:
         return None
     now, rules = clock.now(), request.app[SETTINGS].rules
 
-    async def look() -> Identity | None:
-        async with request.app[DB].read() as db:
-            found = await from_token(db, token, rules, now=now) if token else None
-            if found is None and cookie is not None:
-                found = await from_login(db, cookie, rules, now=now)
+    async def read(db: AsyncSession) -> Identity | None:
+        found = await from_token(db, token, rules, now=now) if token else None
+        if found is None and cookie is not None:
+            found = await from_login(db, cookie, rules, now=now)
         return found
+
+    async def look() -> Identity | None:
+        return await request.app[DB].read_in_one(read)
 
     found = await request.app[MEMO].get(("identity", _kept_as(token), _kept_as(cookie)), look)
     if found is not None and found.ends is not None and found.ends <= now:

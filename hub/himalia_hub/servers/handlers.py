@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.audit.record import tell
 from himalia_hub.body import json_object
 from himalia_hub.errors import BadRequest, Conflict, NotFound, SpawnProblem
-from himalia_hub.faults import async_fault
+from himalia_hub.faults import async_fault, fault
 from himalia_hub.groups import store as groups
 from himalia_hub.keys import DB, DOORBELL, IDENTITY, MEMO, SETTINGS
 from himalia_hub.profiles.choice import checked_options
@@ -23,7 +24,7 @@ from himalia_hub.servers.activity import report_activity
 from himalia_hub.servers.asking import ask
 from himalia_hub.servers.limits import check_name, check_named, must_be_startable, needs_name
 from himalia_hub.servers.models import Server
-from himalia_hub.servers.progress import progress
+from himalia_hub.servers.progress import LOOK_S, progress
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.servers.view import pending, ready, server_model, stopped
 from himalia_hub.users import store as users
@@ -75,16 +76,20 @@ async def start_server(request: web.Request) -> web.Response:
     options, display_name = await _start_body(request)
     username, name = _names(request)
     settings = request.app[SETTINGS].servers
-    async with request.app[DB].begin() as db:
+    refuse = request.headers.get(WHEN_FULL, "").strip().lower() == "refuse"
+
+    async def wish(db: AsyncSession) -> Server:
         user = await _user(db, username)
         server = await store.find(db, user.name, name)
         must_be_startable(server)
         if server is None or pending(server) != "spawn":
-            refuse = request.headers.get(WHEN_FULL, "").strip().lower() == "refuse"
             server = await ask(db, request.app[SETTINGS], user, name, options, refuse_when_full=refuse)
         if display_name is not None:
             server.display_name = display_name
-        await async_fault("wish.before_commit")
+        fault("wish.before_commit")
+        return server
+
+    server = await request.app[DB].begin_in_one(wish)
     await async_fault("wish.after_commit")
     request.app[DOORBELL].ring(server.id)
     generation = server.generation
@@ -209,7 +214,7 @@ async def wait_until(
     *,
     until_gone: bool = False,
 ) -> Server:
-    """The row once `done(row)`, or as it is when the time is over; woken by the bell, with a look each half second.
+    """The row once `done(row)`, or as it is when the time is over; woken by the bell, with a look every few seconds.
 
     `server` is the row as just written. With `until_gone` a deleted row counts as done.
     """
@@ -218,9 +223,8 @@ async def wait_until(
         return server
     with app[DOORBELL].watch(server.id, only_the_end=True) as watch:
         while True:
-            await watch.wait(min(max(0, deadline - time.monotonic()), 0.5))
-            async with app[DB].read() as db:
-                row = await db.get(Server, server.id)
+            await watch.wait(min(max(0, deadline - time.monotonic()), LOOK_S))
+            row = await app[DB].read_in_one(lambda db: db.get(Server, server.id))
             if row is None:
                 server.phase, server.desired = Phase.STOPPED, Desired.STOPPED
                 return server

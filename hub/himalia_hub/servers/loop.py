@@ -7,12 +7,13 @@ import contextlib
 import os
 import socket
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.db import lease as job_leases
@@ -108,11 +109,14 @@ async def _give_places(world: World) -> bool:
 
 async def _pause(world: World) -> float:
     """Seconds until a row is due, none of them if one is. On SQLite a claim in vain would take the one write lock."""
-    async with world.db.read() as db:
+
+    async def look(db: AsyncSession) -> tuple[datetime | None, bool]:
         due, anybody_waits = await store.next_due(db, node=world.spawner.node)
-        free = anybody_waits and queue.room(
-            await queue.load(db, world.settings.servers), world.settings.servers
-        )
+        if not anybody_waits:
+            return due, False
+        return due, queue.room(await queue.load(db, world.settings.servers), world.settings.servers) > 0
+
+    due, free = await world.db.read_in_one(look)
     if free and await _give_places(world):
         return 0.0
     longest = world.settings.servers.resync_s

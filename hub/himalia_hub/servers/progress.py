@@ -8,6 +8,7 @@ import json
 import time
 
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.errors import BadRequest, NotFound
@@ -19,7 +20,11 @@ from himalia_hub.servers.state import Phase
 from himalia_hub.servers.view import pending, ready, server_prefix
 
 KEEP_ALIVE_S = 8.0
-LOOK_S = 1.0
+LOOK_S = 4.0
+"""Between looks at a row for which no bell rang: of a crowd that starts, each waits for one, and more looks would take
+the processor from what they wait for."""
+LOOK_IN_QUEUE_S = 1.0
+"""The same while a start waits for its turn: no bell rings for those behind the one that gets a place."""
 
 
 @scoped("read:servers")
@@ -54,11 +59,14 @@ async def _follow(request: web.Request, response: web.StreamResponse, server: Se
     after = request.headers.get("Last-Event-ID", "")
     last = int(after) if after.isascii() and after.isdigit() else 0
     generation, spoke, told = server.generation, time.monotonic(), 0
+
+    async def look(db: AsyncSession) -> tuple[Server | None, list[ServerEvent]]:
+        row = await db.get(Server, server.id)
+        return row, await store.events_after(db, server.id, generation, last)
+
     with request.app[DOORBELL].watch(server.id) as watch:
         while True:
-            async with request.app[DB].read() as db:
-                row = await db.get(Server, server.id)
-                events = await store.events_after(db, server.id, generation, last)
+            row, events = await request.app[DB].read_in_one(look)
             if row is None:
                 return
             for event in events:
@@ -83,7 +91,7 @@ async def _follow(request: web.Request, response: web.StreamResponse, server: Se
             if time.monotonic() - spoke > KEEP_ALIVE_S:
                 await response.write(b"\n\n")
                 spoke = time.monotonic()
-            await watch.wait(LOOK_S)
+            await watch.wait(LOOK_S if row.queued_at is None else LOOK_IN_QUEUE_S)
 
 
 def _end(request: web.Request, row: Server, username: str) -> dict[str, object] | None:

@@ -9,6 +9,7 @@ from functools import partial
 
 import sqlalchemy as sa
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from himalia_hub import clock
@@ -130,16 +131,17 @@ async def _rest(world: World, lease: Lease, server: Server, username: str, seen:
 
 
 async def _read(world: World, lease: Lease) -> tuple[Server, str]:
-    async with world.db.read() as db:
-        found = await db.execute(
-            sa.select(Server, User.name)
-            .join(User, User.id == Server.user_id)
-            .where(Server.id == lease.server_id, Server.lease_epoch == lease.epoch)
-        )
-        row = found.one_or_none()
+    mine = sa.and_(Server.id == lease.server_id, Server.lease_epoch == lease.epoch)
+    wanted = sa.select(Server, User.name).join(User, User.id == Server.user_id).where(mine)
+
+    async def look(db: AsyncSession) -> tuple[Server, str] | None:
+        found = (await db.execute(wanted)).one_or_none()
+        return None if found is None else (found[0], found[1])
+
+    row = await world.db.read_in_one(look)
     if row is None:
         raise LeaseLost(f"server {lease.server_id}")
-    return row[0], row[1]
+    return row
 
 
 async def _wait_a_little(world: World, server: Server, seen: Observation, at_most_s: float) -> None:

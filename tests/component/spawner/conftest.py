@@ -69,6 +69,7 @@ class ProcessRig:
             "runtime_dir": self.root / "run",
             "interrupt_timeout_s": 3,
             "preload": ["server_for_tests"],
+            "isolation": "exec",
         }
         self.made: list[ProcessSpawner] = []
         self._disks = ExitStack()
@@ -184,6 +185,10 @@ def _reap_children() -> None:
 
 class WarmRig(ProcessRig):
     """The servers of the suite as children of the nest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings["isolation"] = "fork"
 
     def spec(self, kind: Kind, ref: ServerRef, username: str, server_name: str) -> ServerSpec:
         if kind is Kind.REFUSED:

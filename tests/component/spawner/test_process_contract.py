@@ -13,9 +13,14 @@ class TestForked(SpawnerContract):
         return warm
 
 
+class TestCommandsOfTheNest(SpawnerContract):
+    """The published suite on programs that children of the nest execute."""
+
+    @pytest.fixture
+    def rig(self, warm):
+        warm.spec = super(type(warm), warm).spec
+        return warm
+
+
 class TestExecuted(SpawnerContract):
     """The published suite on fresh interpreters; the fixture `rig` is in conftest.py."""
-
-    @pytest.fixture(autouse=True)
-    def _isolation(self, rig) -> None:
-        rig.settings["isolation"] = "exec"

@@ -16,7 +16,7 @@ import pytest
 from himalia_spawner import procfs
 from himalia_spawner.base import Presence, ServerRef
 from himalia_spawner.errors import SpawnRefused
-from himalia_spawner.ports import free_port, listener_uid
+from himalia_spawner.ports import Listener, ask_kernel, free_port, listener_uid, read_tables
 from himalia_spawner.process import ProcessSpawner
 from himalia_spawner.records import Record
 from himalia_spawner.settings import ProcessSettings
@@ -147,6 +147,18 @@ def test_the_owner_of_a_listening_port_is_known() -> None:
         assert listener_uid(port) == os.getuid()
     with socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True):
         assert listener_uid(port) == os.getuid()
+
+
+def test_the_kernel_says_of_listeners_what_its_tables_say() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mine, socket.socket() as bound:
+        port = mine.getsockname()[1]
+        bound.bind(("127.0.0.1", 0))  # and does not listen
+        with socket.create_connection(("127.0.0.1", port)) as visitor:
+            for each in (port, bound.getsockname()[1], visitor.getsockname()[1]):
+                assert ask_kernel(each) == read_tables(each), each
+        assert ask_kernel(port) == [Listener(port, os.getuid(), loopback=True)]
+    with socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True):
+        assert ask_kernel(port) == read_tables(port) == [Listener(port, os.getuid(), loopback=False)]
 
 
 @pytest.mark.parametrize("hidden", [[], ["hidden"]], ids=["with-cookie", "without-cookie-holding-the-lock"])
