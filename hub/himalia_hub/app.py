@@ -24,7 +24,7 @@ from himalia_hub.bulk import work
 from himalia_hub.db import lease
 from himalia_hub.db.memo import Memo
 from himalia_hub.ephemeral import handlers as links
-from himalia_hub.ephemeral import make_link
+from himalia_hub.ephemeral import make_link, sessions
 from himalia_hub.ephemeral import store as launches
 from himalia_hub.ephemeral.works import Works
 from himalia_hub.groups import handlers as groups
@@ -117,6 +117,7 @@ def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
         *table,
         *links.routes(prefix, base_url),
         *make_link.routes(prefix, base_url),
+        *sessions.routes(prefix),
         *page_routes(prefix, base_url),
     ]
 

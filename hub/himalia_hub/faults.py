@@ -60,6 +60,9 @@ LAUNCH_POINTS = (
     "launch.after_uid",
     "launch.after_home",
     "launch.after_begin",
+    "launch.keeping",
+    "launch.half_kept",
+    "launch.after_kept",
     "launch.ending",
     "launch.after_stop",
 )

@@ -6,7 +6,7 @@ import builtins
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 
 class Presence(StrEnum):
@@ -184,6 +184,29 @@ class TakesGuests(Protocol):
 
     guest_uids: range
     """User ids that are for sessions, one each; empty where it cannot switch accounts."""
+
+
+Write = Callable[[BinaryIO], None]
+"""Writes a tar archive into what it is given. Blocking; called in a thread."""
+
+
+def end_of(key: str) -> str:
+    """The name of an archive's last, empty member: without it, one that was cut between two members looks whole."""
+    return f".himalia-{key}.end"
+
+
+@runtime_checkable
+class TakesFiles(Protocol):
+    """A spawner that knows people's homes and can put a folder there, as theirs."""
+
+    async def take_in(self, username: str, name: str, key: str, write: Write) -> str:
+        """Unpack the archive, which ends with `end_of(key)`, into a new folder of this name or the next free; its name.
+
+        Twice with the same `key` equals once. SpawnError says why not, and then nothing of it is left in the home.
+        """
+
+    async def taken_in(self, username: str, key: str) -> None:
+        """The caller has recorded it: `key` may be forgotten. Twice equals once."""
 
 
 @runtime_checkable

@@ -58,9 +58,13 @@ class Launch:
         """Whom the server runs as."""
         if spec.guest is not None:
             return guest_account(spec.guest, spec.username, self.settings.guest_range)
+        return self.account_of(spec.username)
+
+    def account_of(self, username: str) -> Account:
+        """Whom this person's own servers run as."""
         if self.settings.system_users:
-            return system_account(spec.username, min_uid=self.settings.min_uid)
-        return shared_account(spec.username, self.homes)
+            return system_account(username, min_uid=self.settings.min_uid)
+        return shared_account(username, self.homes)
 
     def run(self, spec: ServerSpec, folder: Folder, output: Path, lock: int, say: Say) -> Record:
         """Start it and give its record. On any failure nothing is left, and the reason is a SpawnError."""

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from himalia_spawner import cgroups, ending, measuring, ports, procfs, serverlog
+from himalia_spawner import cgroups, ending, giving, measuring, ports, procfs, serverlog
 from himalia_spawner.base import (
     Cause,
     Exit,
@@ -31,6 +31,7 @@ from himalia_spawner.base import (
     ServerSpec,
     Sighting,
     Spawner,
+    Write,
     silent,
 )
 from himalia_spawner.errors import BackendGone, SpawnFailed, SpawnRefused
@@ -104,6 +105,7 @@ class ProcessSpawner:
         self._fault = fault
         self._busy: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._stopping: set[str] = set()
+        self._giving = asyncio.Semaphore(1)
         self._threads = running_threads(_WORKERS, "spawner")
         self._watch = Watch(self._ledger, self._nest, self._threads, self._ended)
         self._remains = Remains(
@@ -202,6 +204,17 @@ class ProcessSpawner:
         """Remove such a folder with its log, and what waits there."""
         await self._end_what_waits(self._ledger.folder_of_mark(mark))
         await self._in_thread(self._ledger.remove_trace, mark)
+
+    async def take_in(self, username: str, name: str, key: str, write: Write) -> str:
+        """Put a folder into this person's home; one at a time, so that starts have threads left."""
+        async with self._giving:
+            account = await self._in_thread(self._launch.account_of, username)
+            return await self._in_thread(giving.give, account, name, key, write)
+
+    async def taken_in(self, username: str, key: str) -> None:
+        """Forget that it was done."""
+        account = await self._in_thread(self._launch.account_of, username)
+        await self._in_thread(giving.forget, account, key)
 
     async def close(self) -> None:
         """Stop watching; the servers go on, and so does the nest while it has any."""

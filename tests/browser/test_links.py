@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -39,7 +40,13 @@ async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
     hub.clean_up()
 
 
-async def test_a_link_opens_lab_on_its_notebook_and_a_second_visit_is_back_at_once(
+async def sign_in(page: Page) -> None:
+    await page.locator('input[name="username"]').fill("ann")
+    await page.locator('input[name="password"]').fill(PASSWORD)
+    await page.locator('form button:not([type="button"])').first.click()
+
+
+async def test_a_link_opens_lab_a_second_visit_is_back_at_once_and_the_work_is_kept_in_an_account(
     hub: Hub,
     context: BrowserContext,
     watcher: Watcher,
@@ -69,12 +76,26 @@ async def test_a_link_opens_lab_on_its_notebook_and_a_second_visit_is_back_at_on
 
     await page.goto(f"{hub.url}/hub/home")
     await expect(page.get_by_role("heading", name="Your session")).to_be_visible()
-    await expect(page.get_by_role("button", name="Add server")).to_have_count(0)
-    await shot(page, "links-3-home")
-    page.on("dialog", lambda dialog: dialog.accept())
-    await page.get_by_role("button", name=re.compile("^Stop")).first.click()
-    await page.wait_for_url(re.compile("/hub/login"), timeout=lab.SLOW)
-    watcher.expected += [r"^(403|404|424|502|503) (GET|POST|PUT|DELETE) ", "WebSocket"]
+    await shot(page, "links-3-session")
+    await page.get_by_role("button", name=re.compile("^Keep alive")).click()
+    await expect(page.get_by_text("unless used")).to_be_visible()
+    async with page.expect_download() as downloading:
+        await page.get_by_role("link", name=re.compile("^Download")).click()
+    with zipfile.ZipFile(await (await downloading.value).path()) as archive:
+        assert "field-notes/index.ipynb" in archive.namelist()
+    await page.get_by_role("button", name=re.compile("^Keep this")).click()
+    await sign_in(page)
+    await expect(page.get_by_role("heading", name=re.compile("Keep .*field-notes"))).to_be_visible()
+    await shot(page, "links-3-keep")
+    await page.get_by_role("button", name="Keep it").click()
+    await expect(page.get_by_role("heading", name="Your work is kept")).to_be_visible(timeout=lab.SLOW)
+    await shot(page, "links-3-kept")
+    (kept,) = (hub.data / "homes").glob("*/field-notes/index.ipynb")
+    assert "tabulate" in kept.read_text()
+    await page.get_by_role("link", name="Open the folder").click()
+    await page.wait_for_url(re.compile(r"/user/ann/lab"), timeout=lab.SLOW)
+    await lab.lab_is_open(page)
+    watcher.expected += [r"^(403|404|410|424|502|503) (GET|POST|PUT|DELETE) ", "WebSocket"]
     assert watcher.unexpected() == []
 
 
@@ -87,9 +108,7 @@ async def test_who_is_signed_in_is_asked_first_and_stays_who_they_are(
 ) -> None:
     page = await context.new_page()
     await page.goto(f"{hub.url}/hub/login")
-    await page.locator('input[name="username"]').fill("ann")
-    await page.locator('input[name="password"]').fill(PASSWORD)
-    await page.locator('form button:not([type="button"])').first.click()
+    await sign_in(page)
     await page.wait_for_url(re.compile("/hub/home"))
 
     await page.goto(f"{hub.url}/v2/{link(url, query='labpath=index.ipynb')}")

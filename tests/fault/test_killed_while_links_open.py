@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,14 @@ from aiohttp import ClientError
 from himalia_hub.ephemeral.installer import READY
 from himalia_hub.faults import LAUNCH_POINTS
 from hubs import Client, Hub, client
-from launches import config, events
+from launches import Person, config, events
 from repositories import Repository, git_daemon, link
 from support import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BUILDS = ("launch.building", "launch.built")
+KEEPS = ("launch.keeping", "launch.half_kept", "launch.after_kept")
 ENDS = ("launch.ending", "launch.after_stop")
 RECOVERY_S = 15
 
@@ -59,7 +62,7 @@ async def _until_cut(hub: Hub, address: str) -> list[dict[str, Any]]:
     return seen
 
 
-@pytest.mark.parametrize("point", LAUNCH_POINTS)
+@pytest.mark.parametrize("point", [point for point in LAUNCH_POINTS if point not in KEEPS])
 async def test_killed_at_any_step_a_link_ends_ready_or_failed_and_leaves_nothing(
     place: Place, point: str
 ) -> None:
@@ -95,6 +98,32 @@ async def test_killed_at_any_step_a_link_ends_ready_or_failed_and_leaves_nothing
     await eventually(lambda: _nothing_left(place), within_s=RECOVERY_S * 2, what="every trace is gone")
     halves = [one for one in (place.folder / "environments").iterdir() if not (one / READY).is_file()]
     assert halves == []
+    hub.kill()
+
+
+@pytest.mark.parametrize("point", KEEPS)
+async def test_killed_while_a_session_is_kept_its_files_are_in_the_account_once(
+    place: Place, point: str
+) -> None:
+    hub = place.hub
+    await hub.start(env={"HIMALIA_FAULT": f"{point}:exit137"})
+    async with Person(hub) as root:
+        await root.sign_in("root")
+        launch = await root.open(link(place.base))
+        try:
+            await root.press(f"{launch.replace('/launches/', '/sessions/')}/keep")
+        except aiohttp.ClientError:
+            pass  # it died of it
+        assert await hub.died() == 137
+        await hub.start()
+        page = await root.until(launch, lambda status, text: status == 200 and "is kept" in text)
+    kept = re.search(r"folder <code>(.+?)</code>", page)
+    assert kept, page
+    await eventually(lambda: _nothing_left(place), within_s=RECOVERY_S * 2, what="every trace is gone")
+    (home,) = (hub.data / "homes").iterdir()
+    assert [entry.name for entry in home.iterdir()] == [kept[1]]
+    assert (home / kept[1] / "requirements.txt").is_file()
+    shutil.rmtree(home)
     hub.kill()
 
 

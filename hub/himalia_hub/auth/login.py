@@ -30,8 +30,9 @@ def routes(prefix: str) -> list[web.RouteDef]:
 
 @public
 async def show_login(request: web.Request) -> web.Response:
-    """200 the form; 302 onwards for who is signed in already."""
-    if request.get(IDENTITY) is not None:
+    """200 the form; 302 onwards for who is signed in already. The guest of a session may become somebody."""
+    identity = request.get(IDENTITY)
+    if identity is not None and "guest" not in identity.roles:
         return web.Response(
             status=302, headers={"Location": begin.destination(request), "Cache-Control": "no-store"}
         )

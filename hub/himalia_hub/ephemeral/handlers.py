@@ -80,9 +80,11 @@ async def show(request: web.Request) -> web.Response:
     """200 what is under way, 302 into the session when it is ready; 410 when it is over, with why."""
     launch = await _launch(request)
     if launch.failure is not None or launch.stage in (*OVER, Stage.ENDING):
-        again = f"{request.app[SETTINGS].hub_prefix}{_link(launch)}"
-        status = 500 if launch.failure is not None else 410
-        return await page(request, "launch_over.html", status=status, launch=launch, again=again)
+        return await _over(request, launch)
+    if launch.stage is Stage.KEEPING:
+        return await page(request, "launch_keeping.html", launch=launch, refresh_s=REFRESH_S)
+    if launch.stage is Stage.READY and launch.keep_problem:
+        return redirect(request.app[SETTINGS].hub_prefix + "sessions")
     if launch.stage is Stage.READY:
         return redirect(_enter_url(request, launch))
     async with request.app[DB].read() as db:
@@ -96,15 +98,31 @@ async def show(request: web.Request) -> web.Response:
     )  # fmt: skip
 
 
+async def _over(request: web.Request, launch: Launch) -> web.Response:
+    settings = request.app[SETTINGS]
+    kept_url = ""
+    if launch.kept_as:
+        # A server with a folder of its own to begin in may not reach the new one by its name.
+        there = "" if settings.spawner.notebook_dir else f"/tree/{quote(launch.kept_as)}"
+        kept_url = f"{settings.hub_prefix}user-redirect/lab{there}"
+    return await page(
+        request,
+        "launch_over.html",
+        status=500 if launch.failure is not None else 200 if launch.kept_as else 410,
+        launch=launch,
+        again=f"{settings.hub_prefix}{_link(launch)}",
+        kept_url=kept_url,
+    )
+
+
 @public
 async def cancel(request: web.Request) -> web.Response:
     """303 back to the page; the launch ends, whatever it is at."""
     launch = await _launch(request)
+    why = f"{'stopped' if launch.stage is Stage.READY else 'cancelled'} by its visitor"
     async with request.app[DB].begin() as db:
-        if launch.stage not in (*OVER, Stage.ENDING):
-            await store.move(
-                db, launch, Stage.ENDING, now=clock.now(), ended_because="cancelled by its visitor"
-            )
+        if launch.stage not in (*OVER, Stage.ENDING, Stage.KEEPING):
+            await store.move(db, launch, Stage.ENDING, now=clock.now(), ended_because=why)
     request.app[LAUNCH_BELL].ring(launch.id)
     return redirect(request.rel_url.raw_path, status=303)
 

@@ -21,6 +21,7 @@ class Stage(StrEnum):
     BUILDING = "building"
     LAUNCHING = "launching"
     READY = "ready"
+    KEEPING = "keeping"
     ENDING = "ending"
     ENDED = "ended"
     FAILED = "failed"
@@ -39,7 +40,9 @@ class Launch(Base):
 
     `key` names it in addresses. `visitor` is `user:ID` or `net:ADDRESS`. `seated` is the reservation: it is given and
     taken in one transaction that counts. `uid` is the account of the session's processes, never shared by two.
-    `guest_id` and `server_id` are the session; `failure` holds `message` and `remedy`.
+    `guest_id` and `server_id` are the session; its files go to the person `keep_for`, and are `kept_as` a folder in
+    their home, or not, by `keep_problem`. `failure` holds `message` and `remedy`. `used_s` and `memory_gib_s` are what
+    the session used, once it is over: its guest's own days in `usage_days` go with the guest.
     """
 
     __tablename__ = "launches"
@@ -67,6 +70,11 @@ class Launch(Base):
     server_id: Mapped[int | None] = mapped_column(sa.ForeignKey("servers.id", ondelete="SET NULL"))
     failure: Mapped[dict[str, Any] | None]
     ended_because: Mapped[str] = mapped_column(sa.Text, default="")
+    keep_for: Mapped[int | None] = mapped_column(sa.ForeignKey("users.id", ondelete="SET NULL"))
+    kept_as: Mapped[str] = mapped_column(sa.Text, default="", server_default="")
+    keep_problem: Mapped[str] = mapped_column(sa.Text, default="", server_default="")
+    used_s: Mapped[float | None] = mapped_column(sa.Double)
+    memory_gib_s: Mapped[float | None] = mapped_column(sa.Double)
 
 
 class LaunchEvent(Base):

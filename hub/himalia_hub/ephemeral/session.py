@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import secrets
 import string
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from himalia_hub import clock
+from himalia_hub.audit.models import AuditRow
+from himalia_hub.audit.record import CHANGE
 from himalia_hub.ephemeral import store
 from himalia_hub.ephemeral.folders import Folders
 from himalia_hub.ephemeral.models import OVER, Launch
+from himalia_hub.ephemeral.settings import EphemeralSection
 from himalia_hub.ephemeral.sources import PROVIDERS, Source
 from himalia_hub.errors import BadRequest
 from himalia_hub.notices import maintenance
@@ -22,6 +26,7 @@ from himalia_hub.servers.furnish import Furnish, Furnishing
 from himalia_hub.servers.models import Server
 from himalia_hub.settings import HubSettings
 from himalia_hub.shares import store as shares
+from himalia_hub.usage.models import UsageDay
 from himalia_hub.users import store as users
 from himalia_hub.users.models import User
 from himalia_spawner.base import Guest, Limits
@@ -47,6 +52,7 @@ async def begin(db: AsyncSession, launch: Launch, source: Source) -> Server:
     guest = await users.create(db, guest_name(source.slug), now=now)
     guest.guest = True
     server = await servers.want_running(db, guest, "", options=None, now=now)
+    server.extended_s = 0.0
     who, _, number = launch.visitor.partition(":")
     if who == "user" and (person := await db.get(User, int(number))) is not None:
         await shares.grant(db, server, person, VISITOR_RIGHTS, now=now)
@@ -68,10 +74,46 @@ async def end(db: AsyncSession, launch: Launch) -> list[int]:
     return [server.id for server in theirs]
 
 
-async def forget(db: AsyncSession, launch: Launch) -> None:
-    """Delete the guest with all that was its own: sign-ins, tokens, rights."""
-    if launch.guest_id is not None:
-        await db.execute(sa.delete(User).where(User.id == launch.guest_id, User.guest))
+async def forget(db: AsyncSession, launch: Launch) -> dict[str, float]:
+    """Delete the guest with all that was its own: sign-ins, tokens, rights. Gives what it used, for the launch's row.
+
+    One line in the audit log says that it ended, and why; none for a launch that never came to a session.
+    """
+    if launch.guest_id is None:
+        return {}
+    sums = [
+        sa.func.coalesce(sa.func.sum(column), 0.0) for column in (UsageDay.server_s, UsageDay.memory_gib_s)
+    ]
+    used = (await db.execute(sa.select(*sums).where(UsageDay.user_id == launch.guest_id))).one()
+    db.add(_audit_row(launch, used_s=float(used[0])))
+    await db.execute(sa.delete(User).where(User.id == launch.guest_id, User.guest))
+    return {"used_s": float(used[0]), "memory_gib_s": float(used[1])}
+
+
+def _audit_row(launch: Launch, *, used_s: float) -> AuditRow:
+    facts = {
+        "repository": launch.url,
+        "commit": launch.commit,
+        "because": launch.failure["message"] if launch.failure else launch.ended_because,
+        "used_s": round(used_s, 1),
+    }
+    return AuditRow(
+        at=clock.now(), kind=CHANGE, action="END session", actor=launch.guest, on_behalf_of="", token_id=None,
+        address=launch.visitor.removeprefix("net:")[:64] if launch.visitor.startswith("net:") else "",
+        target_user=launch.guest, target="", status=200, change={"after": facts}, request_id="",
+    )  # fmt: skip
+
+
+def latest_of(section: EphemeralSection, server: Server | None) -> datetime | None:
+    """When it ends however much it is used, unless that is put off. Pure."""
+    if server is None or server.started is None:
+        return None
+    return server.started + timedelta(seconds=section.max_age_s + (server.extended_s or 0.0))
+
+
+def slug_of(launch: Launch) -> str:
+    """The short name of its repository, for files and folders: the guest's without the random end."""
+    return launch.guest.rpartition("-")[0] or "session"
 
 
 def furnisher(settings: HubSettings, folders: Folders) -> Furnish:

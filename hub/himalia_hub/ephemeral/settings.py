@@ -61,6 +61,17 @@ class EphemeralSection(Section):
     queue_limit: int = Field(200, ge=0, description="links that may wait; further ones are refused")
     idle_s: float = Field(600, gt=0, description="end a session that nobody has used for this long")
     max_age_s: float = Field(6 * 3600, gt=0, description="end a session after this long, used or not")
+    extend_s: float = Field(
+        3600, ge=0, description="how long a session goes on, at least, once somebody asked to keep it alive"
+    )
+    longest_s: float = Field(
+        12 * 3600,
+        ge=0,
+        description="how old a session may get by being kept alive; less than max_age_s: no older",
+    )
+    download_max_bytes: int = Field(
+        2_000_000_000, gt=0, description="size of the files that can be taken out of a session"
+    )
     repository_max_bytes: int = Field(
         500_000_000, ge=1_000_000, description="size of a repository's files, at most"
     )

@@ -55,10 +55,11 @@ async def under_way(db: AsyncSession) -> list[Launch]:
     return list(await db.scalars(sa.select(Launch).where(Launch.stage.not_in(OVER)).order_by(Launch.id)))
 
 
-async def of_visitor(db: AsyncSession, visitor: str) -> list[Launch]:
-    """What this visitor has open, newest first."""
-    theirs = sa.and_(Launch.visitor == visitor, Launch.stage.not_in([*OVER, Stage.ENDING]))
-    return list(await db.scalars(sa.select(Launch).where(theirs).order_by(Launch.id.desc())))
+async def sessions_of(db: AsyncSession, user_id: int) -> list[Launch]:
+    """What is under way for this person, or this guest is in; newest first."""
+    mine = sa.or_(Launch.guest_id == user_id, Launch.visitor == f"user:{user_id}")
+    going = Launch.stage.not_in([*OVER, Stage.ENDING])
+    return list(await db.scalars(sa.select(Launch).where(mine, going).order_by(Launch.id.desc())))
 
 
 def of_server(db: Session, server_id: int) -> Launch | None:

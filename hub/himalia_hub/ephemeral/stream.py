@@ -29,6 +29,7 @@ PROGRESS = {
     Stage.BUILDING: 40,
     Stage.LAUNCHING: 80,
     Stage.READY: 100,
+    Stage.KEEPING: 100,
 }
 """How far each stage is, in percent: for a bar, no promise."""
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from himalia_hub import clock
 from himalia_hub.db import lease
-from himalia_hub.ephemeral import git, installer, session, sources, store
+from himalia_hub.ephemeral import git, installer, keeping, session, sources, store
 from himalia_hub.ephemeral.collect import collect, touch
 from himalia_hub.ephemeral.environment import Recipe, recipe
 from himalia_hub.ephemeral.folders import Files, clear_home, folders_of, furnish_home
@@ -34,6 +34,7 @@ from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Phase
 from himalia_hub.servers.view import ready
 from himalia_hub.servers.world import World
+from himalia_spawner.errors import BackendGone
 
 log = structlog.get_logger()
 
@@ -130,6 +131,7 @@ class Works:
             Stage.WAITING: self._wait,
             Stage.BUILDING: self._build,
             Stage.LAUNCHING: self._launch,
+            Stage.KEEPING: self._keep,
             Stage.ENDING: self._end,
         }
         while True:
@@ -144,7 +146,7 @@ class Works:
                 continue
             except HimaliaError as error:
                 await self._fail(launch, error)
-            except (SQLAlchemyError, OSError) as error:
+            except (SQLAlchemyError, OSError, BackendGone) as error:
                 log.warning(
                     "launch.step_failed", launch=launch.id, stage=launch.stage.value, error=str(error)
                 )
@@ -312,6 +314,17 @@ class Works:
                     raise SpawnProblem(words.strip(" :"), log_tail=tuple(failure.get("log_tail", ())))
                 await watch.wait(LOOK_S)
 
+    async def _keep(self, launch: Launch) -> None:
+        """Its files go into an account, and then it ends; it goes on when they cannot."""
+        try:
+            name = await keeping.keep(self._world, self._folders, launch)
+        except HimaliaError as error:
+            log.info("launch.not_kept", launch=launch.id, why=error.message)
+            await self._move(launch, Stage.READY, keep_problem=f"{error.message} {error.remedy}".strip())
+            return
+        await async_fault("launch.after_kept")
+        await self._move(launch, Stage.ENDING, kept_as=name, ended_because="kept by its visitor")
+
     async def _end(self, launch: Launch) -> None:
         async with self._world.db.begin() as db:
             theirs = await session.end(db, launch)
@@ -319,10 +332,13 @@ class Works:
             await self._until_gone(server_id)
         await async_fault("launch.after_stop")
         await asyncio.to_thread(clear_home, self._folders.sessions / launch.key)
+        if launch.kept_as:
+            await keeping.forget(self._world, launch)
         async with self._world.db.begin() as db:
-            await session.forget(db, launch)
+            used = await session.forget(db, launch)
             stage = Stage.FAILED if launch.failure else Stage.ENDED
-            await store.move(db, launch, stage, now=clock.now(), uid=None, seated=False)
+            if not await store.move(db, launch, stage, now=clock.now(), uid=None, seated=False, **used):
+                raise Over
         self._bell.ring(launch.id)
 
     async def _until_gone(self, server_id: int) -> None:
@@ -341,8 +357,7 @@ class Works:
         async with self._world.db.read() as db:
             server = await db.get(Server, launch.server_id) if launch.server_id else None
         if server is not None and ready(server):
-            rule = cull.Rule(self._section.idle_s, self._section.max_age_s)
-            due = cull.ending(rule, started=server.started, last_activity=server.last_activity)
+            due = cull.ending_of(server, launch.guest, (), self._world.settings)
             why = due.why if due is not None and due.at <= clock.now() else ""
         elif server is not None and server.phase not in (Phase.FAILED, Phase.STOPPED):
             return

@@ -15,6 +15,7 @@ from himalia_hub import clock
 from himalia_hub.audit import store as audit
 from himalia_hub.audit.record import tell
 from himalia_hub.auth.forms import posted
+from himalia_hub.ephemeral import store as launches
 from himalia_hub.errors import BadRequest, HimaliaError
 from himalia_hub.groups import store as groups
 from himalia_hub.keys import DB, IDENTITY, SECRETS, SETTINGS
@@ -56,7 +57,11 @@ def routes(prefix: str) -> list[web.RouteDef]:
 
 @signed_in
 async def home(request: web.Request) -> web.Response:
-    """200 the page; only its cards for our own script."""
+    """200 the page; only its cards for our own script. A guest has nothing but a session: 302 there."""
+    identity = request[IDENTITY]
+    assert identity is not None
+    if "guest" in identity.roles:
+        return redirect(request.app[SETTINGS].hub_prefix + "sessions")
     return await _home(request)
 
 
@@ -185,7 +190,7 @@ async def _home(
     settings, identity = request.app[SETTINGS], request[IDENTITY]
     assert identity is not None
     at = await moment_of_rows(request)
-    shown, guest = await _shown(request, identity), "guest" in identity.roles
+    shown, links = await _shown(request, identity), settings.ephemeral.on
     async with request.app[DB].read() as db:
         services = await store_of_services.all_of(db)
         visits, _ = await audit.visits(db, identity.name, offset=0, limit=SHOWN_VISITS)
@@ -193,6 +198,7 @@ async def _home(
             db, settings, await db.get_one(User, identity.person), now=clock.now()
         )
         guest_of = await shared_with(db, identity.person, settings)
+        sessions = len(await launches.sessions_of(db, identity.person)) if links else 0
     return await page(
         request,
         "fragment_cards.html" if wants_fragment(request) else "home.html",
@@ -207,8 +213,9 @@ async def _home(
             for service in services
             if service.url and service.display and identity.allows("access:services", service=service.name)
         ],
-        allow_named=settings.servers.allow_named and not guest,
-        guest=guest,
+        allow_named=settings.servers.allow_named,
+        links=links,
+        sessions=sessions,
         typed=typed,
         problem=problem,
     )

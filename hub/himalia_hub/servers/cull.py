@@ -66,6 +66,13 @@ def rule_of(
     return Rule(nearest("idle_s"), nearest("max_age_s"))
 
 
+def limits_of(server: Server, username: str, member_of: Collection[str], settings: HubSettings) -> Rule:
+    """The limits of this server: those of `rule_of`, or of `[ephemeral]` for a throw-away session. Pure."""
+    if server.extended_s is not None:
+        return Rule(settings.ephemeral.idle_s, settings.ephemeral.max_age_s + server.extended_s)
+    return rule_of(settings, username, member_of, server.user_options)
+
+
 def ending(
     rule: Rule,
     *,
@@ -95,9 +102,8 @@ def ending_of(
     """When this server will be stopped, as things are; None for one that is not running, or has no limit. Pure."""
     if not ready(server):
         return None
-    rule = rule_of(settings, username, member_of, server.user_options)
     return ending(
-        rule,
+        limits_of(server, username, member_of, settings),
         started=server.started,
         last_activity=server.last_activity,
         kept_alive_until=server.kept_alive_until,
@@ -107,9 +113,25 @@ def ending_of(
 def keep_alive(
     server: Server, username: str, member_of: Collection[str], settings: HubSettings, *, now: datetime
 ) -> None:
-    """Put the end for not being used off by `cull.keep_alive_s` from now, or by the idle limit where that is longer."""
-    rule = rule_of(settings, username, member_of, server.user_options)
-    server.kept_alive_until = now + timedelta(seconds=max(settings.cull.keep_alive_s, rule.idle_s))
+    """Put the end for not being used off by `cull.keep_alive_s` from now, or by the idle limit where that is longer.
+
+    A throw-away session is kept for `ephemeral.extend_s`, its longest age too, as far as `ephemeral.longest_s` lets.
+    """
+    rule, for_s = limits_of(server, username, member_of, settings), settings.cull.keep_alive_s
+    if server.extended_s is not None and server.started is not None:
+        section, age_s = settings.ephemeral, (now - server.started).total_seconds()
+        for_s = section.extend_s
+        further_s = min(age_s + for_s, section.longest_s) - section.max_age_s
+        server.extended_s = max(server.extended_s, further_s)
+    server.kept_alive_until = now + timedelta(seconds=max(for_s, rule.idle_s))
+
+
+def can_be_kept(server: Server, due: Ending | None, settings: HubSettings) -> bool:
+    """Whether `keep_alive` would put its end off. Pure."""
+    older = server.extended_s is not None and (
+        settings.ephemeral.max_age_s + server.extended_s < settings.ephemeral.longest_s
+    )
+    return due is not None and (due.idle or older)
 
 
 def spoken(seconds: float) -> str:
@@ -143,7 +165,10 @@ async def run(world: World, owner: str) -> None:
 async def cull(world: World) -> list[int]:
     """One look: wish every server stopped whose time is over; their ids."""
     async with world.db.read() as db:
-        running = sa.and_(Server.desired == Desired.RUNNING, Server.phase == Phase.READY)
+        # Throw-away sessions are ended by who ends all else that is theirs (`ephemeral/works.py`).
+        running = sa.and_(
+            Server.desired == Desired.RUNNING, Server.phase == Phase.READY, Server.extended_s.is_(None)
+        )
         rows = await db.execute(
             sa.select(Server, User.name).join(User, User.id == Server.user_id).where(running)
         )

@@ -52,6 +52,8 @@ class Server(Base):
     last_activity: Mapped[datetime | None]
     kept_alive_until: Mapped[datetime | None]
     failure: Mapped[dict[str, Any] | None]
+    extended_s: Mapped[float | None] = mapped_column(sa.Double)
+    """Of a throw-away session by how much its longest age was put off, in seconds; None for every other server."""
 
     due_at: Mapped[datetime | None] = mapped_column(index=True)
     queued_at: Mapped[datetime | None] = mapped_column(index=True)

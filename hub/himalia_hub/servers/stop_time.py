@@ -86,5 +86,5 @@ async def _model(db: AsyncSession, settings: HubSettings, server: Server, userna
         "stops_at": iso(due.at) if due else None,
         "in_s": round((due.at - clock.now()).total_seconds(), 1) if due else None,
         "why": due.why if due else "",
-        "can_keep_alive": bool(due and due.idle),
+        "can_keep_alive": cull.can_be_kept(server, due, settings),
     }

@@ -1,0 +1,57 @@
+"""Moving a session's work into a person's account: a copy first, then the session's end, safe to be killed anywhere."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from himalia_hub.ephemeral import tree
+from himalia_hub.ephemeral.folders import Folders
+from himalia_hub.ephemeral.models import Launch
+from himalia_hub.ephemeral.session import slug_of
+from himalia_hub.errors import HimaliaError, NotFound, SpawnProblem
+from himalia_hub.faults import fault
+from himalia_hub.servers.world import World
+from himalia_hub.users.models import User
+from himalia_spawner.base import TakesFiles, end_of
+from himalia_spawner.errors import BackendGone, SpawnError
+
+
+async def keep(world: World, folders: Folders, launch: Launch) -> str:
+    """Copy the files into a new folder in the home of who asked; its name. HimaliaError says why they are not there.
+
+    The session runs on meanwhile: should the copy fail, nothing is lost.
+    """
+    spawner, person = await _parties(world, launch)
+    home, most = folders.sessions / launch.key, world.settings.ephemeral.download_max_bytes
+
+    def write(sink: BinaryIO) -> None:
+        tree.packed(home, sink, owner=launch.uid, most=most, end=end_of(launch.key))
+        fault("launch.half_kept")
+
+    try:
+        return await spawner.take_in(person.name, slug_of(launch), launch.key, write)
+    except BackendGone:
+        raise
+    except SpawnError as error:
+        raise SpawnProblem(f"Your work could not be kept: {error}.") from error
+    except OSError as error:
+        raise SpawnProblem(f"The files of the session could not be read: {error.strerror}.") from error
+
+
+async def forget(world: World, launch: Launch) -> None:
+    """Once it is recorded, nothing in the home need remember it. A home that is gone forgot."""
+    try:
+        spawner, person = await _parties(world, launch)
+        await spawner.taken_in(person.name, launch.key)
+    except (HimaliaError, SpawnError):
+        return
+
+
+async def _parties(world: World, launch: Launch) -> tuple[TakesFiles, User]:
+    if not isinstance(world.spawner, TakesFiles):
+        raise SpawnProblem("This hub cannot reach people's homes, so nothing can be kept there.")
+    async with world.db.read() as db:
+        person = await db.get(User, launch.keep_for) if launch.keep_for else None
+    if person is None:
+        raise NotFound("The account that this was to be kept for is gone.")
+    return world.spawner, person
