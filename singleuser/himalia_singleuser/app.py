@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from aiohttp import BaseConnector, ClientSession, DummyCookieJar, TCPConnector, UnixConnector, web
 
-from himalia_singleuser import activity, convert, metrics, middleware, status
+from himalia_singleuser import activity, convert, metrics, middleware, status, status_bar
 from himalia_singleuser.auth import handlers as auth
 from himalia_singleuser.auth.keys import AUTH, make_auth
 from himalia_singleuser.contents import handlers as contents
@@ -33,7 +33,7 @@ Lifetime = Callable[[web.Application], AsyncIterator[None]]
 
 FEATURES = (
     *(auth, status, metrics, events, contents, files, recorder, kernels, sessions, takeover, keeping),
-    *(terminals, lsp, convert, frontend),
+    *(terminals, lsp, convert, frontend, status_bar),
 )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
 
 import structlog
 from aiohttp import ClientError, ClientSession, ClientTimeout
@@ -189,6 +191,40 @@ class HubClient:
                 return answer.headers.get("X-JupyterHub-Version", "")
         except (ClientError, TimeoutError, OSError) as error:
             raise HubUnreachable(f"The hub at {self.settings.api_url} does not answer: {error}") from None
+
+    async def stop_time(self) -> dict[str, Any] | None:
+        """When the hub stops this server: `{stops_at, in_s, why, can_keep_alive}`; None from a hub without."""
+        found = await self._call("GET", f"{self._server_url}/stop-time")
+        return found if isinstance(found, dict) else None
+
+    async def keep_alive(self) -> dict[str, Any] | None:
+        """Put that off; the new stop time, as above."""
+        found = await self._call("POST", f"{self._server_url}/keep-alive")
+        return found if isinstance(found, dict) else None
+
+    async def announcements(self) -> list[dict[str, Any]]:
+        """What the hub says to everybody just now: `{id, level, text, …}`; nothing from a hub without."""
+        found = await self._call("GET", f"{self.settings.api_url}/announcements")
+        return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+    @property
+    def _server_url(self) -> str:
+        user, name = quote(self.settings.user, safe="@~"), quote(self.settings.server_name, safe="@~")
+        return f"{self.settings.api_url}/users/{user}/" + (f"servers/{name}" if name else "server")
+
+    async def _call(self, method: str, url: str) -> Any:
+        """The JSON of an answer with this server's token; None when it is refused, HubUnreachable without an answer."""
+        headers = {"Authorization": f"token {self.settings.api_token}"}
+        try:
+            async with self.session.request(
+                method, url, headers=headers, timeout=ClientTimeout(10)
+            ) as answer:
+                if answer.status >= 500:
+                    raise HubUnreachable
+                return await answer.json() if answer.status == 200 else None
+        except (ClientError, TimeoutError, OSError, ValueError) as error:
+            log.warning("hub.unreachable", call=url.rpartition("/")[2], error=type(error).__name__)
+            raise HubUnreachable from None
 
     async def report_activity(self, last: str) -> bool:
         """Tell when somebody last worked here; False when the hub did not take it."""

@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-UNTRACKED = ("api/status", "api/resolvePath")
+UNTRACKED = ("api/status", "api/resolvePath", "api/himalia/status")
 
 CORS_HEADERS = {
     "Access-Control-Allow-Headers": "accept, content-type, authorization, x-xsrftoken",

@@ -7,6 +7,7 @@ run unchanged. Pure but for the derived token.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from urllib.parse import quote
 
 from himalia_hub.profiles.choice import Choice
@@ -27,6 +28,13 @@ def incarnation_of(server: Server) -> str:
 def client_id(username: str, name: str) -> str:
     """JupyterHub's OAuth client id of a server; slashes stay as they are."""
     return f"jupyterhub-user-{quote(username)}" + (f"-{quote(name)}" if name else "")
+
+
+def with_limits_told(spec: ServerSpec) -> ServerSpec:
+    """The same with its limits in the environment, under the names that JupyterHub's spawners use."""
+    told = {"MEM_LIMIT": spec.limits.memory, "CPU_LIMIT": spec.limits.cpus}
+    env = {name: f"{value:g}" if name == "CPU_LIMIT" else str(value) for name, value in told.items() if value}
+    return replace(spec, env={**env, **spec.env})
 
 
 def build_spec(

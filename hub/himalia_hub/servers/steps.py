@@ -20,7 +20,7 @@ from himalia_hub.servers import leases, store
 from himalia_hub.servers.furnish import Furnishing
 from himalia_hub.servers.leases import Lease
 from himalia_hub.servers.models import Server
-from himalia_hub.servers.spec import build_spec, client_id, incarnation_of
+from himalia_hub.servers.spec import build_spec, client_id, incarnation_of, with_limits_told
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.servers.view import routespec, server_prefix
 from himalia_hub.servers.world import Observation, World
@@ -74,7 +74,7 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> bo
         spec = build_spec(
             server, username, choice, settings=world.settings, secrets=world.secrets, hub_url=world.hub_url
         )
-        spec = spec if furnishing is None else furnishing.put_into(spec)
+        spec = with_limits_told(spec if furnishing is None else furnishing.put_into(spec))
         async with telling(world, server) as say:
             handle = await world.spawner.start(spec, say)
     except BadRequest as error:

@@ -129,6 +129,8 @@ def _hub_keys(hub: HubSettings, base_url: str) -> dict[str, Any]:
         "hubUser": hub.user,
         "hubServerName": hub.server_name,
         "shareUrl": user_redirect,
+        # Read by labextensions/himalia-status, which does nothing where it is missing.
+        "himaliaStatus": True,
     }
 
 

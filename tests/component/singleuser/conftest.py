@@ -135,6 +135,9 @@ class FakeHub:
     activity: list[dict[str, Any]] = field(default_factory=list)
     asked_who: int = 0
     broken: bool = False
+    stop: dict[str, Any] | None = None
+    said: list[dict[str, Any]] = field(default_factory=list)
+    asked_stop: int = 0
 
     def environ(self, prefix: str = "/user/ada/") -> dict[str, str]:
         return {
@@ -190,6 +193,17 @@ class FakeHub:
         self.activity.append(await request.json())
         return web.Response(status=200)
 
+    async def stop_time(self, request: web.Request) -> web.Response:
+        assert request.headers["Authorization"] == "token server-secret"
+        self.asked_stop += 1
+        if self.stop is not None and request.method == "POST":
+            self.stop = self.stop | {"in_s": 3600}
+        found = self.stop is not None
+        return web.json_response(self.stop, status=503 if self.broken else 200 if found else 404)
+
+    async def announcements(self, request: web.Request) -> web.Response:
+        return web.json_response(self.said, status=503 if self.broken else 200)
+
     async def root(self, request: web.Request) -> web.Response:
         return web.json_response({"version": "6.1.1"}, headers={"X-JupyterHub-Version": "6.1.1"})
 
@@ -206,6 +220,9 @@ async def hub() -> AsyncIterator[FakeHub]:
             web.post("/hub/api/oauth2/token", fake.token),
             web.get("/hub/api/user", fake.who),
             web.post("/hub/api/users/ada/activity", fake.took_activity),
+            web.get("/hub/api/users/ada/server/stop-time", fake.stop_time),
+            web.post("/hub/api/users/ada/server/keep-alive", fake.stop_time),
+            web.get("/hub/api/announcements", fake.announcements),
         ]
     )
     runner = web.AppRunner(app)
