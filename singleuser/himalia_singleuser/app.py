@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Callable
-from urllib.parse import quote
+from functools import cache
 
 from aiohttp import BaseConnector, ClientSession, DummyCookieJar, TCPConnector, UnixConnector, web
+from aiohttp.web_urldispatcher import UrlDispatcher
 
 from himalia_singleuser import activity, convert, metrics, middleware, status, status_bar
 from himalia_singleuser.auth import handlers as auth
@@ -20,7 +21,7 @@ from himalia_singleuser.keeper import keeping
 from himalia_singleuser.kernels import handlers as kernels
 from himalia_singleuser.keys import ACTIVITY, SETTINGS, SHUTDOWN, SOCKETS, Activity
 from himalia_singleuser.lsp import handlers as lsp
-from himalia_singleuser.prefix import OddPrefix
+from himalia_singleuser.prefix import BelowPrefix
 from himalia_singleuser.recorder import recorder, takeover
 from himalia_singleuser.sessions import handlers as sessions
 from himalia_singleuser.settings import HubSettings, Settings
@@ -45,10 +46,7 @@ def make_app(settings: Settings) -> web.Application:
     app[SOCKETS] = set()
     app[SHUTDOWN] = []
     app.on_response_prepare.append(middleware.add_headers)
-    if quote(settings.base_url, safe="/@~") == settings.base_url:
-        app.add_routes(routes_of(settings.base_url))
-    else:
-        app.router.register_resource(OddPrefix(settings.base_url, routes_of("/")))
+    app.router.register_resource(BelowPrefix(settings.base_url, route_table()))
     app.cleanup_ctx.extend([open_auth, *lifetimes(), *activity.lifetimes])
     return app
 
@@ -58,14 +56,18 @@ def lifetimes() -> list[Lifetime]:
     return [lifetime for feature in FEATURES for lifetime in getattr(feature, "lifetimes", [])]
 
 
-def routes_of(base_url: str) -> list[web.RouteDef]:
-    """All routes, below the base URL."""
-    prefix = base_url.rstrip("/")
-    return [
-        web.RouteDef(route.method, prefix + route.path, route.handler, route.kwargs)
-        for feature in FEATURES
-        for route in feature.routes
-    ]
+@cache
+def route_table() -> UrlDispatcher:
+    """The routes of all features, one table for all applications of this process and of those forked from it."""
+    table = UrlDispatcher()
+    table.add_routes(all_routes())
+    table.freeze()
+    return table
+
+
+def all_routes() -> list[web.RouteDef]:
+    """What the features offer, below the base URL."""
+    return [route for feature in FEATURES for route in feature.routes]
 
 
 def hub_connector(hub: HubSettings) -> BaseConnector:

@@ -10,6 +10,8 @@ M_ARENA_MAX = -8
 """Numbers of mallopt(3)."""
 TRIM_BYTES = 64 * 1024
 
+_is_small = False
+
 
 def import_aiohttp() -> None:
     """Import aiohttp without two things that are not needed here; before anything else does.
@@ -38,7 +40,12 @@ def stay_small() -> None:
 
     glibc gives each thread a heap of its own and keeps what was freed; one page of JupyterLab then leaves 6 MB behind.
     Set in the process and not in its environment, which kernels inherit: their threads should have all heaps they want.
+    Forked children have it from their parent.
     """
+    global _is_small
+    if _is_small:
+        return
+    _is_small = True
     import ctypes
 
     with suppress(AttributeError, OSError):

@@ -1,12 +1,13 @@
-"""Routes below a base URL whose letters must be escaped, such as `/user/a b/`.
+"""All routes below the base URL, from one table that knows no base URL.
 
-aiohttp matches routes with patterns on the decoded path but escapes their fixed parts, so `%20` never
-matches. Such a prefix is taken off first, segment by segment, and the rest is matched as usual.
+A table takes a megabyte to make; this one is made in the parent of all servers and shared by them. It also serves
+prefixes such as `/user/a b/`, whose letters must be escaped: aiohttp matches decoded paths but escapes the fixed parts
+of its patterns, so `%20` never matches there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
@@ -14,28 +15,26 @@ from aiohttp.web_urldispatcher import AbstractResource, UrlDispatcher
 from yarl import URL
 
 
-class OddPrefix(AbstractResource):
-    """All routes of the application below one prefix, which is given decoded."""
+class BelowPrefix(AbstractResource):
+    """The routes of a table, whose paths begin with a slash, below one prefix, which is given decoded."""
 
-    def __init__(self, prefix: str, routes: Sequence[web.RouteDef]) -> None:
+    def __init__(self, prefix: str, table: UrlDispatcher) -> None:
         super().__init__()
         self._prefix = prefix.rstrip("/")
-        self._inner = UrlDispatcher()
-        self._inner.add_routes(routes)
+        self._safe = URL.build(path=prefix).path_safe.rstrip("/")
+        self._table = table
 
     @property
     def canonical(self) -> str:
         """What the application's index of resources is asked for: the decoded prefix."""
-        return self._prefix
+        return self._safe or "/"
 
     async def resolve(self, request: web.Request) -> Any:
         """The match of the rest of the path, and the methods that would have matched."""
         path = request.rel_url.path_safe
-        if not path.startswith(self._prefix + "/"):
+        if not path.startswith(self._safe + "/"):
             return None, set()
-        below = request.rel_url.raw_path.split("/")[len(self._prefix.split("/")) :]
-        rest = URL.build(path="/" + "/".join(below), encoded=True)
-        found = await self._inner.resolve(request.clone(rel_url=rest))
+        found = await self._table.resolve(_Rest(request.method, path[len(self._safe) :]))  # type: ignore[arg-type]
         refusal = found.http_exception
         if refusal is None:
             return found, set()
@@ -51,14 +50,28 @@ class OddPrefix(AbstractResource):
 
     def get_info(self) -> Any:
         """For aiohttp's debugging views."""
-        return {"prefix": self._prefix, "routes": self._inner}
+        return {"prefix": self._prefix, "routes": self._table}
 
     def raw_match(self, path: str) -> bool:
         """Never the resource that a new route could be added to."""
         return False
 
     def __len__(self) -> int:
-        return len(self._inner.routes())
+        return len(self._table.routes())
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._inner.routes())
+        return iter(self._table.routes())
+
+
+class _Rest:
+    """As much of a request as matching looks at; a whole one would cost more than the match."""
+
+    __slots__ = ("method", "path_safe")
+
+    def __init__(self, method: str, path_safe: str) -> None:
+        self.method = method
+        self.path_safe = path_safe
+
+    @property
+    def rel_url(self) -> _Rest:
+        return self

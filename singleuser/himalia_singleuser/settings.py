@@ -13,6 +13,7 @@ import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -113,7 +114,7 @@ class Settings:
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """Settings from the command line over the environment; SettingsError when they make no sense."""
-    args = _parser().parse_args(argv)
+    args = _parser().parse_args(argv) if argv else _no_arguments()
     hub = None if args.set_password else _hub_settings(environ)
     ip, port, socket = _address(args, environ, hub)
     base_url = args.base_url or environ.get("JUPYTERHUB_SERVICE_PREFIX", "/")
@@ -160,6 +161,12 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         set_password=args.set_password,
         environ=dict(environ),
     )
+
+
+@cache
+def _no_arguments() -> argparse.Namespace:
+    """The commonest command line, read once in the parent of all servers: making a parser costs each a megabyte."""
+    return _parser().parse_args([])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,7 +1,8 @@
 """What a server needs for its first requests, for a parent process that forks servers and so loads it only once.
 
 Importing this module imports it all. Nothing of it may start a thread, open a descriptor or hold a secret.
-The parent calls `rehearse` in a child that it forked ahead and that waits for its person.
+The parent calls `prepare` before its first fork, and `rehearse` in a child that it forked ahead and that waits for its
+person.
 """
 
 from __future__ import annotations
@@ -9,17 +10,18 @@ from __future__ import annotations
 import importlib
 
 from himalia_singleuser import lean
-from himalia_singleuser.rehearsal import rehearse
+from himalia_singleuser.rehearsal import prepare, rehearse
 
-__all__ = ["MODULES", "rehearse"]
+__all__ = ["MODULES", "prepare", "rehearse"]
 
 MODULES = (
     "structlog",
     "uvloop",
     "himalia_singleuser.__main__",
     "himalia_singleuser.serve",
+    "encodings.idna",
 )
-"""In this order: `__main__` and what it calls, then what the first requests import."""
+"""In this order: `__main__` and what it calls, then what the first requests and the first report to the hub import."""
 
 lean.import_aiohttp()
 for _name in MODULES:

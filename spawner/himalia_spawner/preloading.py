@@ -5,8 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+
+PREPARE, REHEARSE = "prepare", "rehearse"
+"""Functions that a preloaded module may have: called in the nest before its first fork, and in a child forked ahead.
+What they do leaves no thread and nothing open."""
 
 
 class Unfit(Exception):
@@ -14,7 +18,7 @@ class Unfit(Exception):
 
 
 def preload(names: list[str]) -> None:
-    """Import what the servers need, once for all of them. Unfit when that starts a thread: forks lose threads."""
+    """Import what the servers need and run it once, for all. Unfit when a thread is left: forks lose threads."""
     for name in names:
         try:
             importlib.import_module(name)
@@ -22,6 +26,17 @@ def preload(names: list[str]) -> None:
             raise Unfit(f"{name!r} of spawner.process.preload can't be imported: {error!r}") from error
     if len(os.listdir("/proc/self/task")) > 1:
         raise Unfit("importing spawner.process.preload started a thread; such modules can't be preloaded")
+    call_hooks(names, PREPARE)
+
+
+def call_hooks(modules: Iterable[str], hook: str) -> None:
+    """Call this function of each module that has it. One that fails only leaves its work to the servers."""
+    for name in modules:
+        with suppress(Exception):
+            if (found := getattr(sys.modules[name], hook, None)) is not None:
+                found()
+    if len(os.listdir("/proc/self/task")) > 1:
+        raise Unfit(f"{hook}() of a module in spawner.process.preload left a thread")
 
 
 def code_of_now() -> dict[str, int]:

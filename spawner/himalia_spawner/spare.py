@@ -6,15 +6,12 @@ will be. The spare holds what the nest holds, which is no secret, and gets the r
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-HOOK = "rehearse"
-"""A function of a preloaded module by this name is called in the spare; it leaves no thread and nothing open."""
+from himalia_spawner.preloading import REHEARSE, call_hooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +36,7 @@ def rehearse(modules: Iterable[str]) -> None:
     """Let each preloaded module do once what its server will do. What fails here costs the head start alone."""
     with suppress(OSError), open("/proc/self/comm", "wb") as file:
         file.write(b"himalia-spare")
-    for name in modules:
-        with suppress(Exception):
-            if (hook := getattr(sys.modules[name], HOOK, None)) is not None:
-                hook()
-    if len(os.listdir("/proc/self/task")) > 1:
-        raise RuntimeError(f"{HOOK}() of a module in spawner.process.preload left a thread")
+    call_hooks(modules, REHEARSE)
 
 
 def wait_at(door: socket.socket) -> socket.socket | None:

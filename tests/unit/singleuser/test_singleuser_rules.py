@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from himalia_singleuser.app import FEATURES, routes_of
+from himalia_singleuser.app import FEATURES, all_routes
 from himalia_singleuser.auth.signing import Signer
 from himalia_singleuser.auth_marks import access_of
 from himalia_singleuser.contents import notebooks
@@ -43,7 +43,7 @@ HUB = {
 
 
 def test_every_route_says_who_may_use_it_and_only_the_known_ones_are_public() -> None:
-    marks = {(route.method, route.path): access_of(route.handler) for route in routes_of("/")}
+    marks = {(route.method, route.path): access_of(route.handler) for route in all_routes()}
 
     assert None not in marks.values()
     assert {path for (_, path), mark in marks.items() if mark == "public"} == PUBLIC
