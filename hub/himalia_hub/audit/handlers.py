@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from typing import Any
 
 from aiohttp import web
 
-from himalia_hub import clock, paging
+from himalia_hub import clock, paging, spreadsheet
 from himalia_hub.audit import store
 from himalia_hub.audit.models import AuditRow
 from himalia_hub.audit.record import ACCESS, CHANGE
@@ -91,7 +88,7 @@ async def _csv(request: web.Request, wanted: store.Filter) -> web.StreamResponse
         }
     )
     await response.prepare(request)
-    await response.write(_lines([COLUMNS]))
+    await response.write(spreadsheet.lines([COLUMNS]))
     last: int | None = None
     while True:
         # A transaction for each part: a slow reader must not hold one open.
@@ -100,18 +97,6 @@ async def _csv(request: web.Request, wanted: store.Filter) -> web.StreamResponse
         if not rows:
             break
         last = rows[-1].id
-        await response.write(_lines([[cell(value) for value in model(row).values()] for row in rows]))
+        await response.write(spreadsheet.lines(model(row).values() for row in rows))
     await response.write_eof()
     return response
-
-
-def _lines(rows: Any) -> bytes:
-    sink = io.StringIO()
-    csv.writer(sink).writerows(rows)
-    return sink.getvalue().encode(errors="replace")
-
-
-def cell(value: Any) -> str:
-    """A value as text that no spreadsheet takes for a formula: people choose their names."""
-    text = "" if value is None else json.dumps(value) if isinstance(value, dict) else str(value)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any
 
 from aiohttp import web
@@ -36,11 +37,13 @@ from himalia_hub.servers.limits import check_name
 from himalia_hub.servers.models import Server
 from himalia_hub.services import store as store_of_services
 from himalia_hub.services.view import service_prefix
+from himalia_hub.usage import report
 from himalia_hub.usage import store as usage
+from himalia_hub.usage.quota import window
 from himalia_hub.usage.view import quota_lines
 from himalia_hub.users.models import User
 
-SHOWN_VISITS = 5
+SHOWN_VISITS, SHOWN_DAYS = 5, 30
 
 
 def routes(prefix: str) -> list[web.RouteDef]:
@@ -197,6 +200,9 @@ async def _home(
         standings = await usage.standings(
             db, settings, await db.get_one(User, identity.person), now=clock.now()
         )
+        today = window("day", clock.now())
+        month = report.Span(today[0] - timedelta(days=SHOWN_DAYS - 1), today[1], clock.now())
+        days = await report.by_days(db, month, user_id=identity.person)
         guest_of = await shared_with(db, identity.person, settings)
         sessions = len(await launches.sessions_of(db, identity.person)) if links else 0
     return await page(
@@ -208,6 +214,8 @@ async def _home(
         visits=visits,
         guest_of=guest_of,
         quotas=quota_lines(standings),
+        hours=sum(hours for _, hours in days),
+        bars=charts.bars([(day.date(), hours) for day, hours in days]),
         services=[
             (service.name, service_prefix(settings, service.name))
             for service in services

@@ -55,6 +55,7 @@ PAGES = {
     "admin-add": "admin/people/add",
     "admin-groups": "admin/groups",
     "admin-notices": "admin/notices",
+    "admin-usage": "admin/usage",
     "admin-audit": "admin/audit",
     "admin-health": "admin/health",
     "admin-shutdown": "admin/shutdown",

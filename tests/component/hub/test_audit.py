@@ -15,9 +15,9 @@ from component.hub.hub_site import PASSWORD, Client, Site
 from component.hub.test_oauth_flow import ServerApp
 from himalia_hub import clock
 from himalia_hub.audit import store
-from himalia_hub.audit.handlers import cell
 from himalia_hub.audit.models import AuditRow
 from himalia_hub.db.base import Base
+from himalia_hub.spreadsheet import cell
 from himalia_hub.users.models import User
 
 AUDIT = "/hub/api/audit"

@@ -16,6 +16,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
         listpage,
         notices,
         people,
+        spent,
         stream,
     )
 
@@ -27,6 +28,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
         *people.routes(prefix),
         *grouping.routes(prefix),
         *notices.routes(prefix),
+        *spent.routes(prefix),
         *audit.routes(prefix),
         *health.routes(prefix),
     ]
