@@ -18,6 +18,7 @@ from himalia_hub.notices import board
 from himalia_hub.pages import words
 from himalia_hub.pages.assets import static_url
 from himalia_hub.settings import HubSettings
+from himalia_hub.usage.quota import written
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 FRAGMENT = "X-Himalia-Fragment"
@@ -42,6 +43,7 @@ def environment(overrides: tuple[str, ...] = ()) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     env.filters.update(
+        amount=written,
         ago=words.ago,
         span=words.span,
         moment=words.moment,

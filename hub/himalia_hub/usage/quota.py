@@ -114,6 +114,14 @@ def refusal(whose: str, limits: Limits, use: Use, asked: Asked, resets: datetime
     return None
 
 
+def written(amount: float) -> str:
+    """A number of bytes as a limit is written, exactly: `8G`, `512M`, `1000`."""
+    for unit, power in (("G", 3), ("M", 2), ("K", 1)):
+        if amount and amount % 1024**power == 0:
+            return f"{amount / 1024**power:g}{unit}"
+    return f"{amount:g}" if amount < 1e6 else str(int(amount))
+
+
 def size(amount: float) -> str:
     """`1.5 GB` (2^30 bytes each, as limits are written), or MB below one."""
     return f"{amount / GIB:.3g} GB" if amount >= GIB or not amount else f"{amount / 2**20:.3g} MB"

@@ -118,6 +118,17 @@ async def set_quota(
     return row
 
 
+async def set_for_user(db: AsyncSession, user: User) -> Quota | None:
+    """The quota that was set of this person beside the configuration."""
+    return await db.scalar(sa.select(Quota).where(Quota.user_id == user.id))
+
+
+async def set_for_groups(db: AsyncSession, groups: Sequence[Group]) -> dict[int, Quota]:
+    """The quotas that were set of these groups beside the configuration, by the groups' ids."""
+    rows = await db.scalars(sa.select(Quota).where(Quota.group_id.in_([group.id for group in groups])))
+    return {row.group_id: row for row in rows if row.group_id is not None}
+
+
 def limits_in(section: QuotaLimits | None) -> Limits:
     """Limits as numbers, 0 kept."""
     if section is None:

@@ -16,6 +16,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
         listpage,
         notices,
         people,
+        quotas,
         spent,
         stream,
     )
@@ -28,6 +29,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
         *people.routes(prefix),
         *grouping.routes(prefix),
         *notices.routes(prefix),
+        *quotas.routes(prefix),
         *spent.routes(prefix),
         *audit.routes(prefix),
         *health.routes(prefix),

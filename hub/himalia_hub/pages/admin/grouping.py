@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -15,11 +16,26 @@ from himalia_hub.keys import DB, IDENTITY, SETTINGS
 from himalia_hub.pages.admin import viewer
 from himalia_hub.pages.paths import redirect
 from himalia_hub.pages.render import page
+from himalia_hub.profiles.choice import offered
 from himalia_hub.rbac.guard import signed_in
 from himalia_hub.rbac.identity import Identity
+from himalia_hub.usage import store as usage
+from himalia_hub.usage.models import Quota
 
 AT_MOST = 500
 DOES = {"create": "admin:groups", "delete": "delete:groups", "add": "groups", "remove": "groups"}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One group on the page. `mine`: the viewer may change who is in it. `said` are the limits in the configuration."""
+
+    name: str
+    members: list[str]
+    mine: bool
+    quota: Quota | None
+    said: dict[str, float | None]
+    profiles: list[str]
 
 
 def routes(prefix: str) -> list[web.RouteDef]:
@@ -79,12 +95,21 @@ async def _page(request: web.Request, problem: HimaliaError | None) -> web.Respo
     async with request.app[DB].read() as db:
         found, _ = await store.page_of(db, only=None, offset=0, limit=AT_MOST)
         members = await store.members(db, [group.id for group in found])
+        quotas = await usage.set_for_groups(db, found)
+    settings = request.app[SETTINGS]
     return await page(
         request,
         "admin_groups.html",
         status=problem.status if problem else 200,
         groups=[
-            (group.name, members[group.id], identity.allows("groups", group=group.name))
+            Shown(
+                group.name,
+                members[group.id],
+                identity.allows("groups", group=group.name),
+                quotas.get(group.id),
+                usage.limits_in(settings.quotas.groups.get(group.name))._asdict(),
+                [profile.title or profile.name for profile in offered(settings, [group.name])],
+            )
             for group in found
             if identity.allows("list:groups", group=group.name)
         ],

@@ -23,6 +23,8 @@ from himalia_hub.pages.render import page
 from himalia_hub.rbac.guard import signed_in
 from himalia_hub.rbac.identity import Identity
 from himalia_hub.servers import store as servers
+from himalia_hub.usage import store as usage
+from himalia_hub.usage.quota import merged
 from himalia_hub.users import changes, store
 from himalia_hub.users.models import User
 
@@ -178,6 +180,8 @@ async def _person_page(
         user = await _user(db, identity, name)
         theirs = await servers.list_for_user(db, user.id)
         member_of = await groups.of_user(db, user.id)
+        quota = await usage.set_for_user(db, user)
+    said = request.app[SETTINGS].quotas
     return await page(
         request,
         "admin_person.html",
@@ -185,6 +189,8 @@ async def _person_page(
         user=user,
         cards=cards(theirs, user.name, request.app[SETTINGS], member_of),
         member_of=member_of,
+        quota=quota,
+        said=merged(usage.limits_in(said), usage.limits_in(said.users.get(user.name)))._asdict(),
         problem=problem,
         may_delete=identity.allows("delete:users", user=user.name) and user.id != identity.user_id,
         may_promote=identity.is_whole_admin and user.id != identity.user_id,
