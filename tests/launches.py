@@ -19,11 +19,13 @@ from support import eventually
 EVENTS = {"Accept": "text/event-stream"}
 
 
-async def events(hub: Hub, link: str, *, after: str = "") -> AsyncIterator[dict[str, Any]]:
+async def events(
+    hub: Hub, link: str, *, after: str = "", patience_s: float = 120
+) -> AsyncIterator[dict[str, Any]]:
     """The frames of `/build/<link>`, each with its id under `id`."""
     headers = EVENTS | ({"Last-Event-ID": after} if after else {})
     async with (
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120), headers=headers) as session,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=patience_s), headers=headers) as session,
         session.get(URL(f"{hub.url}/build/{link}", encoded=True), max_line_size=2**16) as answer,
     ):
         assert answer.status == 200, await answer.text()

@@ -60,6 +60,8 @@ LAUNCH_POINTS = (
     "launch.after_uid",
     "launch.after_home",
     "launch.after_begin",
+    "launch.warmed",
+    "launch.claimed",
     "launch.keeping",
     "launch.half_kept",
     "launch.after_kept",

@@ -24,6 +24,7 @@ from support import eventually
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BUILDS = ("launch.building", "launch.built")
+WARMS = ("launch.warmed", "launch.claimed")
 KEEPS = ("launch.keeping", "launch.half_kept", "launch.after_kept")
 ENDS = ("launch.ending", "launch.after_stop")
 RECOVERY_S = 15
@@ -62,7 +63,7 @@ async def _until_cut(hub: Hub, address: str) -> list[dict[str, Any]]:
     return seen
 
 
-@pytest.mark.parametrize("point", [point for point in LAUNCH_POINTS if point not in KEEPS])
+@pytest.mark.parametrize("point", [point for point in LAUNCH_POINTS if point not in (*KEEPS, *WARMS)])
 async def test_killed_at_any_step_a_link_ends_ready_or_failed_and_leaves_nothing(
     place: Place, point: str
 ) -> None:
@@ -124,6 +125,51 @@ async def test_killed_while_a_session_is_kept_its_files_are_in_the_account_once(
     assert [entry.name for entry in home.iterdir()] == [kept[1]]
     assert (home / kept[1] / "requirements.txt").is_file()
     shutil.rmtree(home)
+    hub.kill()
+
+
+@pytest.mark.parametrize("point", WARMS)
+async def test_killed_while_a_session_is_warmed_or_taken_there_is_one_for_each_and_one_to_come(
+    place: Place, point: str
+) -> None:
+    hub, settings = place.hub, place.hub.data / "himalia.toml"
+    plain = settings.read_text()
+    settings.write_text(plain + "pool_max = 1\npool_min = 1\n")
+
+    async def sessions(number: int) -> bool:
+        """So many guests with a server that runs, and no more."""
+        people = (await place.admin.call("GET", "/users?state=ready"))[1]
+        folders = [entry for entry in os.listdir(place.folder / "sessions") if not entry.endswith(".new")]
+        return len(people) == number == len(folders)
+
+    armed = {"HIMALIA_FAULT": f"{point}:exit137"}
+    address = link(place.base)
+    try:
+        await hub.start(env=armed if point == "launch.warmed" else {})
+        told = [event async for event in events(hub, address)]
+        assert told[-1]["phase"] == "ready", told[-1]
+        urls = [told[-1]["url"]]
+        if point == "launch.claimed":
+            await eventually(lambda: sessions(2), within_s=60, what="the next one is warm")
+            hub.kill()
+            await hub.start(env=armed)
+            before = await _until_cut(hub, address)
+        assert await hub.died() == 137
+        await hub.start()
+        if point == "launch.claimed":
+            after = [event async for event in events(hub, address, after=before[0]["id"])]
+            assert after[-1]["phase"] == "ready", after[-1]
+            urls.append(after[-1]["url"])
+            assert len(set(urls)) == 2
+        await eventually(lambda: sessions(len(urls) + 1), within_s=60, what="each has one, and one is warm")
+        hub.kill()
+    finally:
+        settings.write_text(plain)
+    await hub.start()
+    for url in urls:
+        name = url.rstrip("/").rpartition("/")[2]
+        assert (await place.admin.call("DELETE", f"/users/{name}/server"))[0] in (202, 204)
+    await eventually(lambda: _nothing_left(place), within_s=60, what="every trace is gone")
     hub.kill()
 
 

@@ -69,6 +69,10 @@ class Folders:
         """The files of this commit."""
         return self.checkouts / f"{self.mirror(url).name}-{commit}"
 
+    def home(self, launch: Launch) -> Path:
+        """The folder of its session."""
+        return self.sessions / (launch.home or launch.key)
+
     def of(self, launch: Launch) -> tuple[Path, ...]:
         """What a launch uses: repository, files, environment."""
         return (

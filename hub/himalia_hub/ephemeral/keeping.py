@@ -22,7 +22,7 @@ async def keep(world: World, folders: Folders, launch: Launch) -> str:
     The session runs on meanwhile: should the copy fail, nothing is lost.
     """
     spawner, person = await _parties(world, launch)
-    home, most = folders.sessions / launch.key, world.settings.ephemeral.download_max_bytes
+    home, most = folders.home(launch), world.settings.ephemeral.download_max_bytes
 
     def write(sink: BinaryIO) -> None:
         tree.packed(home, sink, owner=launch.uid, most=most, end=end_of(launch.key))

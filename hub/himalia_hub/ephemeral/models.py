@@ -20,6 +20,7 @@ class Stage(StrEnum):
     WAITING = "waiting"
     BUILDING = "building"
     LAUNCHING = "launching"
+    WARM = "warm"
     READY = "ready"
     KEEPING = "keeping"
     ENDING = "ending"
@@ -71,6 +72,8 @@ class Launch(Base):
     failure: Mapped[dict[str, Any] | None]
     ended_because: Mapped[str] = mapped_column(sa.Text, default="")
     keep_for: Mapped[int | None] = mapped_column(sa.ForeignKey("users.id", ondelete="SET NULL"))
+    home: Mapped[str] = mapped_column(sa.String(32), default="", server_default="")
+    """Name of its folder; empty: its key. Another's for a session that was warm before it was this one."""
     kept_as: Mapped[str] = mapped_column(sa.Text, default="", server_default="")
     keep_problem: Mapped[str] = mapped_column(sa.Text, default="", server_default="")
     used_s: Mapped[float | None] = mapped_column(sa.Double)

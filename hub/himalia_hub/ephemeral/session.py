@@ -20,7 +20,6 @@ from himalia_hub.ephemeral.models import OVER, Launch
 from himalia_hub.ephemeral.settings import EphemeralSection
 from himalia_hub.ephemeral.sources import PROVIDERS, Source
 from himalia_hub.errors import BadRequest
-from himalia_hub.notices import maintenance
 from himalia_hub.servers import store as servers
 from himalia_hub.servers.furnish import Furnish, Furnishing
 from himalia_hub.servers.models import Server
@@ -48,20 +47,24 @@ async def begin(db: AsyncSession, launch: Launch, source: Source) -> Server:
     if launch.server_id is not None and (server := await db.get(Server, launch.server_id)) is not None:
         return server
     now = clock.now()
-    await maintenance.must_be_over(db, now=now)  # a build may have taken minutes since it was asked for
     guest = await users.create(db, guest_name(source.slug), now=now)
     guest.guest = True
     server = await servers.want_running(db, guest, "", options=None, now=now)
     server.extended_s = 0.0
-    who, _, number = launch.visitor.partition(":")
-    if who == "user" and (person := await db.get(User, int(number))) is not None:
-        await shares.grant(db, server, person, VISITOR_RIGHTS, now=now)
+    await share(db, launch, server)
     await db.execute(
         sa.update(Launch)
         .where(Launch.id == launch.id)
         .values(guest_id=guest.id, guest=guest.name, server_id=server.id)
     )
     return server
+
+
+async def share(db: AsyncSession, launch: Launch, server: Server) -> None:
+    """Let a visitor with an account in as who they are."""
+    who, _, number = launch.visitor.partition(":")
+    if who == "user" and (person := await db.get(User, int(number))) is not None:
+        await shares.grant(db, server, person, VISITOR_RIGHTS, now=clock.now())
 
 
 async def end(db: AsyncSession, launch: Launch) -> list[int]:
@@ -77,7 +80,7 @@ async def end(db: AsyncSession, launch: Launch) -> list[int]:
 async def forget(db: AsyncSession, launch: Launch) -> dict[str, float]:
     """Delete the guest with all that was its own: sign-ins, tokens, rights. Gives what it used, for the launch's row.
 
-    One line in the audit log says that it ended, and why; none for a launch that never came to a session.
+    One line in the audit log says that it ended, and why; none for what never was anybody's session.
     """
     if launch.guest_id is None:
         return {}
@@ -85,7 +88,8 @@ async def forget(db: AsyncSession, launch: Launch) -> dict[str, float]:
         sa.func.coalesce(sa.func.sum(column), 0.0) for column in (UsageDay.server_s, UsageDay.memory_gib_s)
     ]
     used = (await db.execute(sa.select(*sums).where(UsageDay.user_id == launch.guest_id))).one()
-    db.add(_audit_row(launch, used_s=float(used[0])))
+    if launch.visitor != store.POOL:
+        db.add(_audit_row(launch, used_s=float(used[0])))
     await db.execute(sa.delete(User).where(User.id == launch.guest_id, User.guest))
     return {"used_s": float(used[0]), "memory_gib_s": float(used[1])}
 
@@ -138,8 +142,9 @@ def furnishing(settings: HubSettings, folders: Folders, launch: Launch) -> Furni
     environment = folders.environments / launch.environment
     public = settings.public_url.rstrip("/") + settings.base_url
     persistent = f"v2/{launch.provider}/{launch.stem}/{launch.commit}"
+    waits = {"HIMALIA_SPARE_KERNEL": "86400"} if launch.visitor == store.POOL else {}
     return Furnishing(
-        guest=Guest(str(folders.sessions / launch.key), launch.uid),
+        guest=Guest(str(folders.home(launch)), launch.uid),
         environment={
             "PATH": os.pathsep.join([str(environment / "bin"), "/usr/local/bin", "/usr/bin", "/bin"]),
             "VIRTUAL_ENV": str(environment),
@@ -150,6 +155,7 @@ def furnishing(settings: HubSettings, folders: Folders, launch: Launch) -> Furni
             "BINDER_LAUNCH_HOST": public,
             "BINDER_REQUEST": f"v2/{launch.provider}/{launch.spec}",
             "BINDER_PERSISTENT_REQUEST": persistent,
+            **waits,
         },
         limits=Limits(
             memory=None if section.mem_limit is None else memory_bytes(section.mem_limit),

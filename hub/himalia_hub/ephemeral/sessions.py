@@ -179,7 +179,7 @@ def _claim(request: web.Request) -> str:
 
 def home_of(request: web.Request, launch: Launch) -> Path:
     """Its folder. NotFound when it is not on this machine."""
-    home = folders_of(request.app[SETTINGS], request.app[SECRETS]).sessions / launch.key
+    home = folders_of(request.app[SETTINGS], request.app[SECRETS]).home(launch)
     if not home.is_dir():
         raise NotFound("The files of this session cannot be reached from here.")
     return home

@@ -57,6 +57,21 @@ class EphemeralSection(Section):
     total_limit: int = Field(20, ge=1, description="sessions at once; more wait in a queue")
     repository_limit: int = Field(0, ge=0, description="sessions of one repository at once; 0: no limit")
     visitor_limit: int = Field(3, ge=0, description="sessions of one person or address at once; 0: no limit")
+    pool_max: int = Field(
+        0,
+        ge=0,
+        description="sessions that are kept warm before anybody opens them, beside `total_limit`; 0: none",
+    )
+    pool_min: int = Field(
+        0,
+        ge=0,
+        description="sessions kept warm for each link that was opened in the last week, while there is room",
+    )
+    pool_window_s: float = Field(
+        3600,
+        gt=0,
+        description="as many are kept warm for a link as were opened in this time, while there is room",
+    )
     build_limit: int = Field(2, ge=1, description="environments that are made at once")
     queue_limit: int = Field(200, ge=0, description="links that may wait; further ones are refused")
     idle_s: float = Field(600, gt=0, description="end a session that nobody has used for this long")

@@ -19,6 +19,8 @@ from himalia_hub.secrets import mint
 
 QUEUE = sa.and_(Launch.stage.in_([Stage.RESOLVING, Stage.FETCHING, Stage.WAITING]), ~Launch.seated)
 LONGEST_LOG = 2000
+POOL = "pool:"
+"""The visitor of launches that are made before anybody asks."""
 
 
 @dataclass(frozen=True, slots=True)

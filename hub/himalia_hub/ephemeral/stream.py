@@ -28,6 +28,7 @@ PROGRESS = {
     Stage.WAITING: 25,
     Stage.BUILDING: 40,
     Stage.LAUNCHING: 80,
+    Stage.WARM: 90,
     Stage.READY: 100,
     Stage.KEEPING: 100,
 }

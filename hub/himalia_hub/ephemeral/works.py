@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from himalia_hub import clock
 from himalia_hub.db import lease
-from himalia_hub.ephemeral import git, installer, keeping, session, sources, store
+from himalia_hub.ephemeral import git, installer, keeping, pool, session, sources, store
 from himalia_hub.ephemeral.collect import collect, touch
 from himalia_hub.ephemeral.environment import Recipe, recipe
 from himalia_hub.ephemeral.folders import Files, clear_home, folders_of, furnish_home
@@ -86,6 +86,8 @@ class Works:
             mine = await lease.take(db, LEASE, self._owner, now=clock.now(), ttl=timedelta(seconds=LEASE_S))
             # Counted and given under the lease's row lock: no two replicas ever give the same place.
             seated = await store.seat(db, self._section) if mine else []
+            if mine:
+                await pool.reconcile(db, self._section, now=clock.now(), made=self._made)
             launches = await store.under_way(db) if mine else []
         if not mine:
             await self._drop_all()
@@ -94,7 +96,7 @@ class Works:
             self._bell.settle(launch_id)
         await self._collect(launches)
         for launch in launches:
-            if launch.stage is Stage.READY:
+            if launch.stage in (Stage.READY, Stage.WARM):
                 await self._look_after(launch)
             elif launch.id not in self._tasks:
                 task = asyncio.create_task(self._advance(launch.id), name=f"launch.{launch.id}")
@@ -220,14 +222,24 @@ class Works:
                 if now.seated:
                     break
                 await watch.wait(LOOK_S)
-        if installer.is_ready(self._folders.environments / launch.environment):
+        if self._section.pool_max and await self._take_warm(launch):
+            return
+        if self._made(launch.environment):
             await self._move(launch, Stage.LAUNCHING, ("built", "The environment is there already"))
         else:
             await self._move(launch, Stage.BUILDING)
 
+    async def _take_warm(self, launch: Launch) -> bool:
+        async with self._world.db.begin() as db:
+            taken = await pool.claim(db, launch, now=clock.now())
+        if taken:
+            self._bell.settle(launch.id)
+            self._bell.ring(launch.id)  # the next one is to be warmed
+        return taken
+
     async def _build(self, launch: Launch) -> None:
         building = self._builds.get(launch.environment)
-        if building is None and not installer.is_ready(self._folders.environments / launch.environment):
+        if building is None and not self._made(launch.environment):
             building = asyncio.create_task(self._make(launch), name=f"build.{launch.environment[:8]}")
             self._builds[launch.environment] = building
             building.add_done_callback(lambda _: self._builds.pop(launch.environment, None))
@@ -281,7 +293,7 @@ class Works:
             async with self._world.db.begin() as db:
                 launch.uid = await store.take_uid(db, launch, self._uids)
         await async_fault("launch.after_uid")
-        home = self._folders.sessions / launch.key
+        home = self._folders.home(launch)
         checkout = self._folders.checkout(launch.url, launch.commit)
         touch(self._folders.environments / launch.environment)
         await asyncio.to_thread(furnish_home, checkout, home, launch.uid)
@@ -292,7 +304,15 @@ class Works:
         await async_fault("launch.after_begin")
         self._world.doorbell.ring(server.id)
         await self._until_ready(launch, server)
-        await self._move(launch, Stage.READY)
+        if launch.visitor != store.POOL:
+            await self._move(launch, Stage.READY)
+            return
+        async with self._world.db.read() as db:
+            server = await db.get_one(Server, server.id)
+            launch = await db.get_one(Launch, launch.id)
+        await pool.warm_up(self._world, launch, server)
+        await async_fault("launch.warmed")
+        await self._move(launch, Stage.WARM)
 
     async def _until_ready(self, launch: Launch, server: Server) -> None:
         last = 0
@@ -331,7 +351,7 @@ class Works:
         for server_id in theirs:
             await self._until_gone(server_id)
         await async_fault("launch.after_stop")
-        await asyncio.to_thread(clear_home, self._folders.sessions / launch.key)
+        await asyncio.to_thread(clear_home, self._folders.home(launch))
         if launch.kept_as:
             await keeping.forget(self._world, launch)
         async with self._world.db.begin() as db:
@@ -357,6 +377,8 @@ class Works:
         async with self._world.db.read() as db:
             server = await db.get(Server, launch.server_id) if launch.server_id else None
         if server is not None and ready(server):
+            if launch.stage is Stage.WARM:
+                return
             due = cull.ending_of(server, launch.guest, (), self._world.settings)
             why = due.why if due is not None and due.at <= clock.now() else ""
         elif server is not None and server.phase not in (Phase.FAILED, Phase.STOPPED):
@@ -373,6 +395,9 @@ class Works:
     def source(self, launch: Launch) -> sources.Source:
         """The link's repository, from its row: a host that was configured anew does not change what was opened."""
         return sources.Source(launch.provider, launch.spec, launch.url, launch.ref, launch.label, launch.stem)
+
+    def _made(self, environment: str) -> bool:
+        return installer.is_ready(self._folders.environments / environment)
 
     async def _recipe(self, launch: Launch) -> Recipe:
         checkout = self._folders.checkout(launch.url, launch.commit)

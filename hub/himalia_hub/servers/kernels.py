@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
@@ -40,19 +41,25 @@ async def busy(
     return dict(await asyncio.gather(*asked))
 
 
-async def _busy(url: str, prefix: str, token: str) -> list[str] | None:
-    parts, total = urlsplit(url), aiohttp.ClientTimeout(total=PATIENCE_S)
+@asynccontextmanager
+async def asking(url: str, token: str, *, total_s: float) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
+    """A client that asks a server as the server itself, and what its paths are appended to."""
+    parts, total = urlsplit(url), aiohttp.ClientTimeout(total=total_s)
     headers = {"Authorization": f"token {token}"}
+    if parts.scheme == "http+unix":
+        with pinned(unquote(parts.netloc)) as path:
+            connector = aiohttp.UnixConnector(path)
+            async with aiohttp.ClientSession(connector=connector, timeout=total, headers=headers) as session:
+                yield session, "http://server"
+        return
+    async with aiohttp.ClientSession(timeout=total, headers=headers) as session:
+        yield session, url
+
+
+async def _busy(url: str, prefix: str, token: str) -> list[str] | None:
     try:
-        if parts.scheme == "http+unix":
-            with pinned(unquote(parts.netloc)) as path:
-                connector = aiohttp.UnixConnector(path)
-                async with aiohttp.ClientSession(
-                    connector=connector, timeout=total, headers=headers
-                ) as session:
-                    return await _names(session, f"http://server{prefix}")
-        async with aiohttp.ClientSession(timeout=total, headers=headers) as session:
-            return await _names(session, f"{url}{prefix}")
+        async with asking(url, token, total_s=PATIENCE_S) as (session, base):
+            return await _names(session, f"{base}{prefix}")
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError, TypeError, KeyError):
         return None
 
