@@ -63,6 +63,7 @@ from himalia_hub.services import handlers as services
 from himalia_hub.services import supervise
 from himalia_hub.shares import handlers as shares
 from himalia_hub.shares import store as share_store
+from himalia_hub.signups import handlers as signups
 from himalia_hub.tokens import handlers as tokens
 from himalia_hub.tokens import store as token_store
 from himalia_hub.usage import handlers as usage
@@ -108,7 +109,7 @@ def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     """Every handler path of the hub; the order decides where patterns overlap, so pages with wildcards come last."""
     features = (
         info, openapi, ending, reloading, audit, users, groups, servers, stop_time, tokens, services, roles, shares,
-        usage, oauth, notices, proxy_api, following, metrics, login, account, elsewhere, suspend, setup,
+        usage, oauth, notices, proxy_api, following, metrics, login, account, elsewhere, suspend, setup, signups,
     )  # fmt: skip
     table: list[web.RouteDef] = []
     for feature in features:

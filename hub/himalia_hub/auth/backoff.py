@@ -64,12 +64,24 @@ def hold(db: Session, account: str, address: str, *, now: datetime) -> Failures:
         for each, free in ((own, FREE_PER_ACCOUNT), (theirs, FREE_PER_ADDRESS))
         if each.last is not None
     ]
-    left = max(waits, default=0)
-    if left > 0:
-        refusal = TooMany("Too many failed sign-ins.", retry_after_s=math.ceil(left))
-        refusal.remedy = f"wait {math.ceil(left)} s, then try again"
-        raise refusal
+    _refuse("Too many failed sign-ins.", max(waits, default=0))
     return own
+
+
+def charge_asking(db: Session, address: str, *, now: datetime) -> None:
+    """Count that somebody at this address asks for an account. TooMany, and nothing counted, while a wait is on."""
+    so_far = _locked(db, f"sign-up:{address}")[0]
+    if so_far.last is not None:
+        left = wait_s(so_far.times, so_far.last, free=FREE_PER_ADDRESS, now=now)
+        _refuse("Too many people have asked for an account from here.", left)
+    _write(db, so_far, now)
+
+
+def _refuse(why: str, left_s: float) -> None:
+    if left_s > 0:
+        refusal = TooMany(why, retry_after_s=math.ceil(left_s))
+        refusal.remedy = f"wait {math.ceil(left_s)} s, then try again"
+        raise refusal
 
 
 def failed(db: Session, address: str, *, now: datetime) -> None:

@@ -80,7 +80,7 @@ async def login_form(
     method: str = "",
 ) -> web.Response:
     """The sign-in page. `login.html` gets `action`, `ways` and `buttons` (name, title), `query`,
-    `method` (the one to show first), `username`, `error` (text), `remedy`, `wait_s`, `setup_needed`.
+    `method` (the one to show first), `username`, `error` (text), `remedy`, `wait_s`, `setup_needed`, `may_ask`.
     """
     door = request.app[DOOR]
     known = [each.name for each in door.asking]
@@ -101,6 +101,7 @@ async def login_form(
         remedy="" if isinstance(error, (str, TooMany)) else error.remedy,
         wait_s=int(wait),
         setup_needed=await setup.gate_closed(request),
+        may_ask=door.has_local and request.app[SETTINGS].auth.sign_up,
     )
     if wait:
         response.headers["Retry-After"] = str(int(wait))

@@ -51,6 +51,10 @@ class AuthSection(Section):
         False, description="sign nobody in to a server or service that proves no PKCE challenge"
     )
     password_min_length: int = Field(8, ge=1, le=1024, description="characters a new password needs")
+    sign_up: bool = Field(
+        False,
+        description="let strangers ask for one of the hub's own accounts, by a page; an administrator decides",
+    )
     secure_cookies: bool | None = Field(
         None, description="mark cookies Secure; empty: when the visitor came by https"
     )

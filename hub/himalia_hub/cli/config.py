@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import sys
 from collections.abc import Iterator
@@ -14,18 +15,20 @@ from sqlalchemy.engine import make_url
 from himalia_hub import config
 from himalia_hub.auth.door import configured
 from himalia_hub.auth.registry import find_plugin as find_way
-from himalia_hub.cli.common import loaded_from
+from himalia_hub.cli.common import loaded_from, settings_from
 from himalia_hub.cli.reference import configuration_page
+from himalia_hub.cli.reload import reload
 from himalia_hub.config import Loaded
 from himalia_hub.db.engine import async_url
 from himalia_hub.settings import HubSettings
 from himalia_spawner.registry import find_plugin
 
-HELP = "show, check or describe the configuration"
+HELP = "show, check, reload or describe the configuration"
 
 ACTIONS = {
     "show": "the values in force and where each comes from; secrets are masked",
     "check": "exit 0 when everything is right; else every problem with its key and place",
+    "reload": "have the running hub of this data folder read it again; what counts now, and what after a restart",
     "schema": "JSON Schema of the file, for editors",
     "reference": "the reference page, in Markdown",
 }
@@ -48,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
             print(json.dumps(HubSettings.model_json_schema(), indent=2))
         case "reference":
             sys.stdout.write(configuration_page())
+        case "reload":
+            print(asyncio.run(reload(settings_from(args))))
         case "check":
             loaded = loaded_from(args)
             check(loaded.settings)

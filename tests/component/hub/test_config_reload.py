@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ import pytest
 
 from component.hub.hub_site import Client, Site, site
 from himalia_hub import config
+from himalia_hub.cli import reload as cli
+from himalia_hub.errors import ConfigError, Unavailable
 from himalia_hub.reloading import COLD, HOT, RELOADER, differences, is_hot, merged
 from himalia_hub.settings import HubSettings
+from himalia_hub.tokens.models import ApiToken
 
 RELOAD = "/hub/api/config/reload"
 FILE = '[servers]\nslow_start_s = 0\nallow_named = true\n[auth.methods.all]\nkind = "shared-password"\npassword = "long enough"\n'
@@ -87,6 +91,30 @@ async def test_ways_to_sign_in_follow_the_file(hub: Site, root: Client) -> None:
     async with hub.client() as browser:
         assert (await browser.login("zoe", "long enough")).status == 403
         assert (await browser.login("zoe", "another one")).status == 302
+
+
+async def test_the_command_asks_the_running_hub_and_leaves_no_token(hub: Site, root: Client) -> None:
+    at = f"[hub]\nport = {hub.url.rpartition(':')[2]}\n"
+    write(hub, FILE.replace("allow_named = true", "allow_named = false") + at)
+    tokens = await hub.count(ApiToken)
+
+    said = await reload_by_command(hub)
+
+    assert "in force now: servers.allow_named" in said
+    assert "after a restart: hub.port" in said
+    assert not hub.world.settings.servers.allow_named
+    write(hub, FILE.replace("long enough", "short") + at)
+    with pytest.raises(ConfigError, match="8 are needed"):
+        await reload_by_command(hub)
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        write(hub, FILE + f"[hub]\nport = {nobody.getsockname()[1]}\n")
+    with pytest.raises(Unavailable, match="no hub answers"):
+        await reload_by_command(hub)
+    assert await hub.count(ApiToken) == tokens
+
+
+async def reload_by_command(hub: Site) -> str:
+    return await cli.reload(config.load(None, hub.world.settings.data_dir, environ={}).settings)
 
 
 async def test_only_an_administrator_may_reload(hub: Site) -> None:

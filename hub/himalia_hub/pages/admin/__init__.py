@@ -17,6 +17,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
         notices,
         people,
         quotas,
+        signups,
         spent,
         stream,
     )
@@ -27,6 +28,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
         *columns.routes(prefix),
         *stream.routes(prefix),
         *people.routes(prefix),
+        *signups.routes(prefix),
         *grouping.routes(prefix),
         *notices.routes(prefix),
         *quotas.routes(prefix),

@@ -16,6 +16,7 @@ from himalia_hub.pages.admin.query import EXAMPLES, parse
 from himalia_hub.pages.admin.rows import COLUMNS, may, row
 from himalia_hub.pages.render import moment_of_rows, page, wants_fragment
 from himalia_hub.rbac.guard import signed_in
+from himalia_hub.signups import store as signups
 
 CHIP_TITLES = {
     "all": ("Everything", ""),
@@ -86,6 +87,7 @@ async def admin(request: web.Request) -> web.Response:
             db, Wanted(query, where.sort, only), now=now, offset=(where.page - 1) * PAGE_SIZE, limit=PAGE_SIZE
         )
         counts = await listing.counts(db, now=now, only=only)
+        waiting = await signups.count(db) if identity.allows("admin:users") else 0
     rows = [row(one, settings) for one in found]
     rights = {one.on: may(identity, one.card.owner, one.card.name) for one in rows}
     return await page(
@@ -95,6 +97,7 @@ async def admin(request: web.Request) -> web.Response:
         rights=rights,
         changeable=any(right.change for right in rights.values()),
         can_add=identity.allows("admin:users"),
+        waiting=waiting,
         total=total,
         where=where,
         query=query,

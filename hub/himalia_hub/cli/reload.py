@@ -1,0 +1,74 @@
+"""`himalia config reload`: have the hub of this data folder read its configuration again, and show its answer."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import aiohttp
+import sqlalchemy as sa
+
+from himalia_hub import clock
+from himalia_hub.cli.common import open_database
+from himalia_hub.errors import ConfigError, NotFound, Unavailable
+from himalia_hub.settings import HubSettings
+from himalia_hub.tokens import store as tokens
+from himalia_hub.tokens.models import ApiToken
+from himalia_hub.users.models import User
+
+ANSWER_S = 60.0
+EVERYWHERE = {"", "0.0.0.0", "::"}
+
+
+async def reload(settings: HubSettings) -> str:
+    """What the hub says, in lines. ConfigError when it refuses the file, Unavailable when none runs.
+
+    It is asked as its first administrator, by a token that is gone afterwards: who may read the data folder may
+    make one anyway (`himalia token`).
+    """
+    async with open_database(settings) as database:
+        async with database.begin() as db:
+            admins = sa.select(User.id).where(User.admin, User.suspended.is_(None))
+            user_id = await db.scalar(admins.order_by(User.id).limit(1))
+            if user_id is None:
+                raise NotFound("this hub has no administrator", remedy="himalia user add NAME --admin")
+            lasts = timedelta(seconds=2 * ANSWER_S)
+            token, secret = await tokens.issue(
+                db,
+                user_id,
+                now=clock.now(),
+                scopes=["shutdown"],
+                note="himalia config reload",
+                expires_in=lasts,
+            )
+        try:
+            return _said(await _ask(settings, secret))
+        finally:
+            async with database.begin() as db:
+                await db.execute(sa.delete(ApiToken).where(ApiToken.id == token.id))
+
+
+async def _ask(settings: HubSettings, secret: str) -> dict[str, list[str]]:
+    address = "127.0.0.1" if settings.hub.ip in EVERYWHERE else settings.hub.ip
+    host = f"[{address}]" if ":" in address else address
+    url = f"http://{host}:{settings.hub.port}{settings.hub_prefix}api/config/reload"
+    headers = {"Authorization": f"token {secret}"}
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_S), headers=headers) as session,
+            session.post(url) as answer,
+        ):
+            said = await answer.json(content_type=None)
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        raise Unavailable(
+            f"no hub answers at {url} ({type(error).__name__}); is it running, and was its address changed in the file?"
+        ) from None
+    if answer.status != 200:
+        raise ConfigError(str(said.get("message") if isinstance(said, dict) else said))
+    return dict(said)
+
+
+def _said(answer: dict[str, list[str]]) -> str:
+    lines = [f"in force now: {', '.join(answer['changed']) or 'nothing was changed'}"]
+    if answer["needs_restart"]:
+        lines.append(f"after a restart: {', '.join(answer['needs_restart'])}")
+    return "\n".join(lines)
