@@ -12,7 +12,7 @@ from aiohttp.typedefs import Middleware
 
 from himalia_hub import clock
 from himalia_hub.audit.record import record_request
-from himalia_hub.auth import setup, xsrf
+from himalia_hub.auth import origin, setup, xsrf
 from himalia_hub.auth.cookies import is_secure
 from himalia_hub.db.engine import is_full
 from himalia_hub.errors import BadRequest, HimaliaError, NotAuthenticated, TooMany, Unavailable
@@ -203,7 +203,7 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
         who = "user" if identity.user_id is not None else "service"
         structlog.contextvars.bind_contextvars(**{who: identity.name})
         if TOUCHES in request.app:
-            request.app[TOUCHES].note(identity, clock.now())
+            request.app[TOUCHES].note(identity, clock.now(), origin.address(request))
     return await handler(request)
 
 

@@ -8,12 +8,13 @@ from aiohttp import web
 def routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     """Every page; register them after the API, for the last ones match any path."""
     # Imported late: the sign-in pages import `pages.render`, and some pages below import what sign-in offers.
-    from himalia_hub.pages import admin, assets, home, pending, redirects, share, spawn, user_url
+    from himalia_hub.pages import admin, assets, home, pending, redirects, share, spawn, tokens, user_url
 
     return [
         *assets.routes(prefix),
         *home.routes(prefix),
         *share.routes(prefix),
+        *tokens.routes(prefix),
         *spawn.routes(prefix),
         *pending.routes(prefix),
         *admin.routes(prefix),

@@ -32,12 +32,14 @@ class Touches:
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, int], datetime] = {}
+        self._addresses: dict[int, str] = {}
 
-    def note(self, identity: Identity, now: datetime) -> None:
-        """A credential was used. A server's own token says nothing of its person."""
+    def note(self, identity: Identity, now: datetime, address: str) -> None:
+        """A credential was used, from there. A server's own token says nothing of its person."""
         token, login = identity.token, identity.login
         if token is not None and _old(token.last_activity, now):
             self._seen["token", token.id] = now
+            self._addresses[token.id] = address[:64]
         if login is not None and _old(login.last_seen, now):
             self._seen["login", login.id] = now
         if identity.user_id is None or (token is not None and token.server_id is not None):
@@ -47,6 +49,7 @@ class Touches:
     async def flush(self, database: Database) -> None:
         """Write what was gathered; never moves a moment back."""
         seen, self._seen = self._seen, {}
+        addresses, self._addresses = self._addresses, {}
         if not seen:
             return
         columns = {"token": ApiToken.last_activity, "login": Login.last_seen, "user": User.last_activity}
@@ -55,9 +58,10 @@ class Touches:
             for (kind, row_id), at in sorted(seen.items()):
                 column = columns[kind]
                 older = sa.or_(column.is_(None), column < at)
-                await db.execute(
-                    sa.update(column.class_).where(ids[kind] == row_id, older).values({column.key: at})
-                )
+                values: dict[str, object] = {column.key: at}
+                if kind == "token":
+                    values["last_address"] = addresses.get(row_id, "")
+                await db.execute(sa.update(column.class_).where(ids[kind] == row_id, older).values(values))
 
 
 def _old(moment: datetime | None, now: datetime) -> bool:

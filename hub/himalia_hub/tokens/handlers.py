@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import sqlalchemy as sa
 import structlog
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,7 +23,6 @@ from himalia_hub.rbac.roles import TOKEN
 from himalia_hub.rbac.rules import Rules
 from himalia_hub.roles import store as roles
 from himalia_hub.schemas import read, takes
-from himalia_hub.servers.models import Server
 from himalia_hub.tokens import store
 from himalia_hub.tokens.models import ApiToken
 from himalia_hub.tokens.schemas import Credentials, NewToken
@@ -54,7 +52,7 @@ async def list_tokens(request: web.Request) -> web.Response:
         owner = await _owner(db, request.match_info["user"])
         await store.purge_expired(db, now=clock.now())
         rows = await store.list_for_user(db, owner.id)
-        names = await _server_names(db, rows)
+        names = await store.server_names(db, rows)
         theirs = await rights.of_user(db, owner, rules, now=clock.now())
     models = [token_model(row, owner, theirs, rules, _server(row, owner, names)) for row in rows]
     return web.json_response({"api_tokens": models})
@@ -85,7 +83,7 @@ async def create_token(request: web.Request) -> web.Response:
             raise NotAuthorized(NO_ACCESS)
         raw = await _raw_scopes(db, body, rules)
         theirs = await rights.of_user(db, owner, rules, now=clock.now())
-        _may_issue(raw, owner.name, theirs, identity, rules)
+        may_issue(raw, owner.name, theirs, identity, rules)
         row, secret = await store.issue(
             db,
             owner.id,
@@ -105,7 +103,7 @@ async def get_token(request: web.Request) -> web.Response:
     rules = request.app[SETTINGS].rules
     async with request.app[DB].read() as db:
         row, owner = await _find(db, request)
-        names = await _server_names(db, [row])
+        names = await store.server_names(db, [row])
         theirs = await rights.of_user(db, owner, rules, now=clock.now())
     return web.json_response(token_model(row, owner, theirs, rules, _server(row, owner, names)))
 
@@ -117,14 +115,8 @@ async def delete_token(request: web.Request) -> web.Response:
     """
     async with request.app[DB].begin() as db:
         row, owner = await _find(db, request)
-        if row.client_id == "jupyterhub":
-            gone = sa.delete(ApiToken).where(ApiToken.id == row.id)
-        else:
-            gone = sa.delete(ApiToken).where(
-                ApiToken.client_id == row.client_id, ApiToken.user_id == owner.id
-            )
-        sessions = set(await db.scalars(gone.returning(ApiToken.session_id)))
-    await out.cut(request, [session for session in sessions if session])
+        sessions = await store.revoke(db, row)
+    await out.cut(request, sessions)
     log.info("token.deleted", owner=owner.name, token_id=row.id)
     return web.Response(status=204)
 
@@ -161,7 +153,7 @@ async def _raw_scopes(db: AsyncSession, body: NewToken, rules: Rules) -> list[st
     return list(dict.fromkeys(wanted)) or list(rules.scopes_of("token") or TOKEN)
 
 
-def _may_issue(raw: list[str], owner: str, theirs: Rights, identity: Identity, rules: Rules) -> None:
+def may_issue(raw: list[str], owner: str, theirs: Rights, identity: Identity, rules: Rules) -> None:
     """A token carries no right that its owner lacks (400), nor one that who asks for it lacks (403)."""
     wanted: set[str] = set()
     for scope in raw:
@@ -213,14 +205,6 @@ async def _find(db: AsyncSession, request: web.Request) -> tuple[ApiToken, User]
     if row is None or row.user_id != owner.id or expired:
         raise NotFound(f"there is no token {request.match_info['id'][:40]!r}")
     return row, owner
-
-
-async def _server_names(db: AsyncSession, rows: list[ApiToken]) -> dict[int, str]:
-    ids = {row.server_id for row in rows if row.server_id is not None}
-    if not ids:
-        return {}
-    found = await db.execute(sa.select(Server.id, Server.name).where(Server.id.in_(ids)))
-    return dict(found.tuples().all())
 
 
 def _server(row: ApiToken, owner: User, names: dict[int, str]) -> str | None:

@@ -35,3 +35,4 @@ class ApiToken(Base):
     created: Mapped[datetime]
     expires_at: Mapped[datetime | None]
     last_activity: Mapped[datetime | None]
+    last_address: Mapped[str | None] = mapped_column(sa.String(64))

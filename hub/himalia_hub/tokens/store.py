@@ -16,6 +16,9 @@ from himalia_hub.services.models import Service
 from himalia_hub.tokens.models import ApiToken
 from himalia_hub.users.models import User
 
+OWN = "jupyterhub"
+"""The client of tokens that nobody but their person asked for."""
+
 _LIVE = (
     sa.select(ApiToken, User, Service)
     .outerjoin(User, User.id == ApiToken.user_id)
@@ -43,7 +46,7 @@ async def issue(
     scopes: list[str],
     note: str = "",
     expires_in: timedelta | None = None,
-    client_id: str = "jupyterhub",
+    client_id: str = OWN,
     session_id: str | None = None,
 ) -> tuple[ApiToken, str]:
     """A new token row and its secret, which is shown once and never stored."""
@@ -61,6 +64,14 @@ async def issue(
     db.add(row)
     await db.flush()
     return row, secret
+
+
+async def revoke(db: AsyncSession, row: ApiToken) -> list[str]:
+    """End it; one issued to a program, with all of its person's for the same program. The sign-ins they came from."""
+    gone = sa.delete(ApiToken).where(ApiToken.id == row.id)
+    if row.client_id != OWN:
+        gone = sa.delete(ApiToken).where(ApiToken.client_id == row.client_id, ApiToken.user_id == row.user_id)
+    return [session for session in set(await db.scalars(gone.returning(ApiToken.session_id))) if session]
 
 
 def put_server_token(
@@ -138,6 +149,15 @@ async def list_for_user(db: AsyncSession, user_id: int) -> list[ApiToken]:
     return list(
         await db.scalars(sa.select(ApiToken).where(ApiToken.user_id == user_id).order_by(ApiToken.id))
     )
+
+
+async def server_names(db: AsyncSession, rows: list[ApiToken]) -> dict[int, str]:
+    """The names, by id, of the servers that these tokens are of."""
+    ids = {row.server_id for row in rows if row.server_id is not None}
+    if not ids:
+        return {}
+    found = await db.execute(sa.select(Server.id, Server.name).where(Server.id.in_(ids)))
+    return {row[0]: row[1] for row in found}
 
 
 async def purge_expired(db: AsyncSession, *, now: datetime) -> int:

@@ -44,6 +44,7 @@ PAGES = {
     "login": "login",
     "home": "home",
     "account": "account",
+    "tokens": "token",
     "progress": "spawn-pending/root/seminar",
     "failed": "spawn-pending/root/teaching",
     "admin": "admin",

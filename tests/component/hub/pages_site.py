@@ -17,7 +17,7 @@ from aiohttp import web
 
 from component.hub.hub_site import HASH, PASSWORD, Answer
 from himalia_hub import clock, middleware, pages
-from himalia_hub.auth import login
+from himalia_hub.auth import account, login
 from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.bulk import work
 from himalia_hub.db import lease  # noqa: F401 -- its table belongs to the schema
@@ -155,6 +155,7 @@ async def site(folder: Path, *, at_port: int = 0, **settings: Any) -> AsyncItera
         [web.get(user + "/server/progress", progress), web.get(user + "/servers/{server}/progress", progress)]
     )
     app.add_routes(login.routes(prefix))
+    app.add_routes(account.routes(prefix))
     app.add_routes(pages.routes(prefix, base_url))
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
