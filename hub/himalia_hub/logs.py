@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,6 +69,17 @@ def mask_text(text: str) -> str:
     return text
 
 
+KEPT, LONGEST = 1000, 2000
+"""Events that a process remembers for the page of its log, and characters of each value: two megabytes at the most."""
+RECENT: deque[EventDict] = deque(maxlen=KEPT)
+
+
+def remember(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """A structlog processor, after the masking one: keep the event for the log page."""
+    RECENT.append({key: str(value)[:LONGEST] for key, value in event.items() if not key.startswith("_")})
+    return event
+
+
 def configure(settings: LogSection) -> None:
     """Set up structlog and the standard library's logging, both through the same mask, to standard error."""
     level = logging.getLevelNamesMapping()[settings.level.upper()]
@@ -78,6 +90,7 @@ def configure(settings: LogSection) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         mask_secrets,
+        remember,
     ]
     renderer: Processor = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())

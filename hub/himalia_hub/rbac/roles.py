@@ -6,6 +6,7 @@ USER = ("self",)
 ADMIN = (
     "admin-ui",
     "read:audit",
+    "read:logs",
     "announcements",
     "maintenance",
     "admin:roles",

@@ -19,6 +19,7 @@ class Scope:
 SCOPES: dict[str, Scope] = {
     "admin-ui": Scope("Open the admin page."),
     "read:audit": Scope("Read who did what."),
+    "read:logs": Scope("Read what the hub and servers write to their logs, without secrets."),
     "announcements": Scope("Announce something to everybody."),
     "maintenance": Scope("Begin and end maintenance, during which no server is started."),
     "admin:users": Scope(

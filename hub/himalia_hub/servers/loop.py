@@ -77,6 +77,7 @@ async def _dispatch(world: World, owner: str) -> None:
             await places.acquire()
             try:
                 pause_s = await _pause(world)
+                world.looks.rows = clock.now()
                 lease = await _claim(world, owner) if pause_s <= 0 else None
             except (SQLAlchemyError, OSError) as error:
                 log.error("database.unreachable", error=type(error).__name__)

@@ -43,6 +43,7 @@ async def run(world: World) -> None:
     while True:
         try:
             found = await reap(world, found, now_s=asyncio.get_running_loop().time())
+            world.looks.orphans, world.looks.found = clock.now(), [one.kind for one in found]
         except (SpawnError, SQLAlchemyError, OSError) as error:
             log.warning("orphans.not_looked_for", error=str(error) or type(error).__name__)
         await asyncio.sleep(max(grace_s / 2, 0.1))

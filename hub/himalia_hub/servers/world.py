@@ -16,6 +16,7 @@ from himalia_hub.metrics.measured import timed
 from himalia_hub.secrets import Secrets
 from himalia_hub.servers.doorbell import Doorbell
 from himalia_hub.servers.furnish import Furnish, nothing
+from himalia_hub.servers.looks import Looks
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.spec import incarnation_of
 from himalia_hub.servers.state import Desired, Phase, Seen
@@ -108,6 +109,7 @@ class World:
     probe: Probe = field(default_factory=Probe)
     figures: Figures = field(default_factory=Figures)
     furnish: Furnish = nothing
+    looks: Looks = field(default_factory=Looks)
 
 
 @dataclass(frozen=True, slots=True)

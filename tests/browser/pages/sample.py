@@ -59,6 +59,7 @@ PAGES = {
     "admin-usage": "admin/usage",
     "admin-audit": "admin/audit",
     "admin-health": "admin/health",
+    "admin-logs": "admin/logs",
     "admin-shutdown": "admin/shutdown",
     "not-found": "nothing/here",
 }

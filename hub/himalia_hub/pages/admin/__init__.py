@@ -14,6 +14,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
         grouping,
         health,
         listpage,
+        logs,
         notices,
         people,
         quotas,
@@ -35,4 +36,5 @@ def routes(prefix: str) -> list[web.RouteDef]:
         *spent.routes(prefix),
         *audit.routes(prefix),
         *health.routes(prefix),
+        *logs.routes(prefix),
     ]

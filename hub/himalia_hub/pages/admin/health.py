@@ -1,13 +1,14 @@
-"""What `himalia doctor` finds, as a page; and ending the hub."""
+"""What `himalia doctor` finds, and what only the running hub knows, as a page; and ending the hub."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
 from himalia_hub.audit.record import tell
+from himalia_hub.health import running
 from himalia_hub.health.examine import examine
 from himalia_hub.health.finding import Grade
-from himalia_hub.keys import ENDING, SETTINGS
+from himalia_hub.keys import ENDING, SETTINGS, WORLD
 from himalia_hub.pages.admin import viewer
 from himalia_hub.pages.render import page
 from himalia_hub.rbac.guard import signed_in
@@ -30,6 +31,8 @@ async def health(request: web.Request) -> web.Response:
     """200 everything that was looked at, what is wrong first, each with what to do."""
     viewer.must_be(request, "read:hub")
     findings = [finding async for finding in examine(request.app[SETTINGS])]
+    if WORLD in request.app:
+        findings += await running.examine(request.app[WORLD])
     order = [Grade.PROBLEM, Grade.ADVICE, Grade.OK]
     return await page(
         request,

@@ -1,0 +1,59 @@
+"""Whether the hub that answers does its background work: what only the running process knows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from himalia_hub import clock
+from himalia_hub.health.finding import Finding, advice, ok, problem
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.world import World
+
+LATE = timedelta(minutes=1)
+
+
+async def examine(world: World) -> list[Finding]:
+    """Whether servers' rows are worked on in time, and what runs or lies about that no row knows."""
+    return [await _rows(world), _orphans(world)]
+
+
+async def _rows(world: World) -> Finding:
+    now, about = clock.now(), "reconcile"
+    late = sa.and_(
+        Server.due_at < now - LATE, sa.or_(Server.lease_until.is_(None), Server.lease_until < now - LATE)
+    )
+    async with world.db.read() as db:
+        count = await db.scalar(sa.select(sa.func.count()).select_from(Server).where(late)) or 0
+    last = world.looks.rows
+    if last is None:
+        return ok(about, "this hub has not looked at the servers' rows yet")
+    said = f"this hub looked at the servers' rows {int((now - last).total_seconds())} s ago"
+    longest = max(LATE, 2 * timedelta(seconds=world.settings.servers.resync_s))
+    if now - last > longest or count:
+        return problem(
+            about,
+            f"{said}; {count} wait for more than a minute",
+            "look into the hub's log for server.step_failed and database.unreachable, then restart the hub",
+        )
+    return ok(about, f"{said}; none is overdue")
+
+
+def _orphans(world: World) -> Finding:
+    about, looks = "orphans", world.looks
+    if looks.orphans is None:
+        return ok(about, "not looked for yet")
+    when = f"{int((clock.now() - looks.orphans).total_seconds())} s ago"
+    if not looks.found:
+        return ok(about, f"no server, folder or token without a row ({when})")
+    kinds = ", ".join(
+        f"{count} {kind}{'s' * (count > 1)}" for kind, count in sorted(Counter(looks.found).items())
+    )
+    return advice(
+        about,
+        f"{kinds} without a row ({when})",
+        f"nothing: they are ended after servers.orphan_grace_s = {world.settings.servers.orphan_grace_s:g};"
+        " the log says orphans.found with their names",
+    )
