@@ -9,6 +9,15 @@ import sys
 
 def main(argv: list[str] | None = None) -> int:
     """0 after an ordinary end, 2 when the settings or the address are wrong."""
+    if os.environ.get("HIMALIA_SAFE_MODE") == "1":
+        from himalia_singleuser.safe_mode import safe_home
+
+        with safe_home(os.environ):
+            return _run(argv)
+    return _run(argv)
+
+
+def _run(argv: list[str] | None) -> int:
     from himalia_singleuser import lean
 
     lean.import_aiohttp()

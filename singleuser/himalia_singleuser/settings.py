@@ -124,9 +124,10 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         or Path(environ.get("XDG_DATA_HOME") or home / ".local/share") / "jupyter"
     )
     config_dir = Path(environ.get("JUPYTER_CONFIG_DIR") or home / ".jupyter")
+    real_home = Path(environ.get("HIMALIA_REAL_HOME") or home)
     token = args.token if args.token is not None else environ.get("JUPYTER_TOKEN", "")
     return Settings(
-        root_dir=_root_dir(args.root or environ.get("JUPYTERHUB_ROOT_DIR") or ".", home),
+        root_dir=_root_dir(args.root or environ.get("JUPYTERHUB_ROOT_DIR") or ".", real_home),
         base_url=normal_base_url(base_url),
         default_url=_default_url(args, environ),
         # Behind a hub nobody needs a token of this server's own: the hub says who may enter.

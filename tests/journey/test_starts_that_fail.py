@@ -73,3 +73,20 @@ async def test_a_failed_server_can_be_started_again(launch: Launch) -> None:
 
     assert status == 201, body
     assert (await admin.call("DELETE", "/users/root/server"))[0] == 204
+
+
+async def test_a_home_that_breaks_a_server_breaks_none_in_safe_mode(launch: Launch) -> None:
+    """Starting as usual again leaves safe mode."""
+    code = "import os, pathlib, runpy, sys\nhome = pathlib.Path(os.environ['HOME'])\n"
+    code += "if not home.name.startswith('himalia-safe-') and 'HIMALIA_SAFE_MODE' not in os.environ:\n"
+    code += "    raise SystemExit(f'{home}: No space left on device')\n"
+    code += "sys.argv = ['himalia_singleuser']\nrunpy.run_module('himalia_singleuser', run_name='__main__')"
+    _, admin = await launch(f"[spawner]\ncommand = {json.dumps([sys.executable, '-c', code])}\n")
+    assert (await admin.call("POST", "/users/root/server"))[0] == 500
+
+    headers = {**admin.headers, "X-Himalia-Safe-Mode": "1"}
+    async with admin.session.post(f"{admin.hub.api}/users/root/server", headers=headers) as answer:
+        assert answer.status == 201, await answer.text()
+
+    assert (await admin.call("DELETE", "/users/root/server"))[0] == 204
+    assert (await admin.call("POST", "/users/root/server"))[0] == 500

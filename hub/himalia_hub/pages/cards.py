@@ -31,6 +31,9 @@ WORDS = {
 STALE = timedelta(minutes=3)
 """A measure is written at least once a minute while somebody measures."""
 
+NO_ROOM = ("No space left on device", "Disk quota exceeded")
+"""How the system says ENOSPC and EDQUOT."""
+
 MOVING = frozenset({"starting", "stopping", "unknown"})
 """States that end by themselves: pages that show one refresh until it does."""
 
@@ -45,6 +48,12 @@ class Failure:
     at: datetime | None
     kept_until: datetime | None = None
     """Until when its kernels wait for the next start."""
+
+    @property
+    def home_full(self) -> bool:
+        """Its last words say that there was no room for files."""
+        words = (self.message, *self.log_tail)
+        return any(sign in line for line in words for sign in NO_ROOM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,7 @@ class Card:
     offers: tuple[Offer, ...] = ()
     ending: Ending | None = None
     reason: str = ""
+    safe_mode: bool = False
     use: Use = Use()
 
     @property
@@ -152,6 +162,7 @@ def card(
         offers=_offers(settings, groups, profile),
         ending=ending_of(server, username, groups, settings),
         reason=reason if state == "stopped" else "",
+        safe_mode=server.safe_mode and state in ("starting", "ready", "unknown"),
         use=use_of(use),
     )
 

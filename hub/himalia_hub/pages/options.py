@@ -7,7 +7,7 @@ from multidict import MultiMapping
 from himalia_hub.errors import BadRequest
 
 PREFIX = "opt-"
-RESERVED = frozenset({"next", "display_name", "_xsrf", "redirects"})
+RESERVED = frozenset({"next", "display_name", "_xsrf", "redirects", "_safe_mode"})
 
 
 class UnusableOptions(BadRequest):

@@ -65,7 +65,8 @@ async def spawn_form(request: web.Request) -> web.Response:
         for key in dict.fromkeys(fields)
         if key not in RESERVED
     }
-    server = await wish.start(request, username, name, dict(options) if options else None)
+    safe_mode = fields.get("_safe_mode") == "1"
+    server = await wish.start(request, username, name, dict(options) or None, safe_mode=safe_mode)
     if ready(server):
         return redirect(after or server_prefix(settings, username, name), status=303)
     return redirect(

@@ -19,11 +19,18 @@ from himalia_hub.servers.view import pending, ready
 from himalia_hub.users import store as users
 
 
-async def start(request: web.Request, username: str, name: str, options: dict[str, Any] | None) -> Server:
+async def start(
+    request: web.Request,
+    username: str,
+    name: str,
+    options: dict[str, Any] | None,
+    *,
+    safe_mode: bool = False,
+) -> Server:
     """Wish that it runs. Pressing Start twice, in two tabs or by the back button, is one start."""
     tell(request, target_user=username, target=name)
     async with request.app[DB].begin() as db:
-        server = await start_in(request.app, db, username, name, options)
+        server = await start_in(request.app, db, username, name, options, safe_mode=safe_mode)
         await async_fault("wish.before_commit")
     await async_fault("wish.after_commit")
     request.app[DOORBELL].ring(server.id)
@@ -31,7 +38,13 @@ async def start(request: web.Request, username: str, name: str, options: dict[st
 
 
 async def start_in(
-    app: web.Application, db: AsyncSession, username: str, name: str, options: dict[str, Any] | None
+    app: web.Application,
+    db: AsyncSession,
+    username: str,
+    name: str,
+    options: dict[str, Any] | None,
+    *,
+    safe_mode: bool = False,
 ) -> Server:
     """The same within a transaction of the caller's, who rings the bell after it."""
     user = await users.by_name(db, username)
@@ -42,7 +55,7 @@ async def start_in(
         return server
     if server is not None and pending(server) == "stop":
         raise Conflict("This server is still stopping.", remedy="Wait a moment, then start it again.")
-    return await ask(db, app[SETTINGS], user, name, options)
+    return await ask(db, app[SETTINGS], user, name, options, safe_mode=safe_mode)
 
 
 async def stop(request: web.Request, username: str, name: str, *, remove: bool = False) -> None:

@@ -27,8 +27,9 @@ async def ask(
     options: dict[str, Any] | None,
     *,
     refuse_when_full: bool = False,
+    safe_mode: bool = False,
 ) -> Server:
-    """Wish that it runs, now or in its turn.
+    """Wish that it runs, now or in its turn, with a home of its own in `safe_mode`.
 
     UnderMaintenance while nothing is started; BadRequest when this person may not choose that, or has too many named
     servers; OverQuota when it is more than they, or one of their groups, may use; TooMany when all places are taken and
@@ -41,7 +42,9 @@ async def ask(
     options = checked_options(settings, member_of, options)
     reserve = await _reserve(db, settings, user, name, options, member_of)
     wait = await queue.must_wait(db, settings.servers, refuse=refuse_when_full)
-    return await store.want_running(db, user, name, options=options, now=now, wait=wait, reserve=reserve)
+    return await store.want_running(
+        db, user, name, options=options, now=now, wait=wait, reserve=reserve, safe_mode=safe_mode
+    )
 
 
 async def _reserve(

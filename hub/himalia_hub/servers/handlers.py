@@ -30,6 +30,7 @@ from himalia_hub.servers.view import pending, ready, server_model, stopped
 from himalia_hub.users import store as users
 from himalia_hub.users.models import User
 
+SAFE_MODE = "X-Himalia-Safe-Mode"
 WHEN_FULL = "X-Himalia-When-Full"
 """Request header of a start; `refuse` asks for JupyterHub's 429 where the start would have to wait."""
 START_KEYS = {"user_options", "display_name"}
@@ -71,7 +72,8 @@ async def start_server(request: web.Request) -> web.Response:
 
     The body is `user_options` and `display_name`, or else the options themselves; empty: the last ones. 400 when it
     runs, 409 while it stops, 429 at a limit that no waiting ends, and at any with the header `X-Himalia-When-Full:
-    refuse`; 500 with the cause when the start fails, 503 during maintenance.
+    refuse`; 500 with the cause when the start fails, 503 during maintenance. With the header `X-Himalia-Safe-Mode: 1`
+    the server has a home of its own, and serves the person's files.
     """
     options, display_name = await _start_body(request)
     username, name = _names(request)
@@ -83,7 +85,10 @@ async def start_server(request: web.Request) -> web.Response:
         server = await store.find(db, user.name, name)
         must_be_startable(server)
         if server is None or pending(server) != "spawn":
-            server = await ask(db, request.app[SETTINGS], user, name, options, refuse_when_full=refuse)
+            safe = request.headers.get(SAFE_MODE, "").strip() == "1"
+            server = await ask(
+                db, request.app[SETTINGS], user, name, options, refuse_when_full=refuse, safe_mode=safe
+            )
         if display_name is not None:
             server.display_name = display_name
         fault("wish.before_commit")

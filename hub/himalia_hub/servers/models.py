@@ -52,6 +52,8 @@ class Server(Base):
     last_activity: Mapped[datetime | None]
     kept_alive_until: Mapped[datetime | None]
     failure: Mapped[dict[str, Any] | None]
+    safe_mode: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
+    """The present wish is for a start with a home of its own."""
     extended_s: Mapped[float | None] = mapped_column(sa.Double)
     """Of a throw-away session by how much its longest age was put off, in seconds; None for every other server."""
 

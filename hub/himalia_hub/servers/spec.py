@@ -72,6 +72,8 @@ def build_spec(
     if settings.spawner.default_url:
         env["JUPYTERHUB_DEFAULT_URL"] = settings.spawner.default_url
     env |= choice.environment
+    if server.safe_mode:
+        env |= {"HIMALIA_SAFE_MODE": "1", "JUPYTER_NO_CONFIG": "1"}  # ours; what official servers know of it
     return ServerSpec(
         ref=ServerRef(server.backend_name, server.incarnation),
         username=username,

@@ -98,6 +98,7 @@ async def want_running(
     now: datetime,
     wait: bool = False,
     reserve: tuple[int | None, float | None] = (None, None),
+    safe_mode: bool = False,
 ) -> Server:
     """Wish that the server runs, now or in its turn (`wait`). Wishing what is wished already changes nothing.
 
@@ -115,6 +116,7 @@ async def want_running(
         "attempts": 0,
         "doomed": False,
         "failure": None,
+        "safe_mode": safe_mode,
     }
     if server.phase is Phase.FAILED and kept_until(server.failure, now=now) is None:
         values["node"] = None  # any hub may start it: what waited on that machine is over

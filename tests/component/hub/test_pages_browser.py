@@ -160,6 +160,15 @@ async def test_a_failure_turns_the_progress_into_its_cause(hub: Site, ann: User,
         await page.get_by_role("button", name="Copy").click()
         await expect(page.get_by_role("button", name="Copied")).to_be_visible()
 
+        await expect(page.get_by_text("There is no room left for your files")).to_be_visible()
+        await page.get_by_role("button", name="Start in safe mode").click()
+        await expect(page.get_by_role("progressbar")).to_be_visible()
+        await page.goto("/hub/home")
+        await expect(page.get_by_role("article")).to_contain_text("Safe mode")
+    row = await hub.row("ann")
+    assert row is not None
+    assert (row.desired, row.safe_mode, row.user_options) == (RUNNING, True, {})
+
 
 async def test_a_hub_that_dies_and_returns_does_not_end_the_wait(tmp_path: Path, chromium: Chromium) -> None:
     async with site(tmp_path) as first:
