@@ -17,6 +17,7 @@ from himalia_hub.errors import ConfigError
 GROUP = "himalia.authenticators"
 OURS = {
     "dummy": "himalia_hub.auth.shared:Dummy",
+    "ldap": "himalia_hub.auth.ldap:Ldap",
     "local": "himalia_hub.auth.local:LocalAccounts",
     "oidc": "himalia_hub.auth.oidc:Oidc",
     "pam": "himalia_hub.auth.pam:Pam",

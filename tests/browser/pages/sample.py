@@ -11,6 +11,7 @@ from himalia_hub.groups import store as groups
 from himalia_hub.measures.store import Point, keep
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Phase
+from himalia_hub.signups.models import SignUp
 
 NAMES = [
     "ada",
@@ -54,6 +55,7 @@ PAGES = {
     "admin-person": "admin/people?name=ben",
     "admin-use": "admin/use?on=root/",
     "admin-add": "admin/people/add",
+    "admin-sign-ups": "admin/sign-ups",
     "admin-groups": "admin/groups",
     "admin-notices": "admin/notices",
     "admin-usage": "admin/usage",
@@ -94,6 +96,9 @@ async def fill(hub: Site) -> None:
     used = clock.now() - timedelta(minutes=12)
     own = await hub.server(root, "", RUNNING, Phase.READY, last_activity=used)
     await _an_hour(hub, own)
+    async with hub.db.begin() as db:
+        words = "Second year, the statistics course"
+        db.add(SignUp(name="xenia", password_hash="none", note=words, created=clock.now()))
     await hub.server(root, "teaching", STOPPED, Phase.FAILED, failure=FAILURE)
     seminar = await hub.server(root, "seminar", RUNNING, Phase.STARTING)
     await hub.event(seminar, "Server requested", progress=0)
