@@ -23,6 +23,7 @@ from himalia_hub.rbac.identity import Identity
 from himalia_hub.servers import store as servers
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.view import stopped
+from himalia_hub.usage.store import OverQuota
 
 log = structlog.get_logger()
 
@@ -88,9 +89,11 @@ async def _ask(app: web.Application, item_id: int, action: str, asker: Asker, *,
             item.asked = clock.now()
             item.server_id, item.generation = (server.id, server.generation) if server else (None, None)
         except TooMany as full:
-            if not last:
+            # Room in the hub comes by waiting; a quota that is used up does not, and 40 people may be beyond theirs.
+            if not last and not isinstance(full, OverQuota):
                 return False
-            item.problem, status = f"{full.message} (request {asker.request_id})", full.status
+            said = " ".join(part for part in (full.message, full.remedy) if part)
+            item.problem, status = f"{said} (request {asker.request_id})", full.status
         except HimaliaError as error:
             said = "; ".join(part for part in (error.message, error.remedy) if part)
             item.problem, status = f"{said} (request {asker.request_id})", error.status

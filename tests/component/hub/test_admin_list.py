@@ -22,6 +22,7 @@ from himalia_hub.rbac.models import Role, RoleAssignment
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.servers.view import phase_word
+from himalia_hub.usage import store as usage
 from himalia_hub.users.models import User
 from support import eventually
 
@@ -219,3 +220,27 @@ async def test_strangers_get_no_stream_and_leaving_ends_the_reading(hub: Site, t
         await stream.until("hello")
         assert hub.app[LIVE]._task is not None
     await eventually(lambda: hub.app[LIVE]._task is None, within_s=12)
+
+
+async def test_who_is_beyond_a_quota_holds_up_nobody_and_is_not_asked_for_again_by_itself(
+    hub: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waiting helps where the hub is full; with a quota that is used up the others would wait for nothing."""
+    monkeypatch.setattr("himalia_hub.bulk.work.FULL_FOR_S", 3600)
+    people = [await hub.person(name) for name in ("ann", "ben", "cleo")]
+    await hub.person("root", admin=True)
+    async with hub.db.begin() as db:
+        group = await groups.create(db, "ml")
+        await groups.add(db, group, people)
+        await usage.set_quota(db, group, {"servers": 1})
+    async with hub.client() as root:
+        await root.login("root")
+        xsrf = (await root("GET", "/hub/admin")).xsrf
+        form = {"_xsrf": xsrf, "act": "start", "those": "ann/\nben/\ncleo/"}
+        job = (await root("POST", "/hub/admin/do", data=form)).location
+
+        async def refused() -> bool:
+            text = (await root("GET", job)).text
+            return text.count("The quota of the group &#39;ml&#39; is 1 server at once") >= 2
+
+        await eventually(refused, within_s=30)
