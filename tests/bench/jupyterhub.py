@@ -36,6 +36,7 @@ class JupyterHub:
             "Spawner.cmd": [command or official.singleuser()],
             "Spawner.args": [] if command else ["--allow-root"],
             "Authenticator.allow_all": True,
+            "Authenticator.admin_users": {"root"},
             "JupyterHub.concurrent_spawn_limit": 0,
             "Spawner.start_timeout": 600,  # a crowd needs longer on a small machine than the minute it is given
             "Spawner.http_timeout": 600,

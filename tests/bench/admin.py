@@ -1,0 +1,187 @@
+"""The administrators' pages: the first page of a long list beside JupyterHub's, and many who watch while a class starts.
+
+    make bench WHAT=admin    or    .venv/bin/python tests/bench/admin.py [--people 5000] [--rounds 10] [--watchers 20] [--servers 200]
+
+The list of JupyterHub is its page and the API request that the page's script makes (its scripts, 400 KB, are left out);
+ours is the page. Both are asked in turn, at the hubs' own ports. The class starts at our hub twice, without anybody who
+watches and with: servers are real processes that cost next to nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import html
+import json
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import aiohttp
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.hub import PASSWORD as ANY
+from bench.hub import Peer, cpu_s, longest_wait, make_people, say, small_server, start
+from bench.jupyterhub import JupyterHub
+from hubs import PASSWORD, Hub
+
+CONFIG = """
+[log]
+level = "warning"
+[spawner]
+command = [%s]
+"""
+API = "/hub/api/users?include_stopped_servers=1&offset=0&limit=50&sort=name"
+
+
+async def signed_in(peer: Peer, name: str) -> aiohttp.ClientSession:
+    """A browser's session; whoever asks closes it."""
+    base = f"http://127.0.0.1:{peer.port}"
+    timeout = aiohttp.ClientTimeout(total=300)
+    session = aiohttp.ClientSession(base, cookie_jar=aiohttp.CookieJar(unsafe=True), timeout=timeout)
+    async with session.get("/hub/login") as page:
+        inputs = (
+            dict(re.findall(r'(\w+)="([^"]*)"', tag))
+            for tag in re.findall(r"<input[^>]*>", await page.text())
+        )
+    sent = {one["name"]: html.unescape(one.get("value", "")) for one in inputs if one.get("type") == "hidden"}
+    sent |= {"username": name, "password": ANY if isinstance(peer.hub, JupyterHub) else PASSWORD}
+    async with session.post(
+        "/hub/login", data=sent, headers={"Origin": base}, allow_redirects=False
+    ) as answer:
+        assert answer.status in (302, 303), await answer.text()
+    return session
+
+
+async def first_page(peer: Peer, session: aiohttp.ClientSession, people: int) -> float:
+    """Seconds until all that a first page shows is here."""
+    began = time.perf_counter()
+    async with session.get("/hub/admin") as page:
+        assert page.status == 200, await page.text()
+        text = await page.text()
+    if isinstance(peer.hub, JupyterHub):
+        headers = {"Authorization": f"token {peer.token}", "Accept": "application/jupyterhub-pagination+json"}
+        async with session.get(API, headers=headers) as answer:
+            assert answer.status == 200, await answer.text()
+            assert len((await answer.json())["items"]) == min(50, people + 2)
+    else:
+        assert text.count("<tr id=") == min(50, people + 1)
+        assert f"of {people + 1}" in text, "everybody and the administrator"
+    return time.perf_counter() - began
+
+
+async def lists(peers: list[Peer], people: int, rounds: int) -> None:
+    """In turn, so that other work on the machine meets both."""
+    sessions = [await signed_in(peer, "root") for peer in peers]
+    try:
+        took = [
+            [await first_page(peer, session, people) for peer, session in zip(peers, sessions, strict=True)]
+            for _ in range(rounds + 1)
+        ][1:]
+    finally:
+        for session in sessions:
+            await session.close()
+    ours, theirs = ([turn[index] * 1000 for turn in took] for index in range(2))
+    say(f"first page of {people:,} people, median", statistics.median(ours), statistics.median(theirs), "ms")
+    say("  minimum", min(ours), min(theirs), "ms")
+    say("  the slowest", max(ours), max(theirs), "ms")
+
+
+async def watch(session: aiohttp.ClientSession, seen: Counter[str], open_: asyncio.Event) -> None:
+    """One administrator's list: counts the events that come, until cancelled."""
+    async with session.get("/hub/admin") as page:
+        text = await page.text()
+    at, xsrf = (re.search(rf'data-{name}="([^"]*)"', text)[1] for name in ("at", "xsrf"))  # type: ignore[index]
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with session.get(f"/hub/admin/events?_xsrf={xsrf}&at={at}", timeout=timeout) as stream:
+        async for line in stream.content:
+            seen["bytes"] += len(line)
+            if line.startswith(b"event: "):
+                seen[line[7:].decode().strip()] += 1
+                open_.set()
+
+
+async def a_class_starts(peer: Peer, names: list[str]) -> tuple[float, float, float, int]:
+    """(seconds to the last ready, longest wait in ms of a request for nothing, CPU seconds of the hub, failures)."""
+    failed: list[str] = []
+    ended = asyncio.Event()
+    headers = {"Authorization": f"token {peer.token}"}
+    connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=600)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
+        lag = asyncio.create_task(longest_wait(peer, session, ended))
+        before, began = cpu_s(peer.pid), time.perf_counter()
+        await asyncio.gather(*(start(peer, session, name, failed) for name in names))
+        lasted, cpu = time.perf_counter() - began, cpu_s(peer.pid) - before
+        ended.set()
+        return lasted, await lag, cpu, len(failed)
+
+
+async def watched(peer: Peer, watchers: int, servers: int) -> None:
+    """The same class twice: nobody watches, then so many do."""
+    for count in (0, watchers):
+        seen: Counter[str] = Counter()
+        opened = [asyncio.Event() for _ in range(count)]
+        sessions = [await signed_in(peer, "root") for _ in range(count)]
+        tasks = [
+            asyncio.create_task(watch(session, seen, one))
+            for session, one in zip(sessions, opened, strict=True)
+        ]
+        await asyncio.gather(*(one.wait() for one in opened))
+        names = [
+            f"person-{number}" for number in range(servers * (count > 0), servers * (count > 0) + servers)
+        ]
+        lasted, lag, cpu, failed = await a_class_starts(peer, names)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for session in sessions:
+            await session.close()
+        print(
+            f"{servers} servers start, {count} watch: all ready in {lasted:.1f} s ({failed} failed), longest wait of a "
+            f"request for nothing {lag:.0f} ms, {cpu:.1f} s of the hub's CPU"
+        )
+        if count:
+            each = {kind: round(number / count) for kind, number in sorted(seen.items())}
+            print(f"  each watcher was sent {each}")
+
+
+async def measure(folder: Path, args: argparse.Namespace) -> None:
+    server = small_server(folder)
+    ours = Hub(folder / "himalia", config=CONFIG % json.dumps(server), port=23300)
+    theirs = JupyterHub(folder / "jupyterhub", port=23400, command=server)
+    try:
+        ours.add_user("root", admin=True)
+        await ours.start()
+        await theirs.start()
+        peers = [Peer("himalia", ours, ours.token("root")), Peer("jupyterhub", theirs, theirs.token("root"))]
+        for peer in peers:
+            await make_people(peer, args.people)
+        print(f"{'':<44} {'himalia':>10} {'jupyterhub':>10} {'':<10} {'ratio':>7}")
+        await lists(peers, args.people, args.rounds)
+        await theirs.stop()
+        await watched(peers[0], args.watchers, args.servers)
+    finally:
+        await ours.stop()
+        await theirs.stop()
+        ours.clean_up()
+        theirs.clean_up()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--people", type=int, default=5000)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--watchers", type=int, default=20)
+    parser.add_argument("--servers", type=int, default=200)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="himalia-bench-") as folder:
+        asyncio.run(measure(Path(folder), args))
+
+
+if __name__ == "__main__":
+    main()
