@@ -209,6 +209,45 @@ class TakesFiles(Protocol):
         """The caller has recorded it: `key` may be forgotten. Twice equals once."""
 
 
+@dataclass(frozen=True, slots=True)
+class ImageOrder:
+    """An image to build: its whole name, and `context`, the path of a tar with its `Dockerfile` and all that it copies.
+
+    `seconds`, `memory` and `most` (bytes of the image), and `cpus` bound it; None is no limit.
+    """
+
+    name: str
+    context: str
+    labels: Mapping[str, str]
+    seconds: float
+    most: int
+    memory: int | None = None
+    cpus: float | None = None
+
+
+class ImageBuilder(Protocol):
+    """Images on the engine that runs the servers."""
+
+    base: str
+    """What servers run from where nothing else is said."""
+
+    async def id_of(self, name: str) -> str | None:
+        """What the image is now; None when it is not there."""
+
+    async def build(self, order: ImageOrder, say: Say = silent) -> None:
+        """Build it; `say` hears the engine's lines. SpawnRefused says why it cannot be; then nothing is left."""
+
+    async def remove(self, name: str) -> None:
+        """Remove it, unless something uses it; its not being there is success."""
+
+
+@runtime_checkable
+class BuildsImages(Protocol):
+    """A spawner whose servers are containers, and that can have the image of one built."""
+
+    images: ImageBuilder
+
+
 @runtime_checkable
 class LeavesTraces(Protocol):
     """A spawner that keeps something of a server that has ended, such as its log: it may be orphaned too."""

@@ -31,3 +31,11 @@ def cpu_count(text: str | float) -> float:
     if value <= 0 or not math.isfinite(value):
         raise ValueError(f"{text!r} CPUs is none at all; leave the limit out for no limit")
     return value
+
+
+def guest_range(value: tuple[int, int]) -> tuple[int, int]:
+    """The first and the last user id for throw-away sessions, as given; ValueError where accounts of people may lie."""
+    low, high = value
+    if not 1000 <= low <= high < 2**31:
+        raise ValueError(f"{low} to {high} is no range of user ids; begin at 1000 or above")
+    return value

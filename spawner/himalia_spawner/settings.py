@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, field_validator
 
 from himalia_spawner import environ
+from himalia_spawner.limits import guest_range
 
 
 class ProcessSettings(BaseModel, extra="forbid", frozen=True):
@@ -117,10 +118,7 @@ class ProcessSettings(BaseModel, extra="forbid", frozen=True):
     @field_validator("guest_uids")
     @classmethod
     def _range(cls, value: tuple[int, int]) -> tuple[int, int]:
-        low, high = value
-        if not 1000 <= low <= high < 2**31:
-            raise ValueError(f"{low} to {high} is no range of user ids; begin at 1000 or above")
-        return value
+        return guest_range(value)
 
     @field_validator("homes_dir", "runtime_dir")
     @classmethod

@@ -96,7 +96,9 @@ class Files(Mapping[str, str]):
 
     def __init__(self, checkout: Path) -> None:
         names = [entry.name for entry in os.scandir(checkout) if entry.is_dir(follow_symlinks=False)]
-        self._folder = checkout / config_folder(names)
+        self.folder = config_folder(names)
+        """Where they lie in the repository; empty for its top."""
+        self._folder = checkout / self.folder
 
     def __getitem__(self, name: str) -> str:
         path = PurePosixPath(name)

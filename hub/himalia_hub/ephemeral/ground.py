@@ -13,7 +13,7 @@ from himalia_hub.ephemeral import installer, session
 from himalia_hub.ephemeral.folders import closed_to_others, folders_of
 from himalia_hub.errors import ConfigError
 from himalia_hub.servers.world import World
-from himalia_spawner.base import TakesGuests
+from himalia_spawner.base import BuildsImages, TakesGuests
 
 
 def prepare(world: World, note: Callable[[str], None]) -> None:
@@ -22,17 +22,19 @@ def prepare(world: World, note: Callable[[str], None]) -> None:
     ConfigError when sessions could not be kept apart as they are configured.
     """
     section, folders = world.settings.ephemeral, folders_of(world.settings, world.secrets)
-    world.furnish = session.furnisher(world.settings, folders)
+    containers = isinstance(world.spawner, BuildsImages)
+    images_of = world.secrets.hub_id if containers else ""
+    world.furnish = session.furnisher(world.settings, folders, images_of=images_of)
     if not section.on:
         return
     if not isinstance(world.spawner, TakesGuests):
         raise ConfigError(
             f"spawner.kind = {world.settings.spawner.kind!r} cannot run throw-away sessions; "
-            "use 'process', or set ephemeral.open_to = 'nobody'"
+            "use 'process' or 'docker', or set ephemeral.open_to = 'nobody'"
         )
     installer.uv()
     folders.make()
-    if uids_for(world):
+    if uids_for(world) or containers:
         return
     why = _in_the_way(world)
     if not section.trusted_network:
@@ -45,7 +47,10 @@ def prepare(world: World, note: Callable[[str], None]) -> None:
 
 def uids_for(world: World) -> range:
     """The accounts that sessions get, one each; none where they run under the hub's own."""
-    if not isinstance(world.spawner, TakesGuests) or _in_the_way(world):
+    if not isinstance(world.spawner, TakesGuests):
+        return range(0)
+    # A container sees its home alone: what else is closed to its account does not matter.
+    if not isinstance(world.spawner, BuildsImages) and _in_the_way(world):
         return range(0)
     return world.spawner.guest_uids
 

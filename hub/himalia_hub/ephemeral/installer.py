@@ -83,8 +83,8 @@ async def make(
     seconds: float,
     most: int,
     say: Say,
-) -> None:
-    """Make the environment at `folder`, whatever lies there half-made. `say` hears the installer's lines.
+) -> int:
+    """Make the environment at `folder`, whatever lies there half-made; its bytes. `say` hears the installer's lines.
 
     `seconds` and `most` (bytes) bound it. BuildFailed, CannotHonour say why it cannot be; then nothing is left.
     """
@@ -101,8 +101,11 @@ async def make(
             raise BuildFailed(
                 f"The environment is larger than the {most / 1e9:g} GB allowed here.", remedy="Ask for less."
             )
-        _kernelspec(folder)
+        spec = folder / "share" / "jupyter" / "kernels" / "python3"
+        spec.mkdir(parents=True, exist_ok=True)
+        (spec / "kernel.json").write_text(kernelspec(str(folder / "bin" / "python")))
         (folder / READY).write_text(json.dumps({"python": python, "bytes": size, "files": recipe.files}))
+        return size
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, TimeoutError):
@@ -155,25 +158,19 @@ async def _install(folder: Path, requirements: str, env: dict[str, str], say: Sa
     await _run(*common, KERNEL, env=env, say=say, most=most)
 
 
-def _kernelspec(folder: Path) -> None:
-    """Ours in the place of ipykernel's, which says `python` and leaves open which."""
-    spec = folder / "share" / "jupyter" / "kernels" / "python3"
-    spec.mkdir(parents=True, exist_ok=True)
-    argv = [
-        str(folder / "bin" / "python"),
-        "-Xfrozen_modules=off",
-        "-m",
-        "ipykernel_launcher",
-        "-f",
-        "{connection_file}",
-    ]
+def kernelspec(python: str) -> str:
+    """`kernel.json` of an environment, by the path of its interpreter.
+
+    In the place of ipykernel's, which says `python` and leaves open which.
+    """
+    argv = [python, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     words = {
         "argv": argv,
         "display_name": "Python 3 (this repository)",
         "language": "python",
         "metadata": {"debugger": True},
     }
-    (spec / "kernel.json").write_text(json.dumps(words))
+    return json.dumps(words)
 
 
 def _size(folder: Path) -> int:

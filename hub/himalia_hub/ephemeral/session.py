@@ -6,6 +6,7 @@ import os
 import secrets
 import string
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -120,8 +121,8 @@ def slug_of(launch: Launch) -> str:
     return launch.guest.rpartition("-")[0] or "session"
 
 
-def furnisher(settings: HubSettings, folders: Folders) -> Furnish:
-    """What the reconciler asks at every start of a server."""
+def furnisher(settings: HubSettings, folders: Folders, *, images_of: str = "") -> Furnish:
+    """What the reconciler asks at every start of a server. `images_of`: the hub's id, where sessions are containers."""
 
     def furnish(db: Session, server: Server) -> Furnishing | None:
         launch = store.of_server(db, server.id)
@@ -131,12 +132,12 @@ def furnisher(settings: HubSettings, folders: Folders) -> Furnish:
             return None
         if launch.stage in OVER:
             raise BadRequest("this session is over", remedy="open its link again")
-        return furnishing(settings, folders, launch)
+        return furnishing(settings, folders, launch, images_of=images_of)
 
     return furnish
 
 
-def furnishing(settings: HubSettings, folders: Folders, launch: Launch) -> Furnishing:
+def furnishing(settings: HubSettings, folders: Folders, launch: Launch, *, images_of: str = "") -> Furnishing:
     """Account, home, environment and limits of a session. Pure."""
     section = settings.ephemeral
     environment = folders.environments / launch.environment
@@ -146,9 +147,7 @@ def furnishing(settings: HubSettings, folders: Folders, launch: Launch) -> Furni
     return Furnishing(
         guest=Guest(str(folders.home(launch)), launch.uid),
         environment={
-            "PATH": os.pathsep.join([str(environment / "bin"), "/usr/local/bin", "/usr/bin", "/bin"]),
-            "VIRTUAL_ENV": str(environment),
-            "JUPYTER_PATH": str(environment / "share" / "jupyter"),
+            **({} if images_of else _inside(environment)),
             "JUPYTERHUB_ALLOW_TOKEN_IN_URL": "1",
             "BINDER_REPO_URL": launch.url,
             "BINDER_REF_URL": launch.url,
@@ -162,7 +161,22 @@ def furnishing(settings: HubSettings, folders: Folders, launch: Launch) -> Furni
             cpus=None if section.cpu_limit is None else cpu_count(section.cpu_limit),
             pids=section.pids_limit,
         ),
+        image=image_name(images_of, launch.environment) if images_of else "",
     )
+
+
+def image_name(hub: str, key: str) -> str:
+    """The image of an environment. Several hubs may share an engine: each has its own."""
+    return f"himalia-{hub[:8].lower()}/session:{key[:32]}"
+
+
+def _inside(environment: Path) -> dict[str, str]:
+    """What makes a virtualenv the one that terminals and kernels use; an image says so itself."""
+    return {
+        "PATH": os.pathsep.join([str(environment / "bin"), "/usr/local/bin", "/usr/bin", "/bin"]),
+        "VIRTUAL_ENV": str(environment),
+        "JUPYTER_PATH": str(environment / "share" / "jupyter"),
+    }
 
 
 def provider_name(launch: Launch) -> str:

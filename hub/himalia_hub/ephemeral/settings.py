@@ -92,6 +92,20 @@ class EphemeralSection(Section):
     )
     repository_max_files: int = Field(50_000, gt=0, description="number of a repository's files, at most")
     environment_max_bytes: int = Field(4_000_000_000, gt=0, description="size of one environment, at most")
+    base_image: str = Field(
+        "", description="image that sessions in containers are built from; empty: that of the Docker spawner"
+    )
+    allowed_bases: list[str] = Field(
+        default_factory=list,
+        description="patterns such as `docker.io/jupyter/*`: a repository's Dockerfile may start from no other image; "
+        "empty: any, also one that lies on the engine alone",
+    )
+    build_mem_limit: str | float | None = Field(
+        "2G", description="memory of a command that builds an image; empty: no limit"
+    )
+    build_cpu_limit: str | float | None = Field(
+        2, description="CPUs of a command that builds an image; empty: no limit"
+    )
     keep_unused_s: float = Field(
         7 * 86400,
         gt=0,

@@ -179,6 +179,17 @@ async def use_environment(db: AsyncSession, key: str, *, now: datetime) -> None:
     await db.execute(sa.update(Environment).where(Environment.key == key).values(last_used=now))
 
 
+async def ready_environments(db: AsyncSession) -> frozenset[str]:
+    """Keys of those that are there."""
+    return frozenset(await db.scalars(sa.select(Environment.key).where(Environment.ready.is_not(None))))
+
+
+async def unused_environments(db: AsyncSession, in_use: Collection[str], *, before: datetime) -> list[str]:
+    """Keys of those that were last used, or failed, before then, and that nobody of `in_use` has."""
+    rows = await db.scalars(sa.select(Environment.key).where(Environment.last_used < before))
+    return [key for key in rows if key not in set(in_use)]
+
+
 async def forget_environments(db: AsyncSession, keys: Collection[str]) -> None:
     """These are gone from the disk, and so are their logs."""
     await db.execute(sa.delete(Environment).where(Environment.key.in_(keys)))

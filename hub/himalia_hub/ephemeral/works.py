@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 
 import structlog
@@ -18,13 +18,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from himalia_hub import clock
 from himalia_hub.db import lease
-from himalia_hub.ephemeral import git, installer, keeping, pool, session, sources, store
+from himalia_hub.ephemeral import git, keeping, pool, session, sources, store
+from himalia_hub.ephemeral.builds import Builds
 from himalia_hub.ephemeral.collect import collect, touch
-from himalia_hub.ephemeral.environment import Recipe, recipe
-from himalia_hub.ephemeral.folders import Files, clear_home, folders_of, furnish_home
+from himalia_hub.ephemeral.folders import clear_home, folders_of, furnish_home
 from himalia_hub.ephemeral.git import Bounds
 from himalia_hub.ephemeral.ground import uids_for
-from himalia_hub.ephemeral.models import BuildLine, Launch, Stage
+from himalia_hub.ephemeral.making import maker_of
+from himalia_hub.ephemeral.models import Launch, Stage
 from himalia_hub.errors import HimaliaError, SpawnProblem
 from himalia_hub.faults import async_fault
 from himalia_hub.servers import cull
@@ -57,10 +58,10 @@ class Works:
         self._folders, self._uids = folders_of(world.settings, world.secrets), uids_for(world)
         self._section = world.settings.ephemeral
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._builds: dict[str, asyncio.Task[None]] = {}
+        self._maker = maker_of(world)
+        self._builds = Builds(world, bell, self._maker, limit=self._section.build_limit)
         self._fetching: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._collected_s = -COLLECT_EVERY_S
-        self._building = asyncio.Semaphore(self._section.build_limit)
         self._bounds = Bounds(
             self._section.fetch_timeout_s,
             self._section.repository_max_bytes,
@@ -87,7 +88,8 @@ class Works:
             # Counted and given under the lease's row lock: no two replicas ever give the same place.
             seated = await store.seat(db, self._section) if mine else []
             if mine:
-                await pool.reconcile(db, self._section, now=clock.now(), made=self._made)
+                made = await store.ready_environments(db) if self._section.pool_max else frozenset()
+                await pool.reconcile(db, self._section, now=clock.now(), made=made.__contains__)
             launches = await store.under_way(db) if mine else []
         if not mine:
             await self._drop_all()
@@ -111,15 +113,25 @@ class Works:
         if unsure or now_s - self._collected_s < COLLECT_EVERY_S:
             return
         self._collected_s = now_s
+        keep_s = self._section.keep_unused_s
+        await self._remove_unused([launch.environment for launch in launches], keep_s)
         in_use = {path for launch in launches for path in self._folders.of(launch)}
-        gone = await asyncio.to_thread(collect, self._folders, in_use, keep_s=self._section.keep_unused_s)
+        gone = await asyncio.to_thread(collect, self._folders, in_use, keep_s=keep_s)
         environments = [path.name for path in gone if path.parent == self._folders.environments]
         if environments:
             async with self._world.db.begin() as db:
                 await store.forget_environments(db, environments)
 
+    async def _remove_unused(self, in_use: Collection[str], keep_s: float) -> None:
+        async with self._world.db.read() as db:
+            keys = await store.unused_environments(db, in_use, before=clock.now() - timedelta(seconds=keep_s))
+        for key in keys:
+            await self._maker.remove(key)
+        async with self._world.db.begin() as db:
+            await store.forget_environments(db, keys)
+
     async def _drop_all(self) -> None:
-        running = [*self._tasks.values(), *self._builds.values()]
+        running = [*self._tasks.values(), *self._builds.tasks]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -202,14 +214,13 @@ class Works:
                 await git.check_out(mirror, launch.commit, checkout, self._bounds)
         touch(checkout)
         touch(self._folders.mirror(launch.url))
-        found = await self._recipe(launch)
-        key = found.key(python=await self._python(found), index_url=self._section.index_url)
+        found = await self._maker.wanted(launch)
         said = (
             f"The environment is that of {', '.join(found.files)}"
             if found.files
             else "No packages are asked for"
         )
-        await self._move(launch, Stage.WAITING, ("waiting", said), environment=key)
+        await self._move(launch, Stage.WAITING, ("waiting", said), environment=found.key)
         self._bell.ring(launch.id)
 
     async def _wait(self, launch: Launch) -> None:
@@ -224,7 +235,7 @@ class Works:
                 await watch.wait(LOOK_S)
         if self._section.pool_max and await self._take_warm(launch):
             return
-        if self._made(launch.environment):
+        if await self._maker.is_ready(launch.environment):
             await self._move(launch, Stage.LAUNCHING, ("built", "The environment is there already"))
         else:
             await self._move(launch, Stage.BUILDING)
@@ -238,55 +249,8 @@ class Works:
         return taken
 
     async def _build(self, launch: Launch) -> None:
-        building = self._builds.get(launch.environment)
-        if building is None and not self._made(launch.environment):
-            building = asyncio.create_task(self._make(launch), name=f"build.{launch.environment[:8]}")
-            self._builds[launch.environment] = building
-            building.add_done_callback(lambda _: self._builds.pop(launch.environment, None))
-        if building is not None:
-            await asyncio.shield(building)
+        await self._builds.until_made(launch)
         await self._move(launch, Stage.LAUNCHING, ("built", "The environment is ready"))
-
-    async def _make(self, launch: Launch) -> None:
-        """One build for all who wait for it."""
-        found, key = await self._recipe(launch), launch.environment
-        async with self._building:
-            async with self._world.db.begin() as db:
-                await store.begin_environment(db, key, found.files, now=clock.now())
-            lines: asyncio.Queue[str | None] = asyncio.Queue()
-            writing = asyncio.create_task(self._write_log(key, lines))
-            failure = None
-            try:
-                await installer.make(
-                    found, self._folders.environments / key, python=await self._python(found),
-                    index_url=self._section.index_url, cache=self._folders.cache,
-                    seconds=self._section.build_timeout_s, most=self._section.environment_max_bytes,
-                    say=lines.put_nowait,
-                )  # fmt: skip
-                await async_fault("launch.built")
-            except HimaliaError as error:
-                failure = {"message": error.message, "remedy": error.remedy}
-                raise
-            finally:
-                lines.put_nowait(None)
-                await writing
-                async with self._world.db.begin() as db:
-                    await store.end_environment(db, key, now=clock.now(), failure=failure)
-
-    async def _write_log(self, key: str, lines: asyncio.Queue[str | None]) -> None:
-        """Lines become rows, all that have come together in one transaction, up to a bound."""
-        written, ended = 0, False
-        while not ended:
-            batch = [await lines.get()]
-            while not lines.empty():
-                batch.append(lines.get_nowait())
-            ended = None in batch
-            kept = [line for line in batch if line is not None][: store.LONGEST_LOG - written]
-            if kept:
-                written += len(kept)
-                async with self._world.db.begin() as db:
-                    db.add_all([BuildLine(environment=key, text=line[:1000]) for line in kept])
-                self._bell.ring_all()
 
     async def _launch(self, launch: Launch) -> None:
         if self._uids:
@@ -395,14 +359,3 @@ class Works:
     def source(self, launch: Launch) -> sources.Source:
         """The link's repository, from its row: a host that was configured anew does not change what was opened."""
         return sources.Source(launch.provider, launch.spec, launch.url, launch.ref, launch.label, launch.stem)
-
-    def _made(self, environment: str) -> bool:
-        return installer.is_ready(self._folders.environments / environment)
-
-    async def _recipe(self, launch: Launch) -> Recipe:
-        checkout = self._folders.checkout(launch.url, launch.commit)
-        return await asyncio.to_thread(lambda: recipe(Files(checkout)))
-
-    async def _python(self, found: Recipe) -> str:
-        wanted = found.python or self._section.python
-        return await installer.find_python(wanted, passable=bool(self._uids))

@@ -26,8 +26,8 @@ ADMIN = (
     "read:metrics",
     "shares",
 )
-GUEST = ("read:users!user", "access:servers!user", "servers!user")
-"""Of a throw-away session: to be in it and to end it. Nothing else that they could start is ever furnished."""
+GUEST = ("read:users!user", "users:activity!user", "access:servers!user", "servers!user")
+"""Of a throw-away session: to be in it, to report its use, to end it. Nothing else they start is ever furnished."""
 SERVER = ("users:activity!user", "access:servers!server")
 TOKEN = ("inherit",)
 MANAGER = ("groups!group", "list:users!group", "read:users:groups!group", "read:users:activity!group")

@@ -18,11 +18,14 @@ class Furnishing:
     guest: Guest
     environment: Mapping[str, str]
     limits: Limits
+    image: str = ""
 
     def put_into(self, spec: ServerSpec) -> ServerSpec:
         """The specification with this in it. The server is always our own, whatever people's servers are."""
         env = {**spec.env, **self.environment}
-        return replace(spec, guest=self.guest, env=env, limits=self.limits, command=(), args=())
+        return replace(
+            spec, guest=self.guest, env=env, limits=self.limits, image=self.image, command=(), args=()
+        )
 
 
 Furnish = Callable[[Session, Server], Furnishing | None]

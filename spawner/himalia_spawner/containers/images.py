@@ -41,6 +41,14 @@ async def ensure(engine: Engine, settings: ContainerSettings, name: str, say: Sa
     return found
 
 
+async def built(engine: Engine, name: str) -> Image:
+    """The image that was built here under this name. SpawnRefused when it is gone: nobody else has it."""
+    found = await inspect(engine, name)
+    if found is None:
+        raise SpawnRefused(f"the image {name!r} is not on this machine any more; open the link again")
+    return found
+
+
 async def inspect(engine: Engine, name: str) -> Image | None:
     """What is known of an image that is there."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,14 +60,30 @@ def socket_url(path: str) -> str:
 def mounts(spec: ServerSpec, settings: DockerSettings, place: Place, transport: str) -> list[str]:
     """Bind specifications, `source:target[:mode]`: volumes by name, folders by path."""
     words = {"user": home_name(spec.username), "server": spec.ref.name, "home": settings.home}
-    binds = [f"{name.format(**words)}:{target.format(**words)}" for name, target in settings.volumes.items()]
+    if spec.guest is not None:
+        binds = [f"{spec.guest.home}:{settings.home}"]
+    else:
+        binds = [
+            f"{name.format(**words)}:{target.format(**words)}" for name, target in settings.volumes.items()
+        ]
     if transport == "unix":
         binds += [f"{place.folder(spec.ref.name)}:{SERVER_DIR}", f"{place.hub_dir}:{HUB_DIR}:ro"]
     return binds
 
 
+def user_of(spec: ServerSpec, settings: DockerSettings) -> str:
+    """`uid:gid` of the server: a guest's own, for its home is that account's alone; else the configured one."""
+    if spec.guest is None:
+        return settings.user
+    if spec.guest.uid is not None:
+        return f"{spec.guest.uid}:{spec.guest.uid}"
+    return f"{os.geteuid()}:{os.getegid()}"  # whose the folder is: the hub's, which is not root here
+
+
 def volume_names(spec: ServerSpec, settings: DockerSettings) -> dict[str, bool]:
-    """The named volumes of a server, and whether each is this server's own (else its person's)."""
+    """The named volumes of a server, and whether each is this server's own (else its person's). A guest has none."""
+    if spec.guest is not None:
+        return {}
     words = {"user": home_name(spec.username), "server": spec.ref.name, "home": settings.home}
     return {name.format(**words): "{server}" in name for name in settings.volumes if not name.startswith("/")}
 

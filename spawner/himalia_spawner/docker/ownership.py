@@ -89,6 +89,8 @@ class Ownership:
 
         `births` tells when each volume was made, so that one that was removed and made again is looked at again.
         """
+        if spec.guest is not None:
+            return  # the hub made its home, as its account's
         uid, gid = account(self._settings.user)
         theirs: dict[Folder, Top] = {}
         for folder in folders(spec, self._settings):

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator
 
 from himalia_spawner.containers.settings import ContainerSettings, placed
+from himalia_spawner.limits import guest_range
 
 
 class DockerSettings(ContainerSettings):
@@ -42,6 +43,10 @@ class DockerSettings(ContainerSettings):
         default="keep",
         description="what becomes of a person's volumes when they are deleted",
     )
+    guest_uids: tuple[int, int] = Field(
+        default=(300_000, 365_535),
+        description="first and last of the user ids that throw-away sessions get, one each, when the hub is root",
+    )
     resync_s: float = Field(
         default=5, gt=0, description="how often all containers are listed, to find what no event told"
     )
@@ -49,6 +54,11 @@ class DockerSettings(ContainerSettings):
         default=None,
         description="folders of the servers' sockets; a short path; absent: as for the process spawner",
     )
+
+    @field_validator("guest_uids")
+    @classmethod
+    def _range(cls, value: tuple[int, int]) -> tuple[int, int]:
+        return guest_range(value)
 
     @field_validator("volumes")
     @classmethod

@@ -11,6 +11,7 @@ import asyncio
 import builtins
 import hashlib
 import math
+import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import suppress
@@ -22,7 +23,9 @@ from typing import Any, ClassVar
 from docker import errors
 
 from himalia_spawner.base import (
+    BuildsImages,
     Handle,
+    ImageBuilder,
     Measure,
     Presence,
     Say,
@@ -32,7 +35,7 @@ from himalia_spawner.base import (
     Spawner,
     silent,
 )
-from himalia_spawner.containers import asked, images
+from himalia_spawner.containers import asked, building, images
 from himalia_spawner.containers.asked import CANNOT_RUN, Image
 from himalia_spawner.containers.engine import Engine, refusal, words
 from himalia_spawner.docker import container, network, volumes
@@ -84,6 +87,9 @@ class DockerSpawner:
         self._busy: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._seen: set[str] = set()
         self._fault = fault
+        self.images: ImageBuilder = building.Builder(self._engine, settings.image, self._place.hub)
+        low, high = settings.guest_uids
+        self.guest_uids = range(low, high + 1) if os.geteuid() == 0 else range(0)
 
     # -- the Protocol ---------------------------------------------------------------------------------
 
@@ -198,7 +204,10 @@ class DockerSpawner:
     # -- start ----------------------------------------------------------------------------------------
 
     async def _create(self, spec: ServerSpec, say: Say) -> Handle:
-        image = await images.ensure(self._engine, self._settings, spec.image, say)
+        if spec.guest is not None and spec.image:
+            image = await images.built(self._engine, spec.image)
+        else:
+            image = await images.ensure(self._engine, self._settings, spec.image, say)
         transport = container.transport_of(self._settings, spec, image)
         hub_url = self._hub_url(spec, image, transport)
         await network.ensure(self._engine, self._settings, self._place)
@@ -288,11 +297,12 @@ class DockerSpawner:
             raise SpawnRefused("; ".join(faults))
         host = container.host_config(spec, self._settings, self._place, transport)
         command = asked.command(spec, image)
-        parts = {"env": env, "host": host, "command": command, "user": self._settings.user}
+        user = container.user_of(spec, self._settings)
+        parts = {"env": env, "host": host, "command": command, "user": user}
         print_ = asked.fingerprint(image, parts)
         return {
             "image": image.id, "entrypoint": command[:1], "command": command[1:], "environment": env,
-            "user": self._settings.user, "working_dir": self._settings.home, "hostname": spec.ref.name[:63],
+            "user": user, "working_dir": self._settings.home, "hostname": spec.ref.name[:63],
             "labels": container.labels(spec, self._place, transport, print_), "host": host,
             "ports": [self._settings.port] if transport == "port" else [],
         }  # fmt: skip
@@ -405,3 +415,4 @@ def _create(client: Any, name: str, options: dict[str, Any]) -> Any:
 
 
 _fits: type[Spawner] = DockerSpawner
+_builds: type[BuildsImages] = DockerSpawner

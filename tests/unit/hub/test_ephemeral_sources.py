@@ -8,6 +8,7 @@ from himalia_hub.ephemeral.make_link import Asked
 from himalia_hub.ephemeral.settings import EphemeralSection
 from himalia_hub.ephemeral.sources import Source, opening, read
 from himalia_hub.errors import BadRequest
+from himalia_hub.rbac import roles
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
@@ -129,3 +130,9 @@ def test_a_bad_expression_is_named() -> None:
 def test_what_people_type_becomes_a_spec_that_is_read_back(asked: Asked, spec: str) -> None:
     assert asked.spec == spec
     assert read(asked.provider, asked.spec, {}).stem == spec.rpartition("/")[0]
+
+
+def test_the_server_of_a_session_may_report_that_it_is_used() -> None:
+    assert set(roles.SERVER) & {"users:activity!user"} <= set(roles.GUEST), (
+        "a server has no more than its owner"
+    )

@@ -1,0 +1,148 @@
+"""Links where sessions are containers: what a repository asks for is built on the engine, and run from there."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import ssl
+import tarfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import docker_lab
+from docker_lab import Lab
+from hubs import Client, Hub, client
+from launches import config, opened
+from repositories import Repository, git_daemon, link
+from support import eventually
+from wire import kernel_client
+
+pytestmark = pytest.mark.timeout(300)
+BASE = "himalia-test-base:1"
+
+
+@pytest.fixture(scope="module")
+def engine(docker_engine: Lab) -> Iterator[Lab]:
+    """The engine with our server in an image that trusts what this machine trusts."""
+    docker_engine.build(docker_lab.SERVER_IMAGE)
+    trusted = Path(
+        os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile or ""
+    ).read_bytes()
+    dockerfile = f"FROM {docker_lab.SERVER_IMAGE}\nCOPY trusted.pem /etc/trusted.pem\nENV SSL_CERT_FILE=/etc/trusted.pem\n"
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as tar:
+        for name, data in (("Dockerfile", dockerfile.encode()), ("trusted.pem", trusted)):
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(data), 0o644
+            tar.addfile(info, io.BytesIO(data))
+    context.seek(0)
+    asking = docker_engine.client()
+    try:
+        said = list(asking.build(fileobj=context, custom_context=True, tag=BASE, rm=True, decode=True))
+        assert not any("error" in line for line in said), said
+    finally:
+        asking.close()
+    yield docker_engine
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Repository:
+    return Repository(tmp_path / "repositories", "notes")
+
+
+@pytest.fixture
+async def url(notes: Repository) -> AsyncIterator[str]:
+    async with git_daemon(notes.bare.parent) as base:
+        yield base + notes.name
+
+
+@pytest.fixture
+async def hub(engine: Lab, tmp_path: Path) -> AsyncIterator[tuple[Hub, Client]]:
+    docker = {"url": engine.url, "image": BASE, "pull": "never", "stop_timeout_s": 5}
+    table = "\n".join(f"{name} = {json.dumps(value)}" for name, value in docker.items())
+    links = config(tmp_path / "ephemeral", f"allowed_bases = [{BASE!r}]").replace(
+        "trusted_network = true\n", ""
+    )
+    hub = Hub(tmp_path / "data", config=f'[spawner]\nkind = "docker"\n[spawner.docker]\n{table}\n{links}')
+    try:
+        hub.add_user("root", admin=True)
+        await hub.start()
+        async with client(hub, hub.token("root")) as admin:
+            yield hub, admin
+    finally:
+        hub.clean_up()
+        engine.remove_containers()
+
+
+async def run(ready: dict[str, Any], code: str) -> str:
+    async with kernel_client(ready["url"], ready["token"]) as kernel:
+        return (await kernel.stream_of(await kernel.send("execute_request", code=code))).strip()
+
+
+def said(told: list[dict[str, Any]], phase: str) -> str:
+    return "".join(event["message"] for event in told if event["phase"] == phase)
+
+
+async def test_a_link_becomes_a_container_with_the_repositorys_packages_and_files(
+    hub: tuple[Hub, Client], engine: Lab, url: str, notes: Repository, tmp_path: Path
+) -> None:
+    here, admin = hub
+    notes.commit({"requirements.txt": "tabulate", "index.ipynb": "{}"})
+
+    told = await opened(here, link(url))
+
+    assert told[-1]["phase"] == "ready", "".join(event["message"] for event in told)
+    assert "Step 1/" in said(told, "building")
+    assert len(engine.containers()) == 1
+    seen = await run(told[-1], "import os, sys, tabulate; print(os.listdir(), os.getuid(), sys.prefix)")
+    assert "index.ipynb" in seen
+    assert seen.endswith("/opt/repository")
+    assert int(seen.split()[-2]) >= 300_000
+
+    # A commit that changes no environment file finds the image there.
+    notes.commit({"README.md": "new"})
+    again = await opened(here, link(url))
+    assert not said(again, "building")
+    assert "README.md" in await run(again[-1], "import os; print(os.listdir())")
+
+    for one in (told[-1], again[-1]):
+        name = one["url"].rstrip("/").rpartition("/")[2]
+        status, body = await admin.call("DELETE", f"/users/{name}/server")
+        assert status in (202, 204), body
+    sessions = tmp_path / "ephemeral" / "sessions"
+    await eventually(
+        lambda: not engine.containers() and not os.listdir(sessions), within_s=60, what="every trace is gone"
+    )
+
+
+async def test_a_dockerfile_is_built_by_the_engine_and_a_failed_build_leaves_nothing(
+    hub: tuple[Hub, Client], engine: Lab, url: str, notes: Repository, tmp_path: Path
+) -> None:
+    here, _ = hub
+    notes.commit(
+        {"Dockerfile": f"FROM {BASE}\nRUN echo made-here > /tmp/made && cat /tmp/made\nENV MADE=yes\n"}
+    )
+    told = await opened(here, link(url))
+    assert told[-1]["phase"] == "ready", "".join(event["message"] for event in told)
+    assert "made-here" in said(told, "building")
+    assert "yes" in await run(told[-1], "import os; print(os.environ['MADE'])")
+
+    notes.commit({"Dockerfile": f"FROM {BASE}\nRUN echo halfway && exit 3\n"})
+    told = await opened(here, link(url))
+    assert told[-1]["phase"] == "failed"
+    assert "halfway" in told[-1]["message"]
+    assert "returned a non-zero code: 3" in told[-1]["message"]
+
+    notes.commit({"Dockerfile": "FROM himalia-test-server:1\n"})
+    told = await opened(here, link(url))
+    assert "starts from 'himalia-test-server:1', which is not allowed" in told[-1]["message"]
+
+    asking = engine.client()
+    try:
+        assert not asking.images(filters={"dangling": True})
+    finally:
+        asking.close()
