@@ -234,8 +234,8 @@ class ImageBuilder(Protocol):
     async def id_of(self, name: str) -> str | None:
         """What the image is now; None when it is not there."""
 
-    async def build(self, order: ImageOrder, say: Say = silent) -> None:
-        """Build it; `say` hears the engine's lines. SpawnRefused says why it cannot be; then nothing is left."""
+    async def build(self, order: ImageOrder, say: Say = silent) -> int:
+        """Build it; its bytes. `say` hears the engine's lines. SpawnRefused says why not; then nothing is left."""
 
     async def remove(self, name: str) -> None:
         """Remove it, unless something uses it; its not being there is success."""

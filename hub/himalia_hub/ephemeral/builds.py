@@ -48,18 +48,20 @@ class Builds:
                 await store.begin_environment(db, key, wanted.files, now=clock.now())
             lines: asyncio.Queue[str | None] = asyncio.Queue()
             writing = asyncio.create_task(self._write_log(key, lines))
-            failure = None
+            failure, size, ended = None, None, False
             try:
-                await self._maker.make(launch, lines.put_nowait)
+                size = await self._maker.make(launch, lines.put_nowait)
                 await async_fault("launch.built")
+                ended = True
             except HimaliaError as error:
-                failure = {"message": error.message, "remedy": error.remedy}
+                failure, ended = {"message": error.message, "remedy": error.remedy}, True
                 raise
             finally:
                 lines.put_nowait(None)
                 await writing
-                async with self._world.db.begin() as db:
-                    await store.end_environment(db, key, now=clock.now(), failure=failure)
+                if ended:
+                    async with self._world.db.begin() as db:
+                        await store.end_environment(db, key, now=clock.now(), failure=failure, size=size)
 
     async def _write_log(self, key: str, lines: asyncio.Queue[str | None]) -> None:
         """Lines become rows, all that have come together in one transaction, up to a bound."""

@@ -12,7 +12,7 @@ from aiohttp import web
 from himalia_hub import clock
 from himalia_hub.auth import begin, origin
 from himalia_hub.auth.xsrf import xsrf_token
-from himalia_hub.ephemeral import session, sources, store, stream
+from himalia_hub.ephemeral import bans, session, sources, store, stream
 from himalia_hub.ephemeral.models import OVER, Launch, Stage
 from himalia_hub.errors import BadRequest, NotAuthenticated, NotAuthorized, NotFound
 from himalia_hub.keys import DB, IDENTITY, LAUNCH_BELL, SETTINGS
@@ -258,6 +258,7 @@ async def _add(request: web.Request, source: sources.Source, opening: str) -> La
         await maintenance.must_be_over(db, now=clock.now())
         if identity is not None and await db.scalar(sa.select(User.guest).where(User.id == identity.user_id)):
             visitor = f"net:{origin.address(request)}"
+        await bans.check(db, source.url)
         launch = await store.add(
             db,
             source,

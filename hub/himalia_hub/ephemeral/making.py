@@ -44,8 +44,8 @@ class Maker(Protocol):
     async def is_ready(self, key: str) -> bool:
         """Whether it is there, whole."""
 
-    async def make(self, launch: Launch, say: Say) -> int | None:
-        """Make the launch's environment; its size in bytes, where it is known. BuildFailed, CannotHonour."""
+    async def make(self, launch: Launch, say: Say) -> int:
+        """Make the launch's environment; its bytes. BuildFailed, CannotHonour."""
 
     async def remove(self, key: str) -> None:
         """Remove it. No session uses it."""
@@ -117,7 +117,7 @@ class Images:
         except BackendGone as error:
             raise ConnectionError(str(error)) from error
 
-    async def make(self, launch: Launch, say: Say) -> None:
+    async def make(self, launch: Launch, say: Say) -> int:
         """Within the limits of a build."""
         section, found = self._section, await self._blueprint(launch)
         memory, cpus = section.build_mem_limit, section.build_cpu_limit
@@ -135,7 +135,7 @@ class Images:
                     memory=None if memory is None else memory_bytes(memory),
                     cpus=None if cpus is None else cpu_count(cpus),
                 )  # fmt: skip
-                await self._engine.build(order, say)
+                return await self._engine.build(order, say)
         except BackendGone as error:
             raise BuildFailed(_sentence(error), remedy="Try again later.") from error
         except SpawnError as error:

@@ -93,7 +93,10 @@ class LaunchEvent(Base):
 
 
 class Environment(Base):
-    """A kernel's environment, named by what it is made from. `ready` None: being made; `failure` as in Launch."""
+    """A kernel's environment, named by what it is made from. `ready` None: being made; `failure` as in Launch.
+
+    `bytes` is its size, once that is known. `unwanted`: it goes as soon as no session has it.
+    """
 
     __tablename__ = "environments"
 
@@ -103,6 +106,8 @@ class Environment(Base):
     ready: Mapped[datetime | None]
     last_used: Mapped[datetime]
     failure: Mapped[dict[str, Any] | None]
+    bytes: Mapped[int | None] = mapped_column(sa.BigInteger)
+    unwanted: Mapped[bool] = mapped_column(default=False)
 
 
 class BuildLine(Base):
@@ -115,3 +120,16 @@ class BuildLine(Base):
         sa.ForeignKey("environments.key", ondelete="CASCADE"), index=True
     )
     text: Mapped[str] = mapped_column(sa.Text)
+
+
+class LinkBan(Base):
+    """A repository that no link opens. `address` is equal for every way to name it; `why` is shown to people."""
+
+    __tablename__ = "link_bans"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    address: Mapped[str] = mapped_column(sa.String(1000), unique=True)
+    label: Mapped[str] = mapped_column(sa.Text)
+    why: Mapped[str] = mapped_column(sa.Text)
+    author: Mapped[str] = mapped_column(sa.String(255))
+    created: Mapped[datetime]

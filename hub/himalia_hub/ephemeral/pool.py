@@ -18,7 +18,7 @@ import aiohttp
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from himalia_hub.ephemeral import session, store
+from himalia_hub.ephemeral import bans, session, store
 from himalia_hub.ephemeral.models import OVER, Launch, Stage
 from himalia_hub.ephemeral.settings import EphemeralSection
 from himalia_hub.ephemeral.store import POOL
@@ -76,7 +76,10 @@ async def demands(db: AsyncSession, section: EphemeralSection, *, now: datetime)
     last: dict[tuple[str, str], Launch] = {}
     recent: Counter[tuple[str, str]] = Counter()
     since = now - timedelta(seconds=section.pool_window_s)
+    banned = await bans.addresses(db)
     for launch in rows:
+        if bans.address_of(launch.url) in banned:
+            continue
         name = (launch.provider, launch.spec)
         last.setdefault(name, launch)
         recent[name] += launch.created > since

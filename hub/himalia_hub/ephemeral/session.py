@@ -140,6 +140,7 @@ def furnisher(settings: HubSettings, folders: Folders, *, images_of: str = "") -
 def furnishing(settings: HubSettings, folders: Folders, launch: Launch, *, images_of: str = "") -> Furnishing:
     """Account, home, environment and limits of a session. Pure."""
     section = settings.ephemeral
+    rule = section.rule(launch.provider, launch.spec)
     environment = folders.environments / launch.environment
     public = settings.public_url.rstrip("/") + settings.base_url
     persistent = f"v2/{launch.provider}/{launch.stem}/{launch.commit}"
@@ -157,8 +158,8 @@ def furnishing(settings: HubSettings, folders: Folders, launch: Launch, *, image
             **waits,
         },
         limits=Limits(
-            memory=None if section.mem_limit is None else memory_bytes(section.mem_limit),
-            cpus=None if section.cpu_limit is None else cpu_count(section.cpu_limit),
+            memory=None if rule.mem_limit is None else memory_bytes(rule.mem_limit),
+            cpus=None if rule.cpu_limit is None else cpu_count(rule.cpu_limit),
             pids=section.pids_limit,
         ),
         image=image_name(images_of, launch.environment) if images_of else "",

@@ -6,10 +6,32 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from himalia_hub.ephemeral.sources import PROVIDERS
 from himalia_hub.section import Section
+
+
+def _compiled(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text!r} is no regular expression: {error}") from None
+    return text
+
+
+class RepositoryRule(BaseModel, extra="forbid", frozen=True):
+    """[[ephemeral.repositories]] — other limits for repositories that fit an expression."""
+
+    match: str
+    limit: int | None = Field(None, ge=0)
+    mem_limit: str | float | None = None
+    cpu_limit: str | float | None = None
+
+    @field_validator("match")
+    @classmethod
+    def _expression(cls, value: str) -> str:
+        return _compiled(value)
 
 
 class EphemeralSection(Section):
@@ -56,6 +78,11 @@ class EphemeralSection(Section):
     )
     total_limit: int = Field(20, ge=1, description="sessions at once; more wait in a queue")
     repository_limit: int = Field(0, ge=0, description="sessions of one repository at once; 0: no limit")
+    repositories: list[RepositoryRule] = Field(
+        default_factory=list,
+        description="other limits for some: tables with `match`, an expression like those of `allowed`, and "
+        "`limit` (sessions of one such repository at once), `mem_limit`, `cpu_limit`; the first that fits counts",
+    )
     visitor_limit: int = Field(3, ge=0, description="sessions of one person or address at once; 0: no limit")
     pool_max: int = Field(
         0,
@@ -128,10 +155,7 @@ class EphemeralSection(Section):
     @classmethod
     def _expressions(cls, value: list[str]) -> list[str]:
         for text in value:
-            try:
-                re.compile(text)
-            except re.error as error:
-                raise ValueError(f"{text!r} is no regular expression: {error}") from None
+            _compiled(text)
         return value
 
     @property
@@ -147,3 +171,14 @@ class EphemeralSection(Section):
             return any(re.search(text, name, re.IGNORECASE) for text in expressions)
 
         return not one_of(self.banned) and (not self.allowed or one_of(self.allowed))
+
+    def rule(self, provider: str, spec: str) -> RepositoryRule:
+        """What holds for this repository: the first of `repositories` that fits, else one with the section's limits."""
+        name = f"{provider}/{spec}"
+        found = next((one for one in self.repositories if re.search(one.match, name, re.IGNORECASE)), None)
+        return RepositoryRule(
+            match=found.match if found else "",
+            limit=self.repository_limit if found is None or found.limit is None else found.limit,
+            mem_limit=(found.mem_limit if found else None) or self.mem_limit,
+            cpu_limit=(found.cpu_limit if found else None) or self.cpu_limit,
+        )

@@ -121,7 +121,8 @@ async def seat(db: AsyncSession, section: EphemeralSection) -> list[int]:
     for launch in waiting:
         if len(urls) >= section.total_limit:
             break
-        if section.repository_limit and urls.count(launch.url) >= section.repository_limit:
+        most = section.rule(launch.provider, launch.spec).limit
+        if most and urls.count(launch.url) >= most:
             continue
         if section.visitor_limit and visitors.count(launch.visitor) >= section.visitor_limit:
             continue
@@ -162,15 +163,22 @@ async def begin_environment(db: AsyncSession, key: str, files: Collection[str], 
     if row is None:
         db.add(Environment(key=key, files=list(files), created=now, last_used=now))
         return
-    row.created, row.ready, row.failure = now, None, None
+    row.created, row.ready, row.failure, row.bytes, row.unwanted = now, None, None, None, False
     await db.execute(sa.delete(BuildLine).where(BuildLine.environment == key))
 
 
 async def end_environment(
-    db: AsyncSession, key: str, *, now: datetime, failure: dict[str, Any] | None = None
+    db: AsyncSession,
+    key: str,
+    *,
+    now: datetime,
+    failure: dict[str, Any] | None = None,
+    size: int | None = None,
 ) -> None:
-    """It is ready, or why it could not be made."""
-    values = {"failure": failure} if failure else {"ready": now, "last_used": now}
+    """It is ready, or why it could not be made. A build that was cut off is neither."""
+    values: dict[str, Any] = (
+        {"failure": failure} if failure else {"ready": now, "last_used": now, "bytes": size}
+    )
     await db.execute(sa.update(Environment).where(Environment.key == key).values(**values))
 
 
@@ -180,13 +188,31 @@ async def use_environment(db: AsyncSession, key: str, *, now: datetime) -> None:
 
 
 async def ready_environments(db: AsyncSession) -> frozenset[str]:
-    """Keys of those that are there."""
-    return frozenset(await db.scalars(sa.select(Environment.key).where(Environment.ready.is_not(None))))
+    """Keys of those that are there, and are to stay."""
+    there = sa.and_(Environment.ready.is_not(None), ~Environment.unwanted)
+    return frozenset(await db.scalars(sa.select(Environment.key).where(there)))
+
+
+async def environments(db: AsyncSession) -> list[Environment]:
+    """All of them, those that were used last first."""
+    return list(await db.scalars(sa.select(Environment).order_by(Environment.last_used.desc())))
+
+
+async def clear_environment(db: AsyncSession, key: str) -> bool:
+    """Have it removed once no session has it; False when there is none."""
+    done = await db.execute(sa.update(Environment).where(Environment.key == key).values(unwanted=True))
+    return bool(done.rowcount)  # type: ignore[attr-defined]
+
+
+async def any_unwanted(db: AsyncSession) -> bool:
+    """Whether an environment waits to be removed."""
+    return await db.scalar(sa.select(Environment.key).where(Environment.unwanted).limit(1)) is not None
 
 
 async def unused_environments(db: AsyncSession, in_use: Collection[str], *, before: datetime) -> list[str]:
-    """Keys of those that were last used, or failed, before then, and that nobody of `in_use` has."""
-    rows = await db.scalars(sa.select(Environment.key).where(Environment.last_used < before))
+    """Keys of those that are unwanted, or were last used before then, and that nobody of `in_use` has."""
+    old = sa.or_(Environment.unwanted, Environment.last_used < before)
+    rows = await db.scalars(sa.select(Environment.key).where(old))
     return [key for key in rows if key not in set(in_use)]
 
 

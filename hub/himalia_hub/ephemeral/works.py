@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from himalia_hub import clock
 from himalia_hub.db import lease
-from himalia_hub.ephemeral import git, keeping, pool, session, sources, store
+from himalia_hub.ephemeral import bans, git, keeping, pool, session, sources, store
 from himalia_hub.ephemeral.builds import Builds
 from himalia_hub.ephemeral.collect import collect, touch
 from himalia_hub.ephemeral.folders import clear_home, folders_of, furnish_home
@@ -110,17 +110,24 @@ class Works:
         now_s = asyncio.get_running_loop().time()
         # What one that is not resolved yet is going to use is not known; all others are listed, and so protected.
         unsure = any(launch.stage in (Stage.RESOLVING, Stage.FETCHING) for launch in launches)
-        if unsure or now_s - self._collected_s < COLLECT_EVERY_S:
+        if unsure:
+            return
+        keep_s = self._section.keep_unused_s
+        if await self._is_asked_to_clear() or now_s - self._collected_s >= COLLECT_EVERY_S:
+            await self._remove_unused([launch.environment for launch in launches], keep_s)
+        if now_s - self._collected_s < COLLECT_EVERY_S:
             return
         self._collected_s = now_s
-        keep_s = self._section.keep_unused_s
-        await self._remove_unused([launch.environment for launch in launches], keep_s)
         in_use = {path for launch in launches for path in self._folders.of(launch)}
         gone = await asyncio.to_thread(collect, self._folders, in_use, keep_s=keep_s)
         environments = [path.name for path in gone if path.parent == self._folders.environments]
         if environments:
             async with self._world.db.begin() as db:
                 await store.forget_environments(db, environments)
+
+    async def _is_asked_to_clear(self) -> bool:
+        async with self._world.db.read() as db:
+            return await store.any_unwanted(db)
 
     async def _remove_unused(self, in_use: Collection[str], keep_s: float) -> None:
         async with self._world.db.read() as db:
@@ -194,6 +201,8 @@ class Works:
     # -- the steps -------------------------------------------------------------------------------------
 
     async def _resolve(self, launch: Launch) -> None:
+        async with self._world.db.read() as db:
+            await bans.check(db, launch.url)  # it may have been banned just before this launch was added
         source = self.source(launch)
         commit = source.commit
         if commit is None:

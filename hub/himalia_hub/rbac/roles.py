@@ -9,6 +9,7 @@ ADMIN = (
     "read:logs",
     "announcements",
     "maintenance",
+    "links",
     "admin:roles",
     "admin:users",
     "admin:servers",

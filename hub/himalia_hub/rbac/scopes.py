@@ -22,6 +22,7 @@ SCOPES: dict[str, Scope] = {
     "read:logs": Scope("Read what the hub and servers write to their logs, without secrets."),
     "announcements": Scope("Announce something to everybody."),
     "maintenance": Scope("Begin and end maintenance, during which no server is started."),
+    "links": Scope("See and end throw-away sessions, clear their environments, ban repositories."),
     "admin:users": Scope(
         "Create, change and delete people.",
         ("admin:auth_state", "users", "read:roles:users", "delete:users"),

@@ -44,8 +44,8 @@ class Builder:
         found = await images.inspect(self._engine, name)
         return None if found is None else found.id
 
-    async def build(self, order: ImageOrder, say: Say = silent) -> None:
-        """Build it under its name. SpawnRefused with the build's last words when it cannot be; BackendGone."""
+    async def build(self, order: ImageOrder, say: Say = silent) -> int:
+        """Build it under its name; its bytes. SpawnRefused with the build's last words; BackendGone."""
         loop = asyncio.get_running_loop()
         labels = {**order.labels, asked.HUB: self._hub}
         work = _Build(self._engine, order, labels, lambda line: loop.call_soon_threadsafe(say, line))
@@ -63,7 +63,7 @@ class Builder:
                 running.exception()  # it was told above, or is that of the cut
             if not work.succeeded:
                 await _forget_layers(self._engine, work.layers)
-        await _must_fit(self._engine, order)
+        return await _must_fit(self._engine, order)
 
     async def remove(self, name: str) -> None:
         """Remove it, unless something uses it."""
@@ -80,7 +80,7 @@ async def _remove(engine: Engine, name: str) -> None:
             raise
 
 
-async def _must_fit(engine: Engine, order: ImageOrder) -> None:
+async def _must_fit(engine: Engine, order: ImageOrder) -> int:
     found = await engine.see(lambda client: client.inspect_image(order.name))
     size = int(found.get("Size") or 0)
     if size > order.most:
@@ -88,6 +88,7 @@ async def _must_fit(engine: Engine, order: ImageOrder) -> None:
         raise SpawnRefused(
             f"the image is {size / 1e9:.1f} GB large; {order.most / 1e9:g} GB are allowed here"
         )
+    return size
 
 
 async def _forget_layers(engine: Engine, layers: list[str]) -> None:

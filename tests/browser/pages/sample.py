@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import partial
 
+from component.hub import link_rows
 from component.hub.pages_site import FAILURE, RUNNING, STOPPED, Site
 from himalia_hub import clock
 from himalia_hub.groups import store as groups
@@ -59,6 +60,8 @@ PAGES = {
     "admin-groups": "admin/groups",
     "admin-notices": "admin/notices",
     "admin-usage": "admin/usage",
+    "admin-links": "admin/links",
+    "admin-build": f"admin/links/environments/{link_rows.KEY}",
     "admin-audit": "admin/audit",
     "admin-health": "admin/health",
     "admin-logs": "admin/logs",
@@ -93,6 +96,8 @@ async def fill(hub: Site) -> None:
                 await groups.add(db, ml, [user])
             if number % 4 == 0:
                 await groups.add(db, biology, [user])
+    async with hub.db.begin() as db:
+        await link_rows.some(db)
     used = clock.now() - timedelta(minutes=12)
     own = await hub.server(root, "", RUNNING, Phase.READY, last_activity=used)
     await _an_hour(hub, own)

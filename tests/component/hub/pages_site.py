@@ -25,7 +25,7 @@ from himalia_hub.db.base import Base
 from himalia_hub.db.engine import Database
 from himalia_hub.db.memo import Memo
 from himalia_hub.ending import Ending
-from himalia_hub.keys import DB, DOORBELL, ENDING, FIGURES, MEMO, SECRETS, SETTINGS
+from himalia_hub.keys import DB, DOORBELL, ENDING, FIGURES, LAUNCH_BELL, MEMO, SECRETS, SETTINGS
 from himalia_hub.measures.store import Point, keep
 from himalia_hub.metrics.figures import Figures
 from himalia_hub.oauth import models as oauth_models  # noqa: F401
@@ -146,7 +146,7 @@ async def site(folder: Path, *, at_port: int = 0, **settings: Any) -> AsyncItera
     app[DOOR] = make_door(app[SETTINGS], db)
     app[MEMO], app[FIGURES] = Memo(db), Figures()
     app[DB], app[SECRETS], app[DOORBELL] = db, Secrets(b"x" * 32), Doorbell()
-    app[ENDING] = Ending()
+    app[ENDING], app[LAUNCH_BELL] = Ending(), Doorbell()
     live.install(app)
     work.install(app)
     prefix, base_url = app[SETTINGS].hub_prefix, app[SETTINGS].base_url

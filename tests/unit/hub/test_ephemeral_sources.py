@@ -136,3 +136,25 @@ def test_the_server_of_a_session_may_report_that_it_is_used() -> None:
     assert set(roles.SERVER) & {"users:activity!user"} <= set(roles.GUEST), (
         "a server has no more than its owner"
     )
+
+
+def test_the_first_rule_that_fits_a_repository_counts_and_the_rest_is_the_sections() -> None:
+    section = EphemeralSection.model_validate(
+        {
+            "repository_limit": 3,
+            "repositories": [
+                {"match": "^gh/uni/", "limit": 0, "mem_limit": "4G"},
+                {"match": "^gh/", "limit": 9},
+            ],
+        }
+    )
+    found = [
+        section.rule(*name.split("/", 1)) for name in ("gh/Uni/course/HEAD", "gh/ann/x/HEAD", "git/a/HEAD")
+    ]
+    assert [(one.limit, one.mem_limit, one.cpu_limit) for one in found] == [
+        (0, "4G", 2),
+        (9, "2G", 2),
+        (3, "2G", 2),
+    ]
+    with pytest.raises(ValueError, match="no regular expression"):
+        EphemeralSection.model_validate({"repositories": [{"match": "("}]})
