@@ -14,7 +14,7 @@ import os
 import resource
 import shutil
 import socket
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -156,8 +156,44 @@ async def _has(mirror: Path, commit: str, bounds: Bounds) -> bool:
     return True
 
 
-async def check_out(mirror: Path, commit: str, folder: Path, bounds: Bounds) -> str:
+async def submodules(mirror: Path, commit: str, bounds: Bounds) -> dict[str, tuple[str, str]]:
+    """Path of each submodule of the commit → (its address as `.gitmodules` says, its commit).
+
+    GitError for one that the file does not name. What the file names beyond those of the commit is nobody's.
+    """
+    listed = await _git("ls-tree", "-r", "-z", "--full-tree", commit, folder=mirror, seconds=bounds.seconds)
+    entries = [entry.split("\t", 1) for entry in listed.split("\0") if entry.startswith("160000 ")]
+    if not entries:
+        return {}
+    told = await _git(
+        "config", "-z", "--blob", f"{commit}:.gitmodules", "--list", folder=mirror, seconds=bounds.seconds
+    )
+    values = dict(line.split("\n", 1) for line in told.split("\0") if "\n" in line)
+    urls = {
+        path: values.get(f"{name.removesuffix('.path')}.url", "")
+        for name, path in values.items()
+        if name.startswith("submodule.") and name.endswith(".path")
+    }
+    found = {path: (urls.get(path, ""), facts.split()[2]) for facts, path in entries}
+    for path, (url, _) in found.items():
+        if not url:
+            raise GitError(
+                f"The submodule {path[:100]!r} has no address.",
+                remedy="Name it in .gitmodules, or remove it.",
+            )
+    return found
+
+
+async def check_out(
+    mirror: Path,
+    commit: str,
+    folder: Path,
+    bounds: Bounds,
+    complete: Callable[[Path], Awaitable[None]] | None = None,
+) -> str:
     """Write the files of the commit into `folder`, which must not exist; the id of its tree.
+
+    `complete` is given the files before they are at their place, to add what belongs to them.
 
     Their number and size are counted before the first is written, so a bomb is refused, not unpacked.
     """
@@ -180,6 +216,8 @@ async def check_out(mirror: Path, commit: str, folder: Path, bounds: Bounds) -> 
     try:
         await _git("read-tree", commit, folder=mirror, seconds=bounds.seconds, env=env)
         await _git("checkout-index", "--all", "--quiet", folder=mirror, seconds=bounds.seconds, env=env)
+        if complete is not None:
+            await complete(draft)
         os.replace(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -12,6 +12,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,6 +27,7 @@ from himalia_hub.ephemeral.git import Bounds
 from himalia_hub.ephemeral.ground import uids_for
 from himalia_hub.ephemeral.making import maker_of
 from himalia_hub.ephemeral.models import Launch, Stage
+from himalia_hub.ephemeral.submodules import Submodules
 from himalia_hub.errors import HimaliaError, SpawnProblem
 from himalia_hub.faults import async_fault
 from himalia_hub.servers import cull
@@ -220,7 +222,11 @@ class Works:
                 remote = await git.checked(launch.url, self._section.private_hosts)
                 mirror = self._folders.mirror(launch.url)
                 await git.fetch(remote, mirror, launch.commit, launch.ref, self._bounds)
-                await git.check_out(mirror, launch.commit, checkout, self._bounds)
+                inner = Submodules(self._folders, self._section.private_hosts, self._bounds)
+                await git.check_out(
+                    mirror, launch.commit, checkout, self._bounds,
+                    partial(inner.bring, launch.url, launch.commit),
+                )  # fmt: skip
         touch(checkout)
         touch(self._folders.mirror(launch.url))
         found = await self._maker.wanted(launch)

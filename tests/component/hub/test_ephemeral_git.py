@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from himalia_hub.ephemeral import git
+from himalia_hub.ephemeral import git, submodules
+from himalia_hub.ephemeral.folders import Folders
 from himalia_hub.ephemeral.git import Bounds, GitError, NoSuchRef
+from himalia_hub.ephemeral.submodules import Submodules
 from repositories import Repository, SmartHttp, git_daemon, smart_http
 
 HERE = ["127.0.0.0/8"]
@@ -174,3 +177,61 @@ def _gits() -> set[str]:
             if b"remote-http" in words and b"127.0.0.1" in words:
                 found.add(entry.name)
     return found
+
+
+def _with_submodule(
+    notes: Repository, tmp_path: Path, address: str, *, name: str = "data"
+) -> tuple[Repository, str]:
+    """`notes` with another repository as its submodule, recorded as `address`; that one, and the commit."""
+    inner = Repository(tmp_path / "repositories", name)
+    commit = inner.commit({"table.csv": "1,2", "more.csv": ""})
+    (notes.work / ".gitmodules").write_text(f'[submodule "{name}"]\n\tpath = sub/{name}\n\turl = {address}\n')
+    notes.git("update-index", "--add", "--cacheinfo", f"160000,{commit},sub/{name}")
+    notes.git("add", ".gitmodules")
+    notes.git("commit", "--quiet", "--message", "with a submodule")
+    notes.git("push", "--quiet", "--force", "origin", "HEAD:main")
+    return inner, notes.git("rev-parse", "HEAD")
+
+
+async def _with_submodules(url: str, commit: str, tmp_path: Path, *, bounds: Bounds = BOUNDS) -> Path:
+    folders = Folders(tmp_path / "ephemeral")
+    folders.make()
+    mirror, files = folders.mirror(url), folders.checkout(url, commit)
+    await git.fetch(await git.checked(url, HERE), mirror, commit, "main", bounds)
+    inner = Submodules(folders, HERE, bounds)
+    await git.check_out(mirror, commit, files, bounds, partial(inner.bring, url, commit))
+    return files
+
+
+async def test_submodules_come_with_their_repository(notes: Repository, url: str, tmp_path: Path) -> None:
+    _, commit = _with_submodule(notes, tmp_path, "../data.git")
+    files = await _with_submodules(url, commit, tmp_path)
+    assert (files / "sub" / "data" / "table.csv").read_text() == "1,2"
+    with pytest.raises(GitError, match="With its submodules the repository holds 3 files"):
+        await _with_submodules(url, commit, tmp_path / "again", bounds=Bounds(30, 5_000_000, 2))
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        ("file:///etc", "cannot be asked"),
+        ("ext::sh -c id", "cannot be asked"),
+        ("--upload-pack=id", "cannot be fetched"),  # git itself takes no such file
+        ("http://10.0.0.1/x.git", "inside this hub's network"),
+    ],
+)
+async def test_a_submodule_is_checked_like_a_repository_and_nothing_is_left_when_it_cannot_be_had(
+    notes: Repository, http: SmartHttp, tmp_path: Path, there: str, words: str
+) -> None:
+    _, commit = _with_submodule(notes, tmp_path, there)
+    with pytest.raises(GitError, match=words):
+        await _with_submodules(http.url + notes.name, commit, tmp_path)
+    assert list((tmp_path / "ephemeral" / "checkouts").iterdir()) == []
+
+
+def test_the_address_of_a_submodule_is_read_as_git_does_and_ssh_becomes_https() -> None:
+    parent = "https://example.org/ann/notes.git"
+    assert submodules.address("../data.git", parent) == "https://example.org/ann/data.git"
+    assert submodules.address("../../../../x", parent) == "https://example.org/x"
+    assert submodules.address("git@example.org:bob/x.git", parent) == "https://example.org/bob/x.git"
+    assert submodules.address("ssh://git@example.org/bob/x", parent) == "https://example.org/bob/x"
