@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "0023", "0022"
+revision, down_revision = "0025", "0024"
 
 
 def upgrade() -> None:
