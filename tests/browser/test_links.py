@@ -114,6 +114,7 @@ async def test_who_is_signed_in_is_asked_first_and_stays_who_they_are(
     await page.goto(f"{hub.url}/v2/{link(url, query='labpath=index.ipynb')}")
     await expect(page.get_by_role("heading", name=re.compile("Open .*field-notes"))).to_be_visible()
     await expect(page.locator("dl")).to_contain_text(url)
+    await expect(page.locator("dl")).to_contain_text(re.compile("Commit *[0-9a-f]{40}"))
     await shot(page, "links-4-ask")
     await page.get_by_role("button", name="Open it").click()
     # The session is not theirs but shared with them, so that nothing in it acts as them.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -12,9 +14,9 @@ from aiohttp import web
 from himalia_hub import clock
 from himalia_hub.auth import begin, origin
 from himalia_hub.auth.xsrf import xsrf_token
-from himalia_hub.ephemeral import bans, session, sources, store, stream
+from himalia_hub.ephemeral import bans, git, session, sources, store, stream
 from himalia_hub.ephemeral.models import OVER, Launch, Stage
-from himalia_hub.errors import BadRequest, NotAuthenticated, NotAuthorized, NotFound
+from himalia_hub.errors import BadRequest, HimaliaError, NotAuthenticated, NotAuthorized, NotFound
 from himalia_hub.keys import DB, IDENTITY, LAUNCH_BELL, SETTINGS
 from himalia_hub.notices import maintenance
 from himalia_hub.pages.paths import redirect
@@ -28,6 +30,8 @@ from himalia_hub.users.models import User
 
 HOLD_S = 60.0
 """As long as BinderHub holds its stream after `ready`: its client takes an end before that for a failure."""
+ASK_S = 3.0
+"""How long the question before a link is opened may wait for the repository."""
 REFRESH_S = 2
 """How often a browser without JavaScript asks again."""
 
@@ -62,8 +66,21 @@ async def open_link(request: web.Request) -> web.Response:
     if identity is None and request.headers.get("Sec-Fetch-Mode") == "navigate":
         return await open_link_form(request)
     return await page(
-        request, "launch_ask.html", source=source, opening=opening, action=request.rel_url.raw_path_qs
-    )
+        request, "launch_ask.html", source=source, opening=opening, action=request.rel_url.raw_path_qs,
+        commit=await _commit_now(request, source),
+    )  # fmt: skip
+
+
+async def _commit_now(request: web.Request, source: sources.Source) -> str:
+    """The commit that the link means now; empty where that cannot be said soon: opening it says why."""
+    if source.commit:
+        return source.commit
+    section = request.app[SETTINGS].ephemeral
+    with suppress(HimaliaError, TimeoutError, OSError):
+        async with asyncio.timeout(ASK_S):
+            remote = await git.checked(source.url, section.private_hosts)
+            return await git.resolve(remote, source.ref, seconds=ASK_S)
+    return ""
 
 
 @public

@@ -18,10 +18,12 @@ from aiohttp import web
 from himalia_hub import clock
 from himalia_hub.ephemeral import store
 from himalia_hub.ephemeral.models import Launch, Stage
-from himalia_hub.keys import DB, LAUNCH_BELL
+from himalia_hub.keys import DB, LAUNCH_BELL, SETTINGS
 
 KEEP_ALIVE_S = 15.0
 LOOK_S = 1.0
+LOOK_IN_QUEUE_S = 3.0
+"""Of 200 who wait, each asks for its place: once a second would leave the hub little time to serve anybody."""
 PROGRESS = {
     Stage.RESOLVING: 5,
     Stage.FETCHING: 15,
@@ -114,8 +116,14 @@ async def _follow(
                 events = await store.story(db, launch.id, cursor.event)
                 building = launch.stage is Stage.BUILDING and launch.environment
                 lines = await store.log_after(db, launch.environment, cursor.line) if building else []
-                queued = launch.stage is Stage.WAITING and not launch.seated
+                queued = (
+                    launch.stage in (Stage.RESOLVING, Stage.FETCHING, Stage.WAITING) and not launch.seated
+                )
                 standing = await store.place(db, launch) if queued else None
+            if standing is not None and launch.stage is not Stage.WAITING:
+                # On the way to the queue; of interest to those alone who will wait there.
+                free = request.app[SETTINGS].ephemeral.total_limit - standing.running
+                standing = standing if standing.number > free else None
             for event in events:
                 cursor.event = event.id
                 await write(
@@ -145,7 +153,7 @@ async def _follow(
             if time.monotonic() - spoke > KEEP_ALIVE_S:
                 await response.write(b":keepalive\n\n")
                 spoke = time.monotonic()
-            await watch.wait(LOOK_S)
+            await watch.wait(LOOK_IN_QUEUE_S if standing is not None else LOOK_S)
 
 
 def ended(launch: Launch) -> str:

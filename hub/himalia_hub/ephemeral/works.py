@@ -62,6 +62,7 @@ class Works:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._maker = maker_of(world)
         self._builds = Builds(world, bell, self._maker, limit=self._section.build_limit)
+        self._asking: dict[tuple[str, str], asyncio.Task[str]] = {}
         self._fetching: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._collected_s = -COLLECT_EVERY_S
         self._bounds = Bounds(
@@ -140,7 +141,7 @@ class Works:
             await store.forget_environments(db, keys)
 
     async def _drop_all(self) -> None:
-        running = [*self._tasks.values(), *self._builds.tasks]
+        running = [*self._tasks.values(), *self._builds.tasks, *self._asking.values()]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -209,10 +210,19 @@ class Works:
         commit = source.commit
         if commit is None:
             await self._say(launch, "waiting", f"Asking {source.url} for {source.ref}")
-            remote = await git.checked(source.url, self._section.private_hosts)
-            commit = await git.resolve(remote, source.ref, seconds=self._section.fetch_timeout_s)
+            # One question for all who click at once; whoever comes after its answer asks anew.
+            question = (source.url, source.ref)
+            asking = self._asking.get(question)
+            if asking is None:
+                asking = self._asking[question] = asyncio.create_task(self._ask(source))
+                asking.add_done_callback(lambda _: self._asking.pop(question, None))
+            commit = await asyncio.shield(asking)
         line = f"{source.label} at {source.ref} is commit {commit[:12]}"
         await self._move(launch, Stage.FETCHING, ("waiting", line), commit=commit)
+
+    async def _ask(self, source: sources.Source) -> str:
+        remote = await git.checked(source.url, self._section.private_hosts)
+        return await git.resolve(remote, source.ref, seconds=self._section.fetch_timeout_s)
 
     async def _fetch(self, launch: Launch) -> None:
         checkout = self._folders.checkout(launch.url, launch.commit)
