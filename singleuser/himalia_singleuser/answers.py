@@ -95,6 +95,6 @@ def page(
 
 
 def wants_json(request: web.Request) -> bool:
-    """Whether errors of this path are JSON: the API of the server and that of its front ends."""
+    """Whether errors of this path are JSON: what programs ask, the API of the server and that of its front ends."""
     path = request.path.removeprefix(request.app[SETTINGS].base_url).lstrip("/")
-    return path.startswith(("api/", "lab/api/", "lsp/", "nbconvert/")) or path == "api"
+    return path.startswith(("api/", "lab/api/", "lsp/", "nbconvert/")) or path in {"api", "metrics"}

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import tempfile
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -106,6 +107,7 @@ async def convert_file(request: web.Request) -> web.Response:
         name = model["name"].removesuffix(".ipynb") + answer.headers["X-Extension"]
         answer.headers[hdrs.CONTENT_DISPOSITION] = f"attachment; filename*=utf-8''{quote(name, safe='')}"
     del answer.headers["X-Extension"]
+    answer.last_modified = datetime.fromisoformat(model["last_modified"])
     return answer
 
 

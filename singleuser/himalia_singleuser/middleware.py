@@ -10,7 +10,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from himalia_singleuser.answers import base_of, json_answer, page, wants_json
-from himalia_singleuser.auth.guard import admit
+from himalia_singleuser.auth.guard import Stranger, admit
 from himalia_singleuser.auth.origin import allowed_origin
 from himalia_singleuser.auth_marks import PUBLIC, access_of
 from himalia_singleuser.errors import ApiError, Forbidden
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-UNTRACKED = ("api/status", "api/resolvePath", "api/himalia/status")
+UNTRACKED = ("api/status", "api/resolvePath", "api/himalia/status", "metrics")
 
 CORS_HEADERS = {
     "Access-Control-Allow-Headers": "accept, content-type, authorization, x-xsrftoken",
@@ -33,6 +33,11 @@ async def errors(request: web.Request, handler: Next) -> web.StreamResponse:
     """Every exception becomes an answer that says what was wrong; a traceback goes to the log only."""
     try:
         return await handler(request)
+    except Stranger as error:
+        answer = _refusal(request, error)
+        for change in error.cookies:
+            change(answer)
+        return answer
     except ApiError as error:
         return _refusal(request, error)
     except web.HTTPRequestEntityTooLarge as error:

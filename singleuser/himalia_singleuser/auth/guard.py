@@ -33,6 +33,14 @@ class Admission:
     cookies: Sequence[CookieChange] = ()
 
 
+class Stranger(Forbidden):
+    """Nobody that is known here; `cookies` takes back what they came with."""
+
+    def __init__(self, cookies: Sequence[CookieChange] = ()) -> None:
+        super().__init__()
+        self.cookies = cookies
+
+
 NOBODY = Identity("")
 
 
@@ -132,7 +140,7 @@ def new_identity() -> Identity:
 def _send_to_login(request: web.Request, cookies: Sequence[CookieChange]) -> web.StreamResponse:
     """Pages lead to the login; programs and sockets are told no, a redirect would only confuse them."""
     if is_websocket(request) or wants_json(request) or request.method not in {"GET", "HEAD"}:
-        raise Forbidden
+        raise Stranger(cookies)
     auth = request.app[AUTH]
     if auth.hub is not None:
         return oauth.begin(request, auth.hub)

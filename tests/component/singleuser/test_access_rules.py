@@ -54,6 +54,10 @@ async def test_a_forged_cookie_is_refused_and_cleared(server: Any) -> None:
     status, _, headers = await server.bare("GET", "lab", headers={"Cookie": f"{name[0]}=abc.123.def"})
     assert (status, headers["Location"]) == (302, "/login?next=/lab")
     assert "Max-Age=0" in headers["Set-Cookie"]
+    status, body, headers = await server.bare("GET", "api/me", headers={"Cookie": f"{name[0]}=abc.123.def"})
+    assert (status, body) == (403, {"message": "Forbidden", "reason": None})
+    assert (name[0] in headers["Set-Cookie"], "Max-Age=0" in headers["Set-Cookie"]) == (True, True)
+    assert "Set-Cookie" not in (await server.bare("GET", "api/me"))[2], "a missing cookie is not cleared"
 
 
 async def test_changes_by_cookie_need_the_xsrf_value(server: Any) -> None:
@@ -161,6 +165,7 @@ async def test_unchanged_json_is_answered_with_304(server: Any) -> None:
 async def test_looking_at_the_status_is_no_activity(server: Any) -> None:
     _, before, _ = await server.ask("GET", "api/status")
     await server.ask("GET", "api/contents?no_track_activity=1")
+    await server.ask("GET", "metrics")
     _, same, _ = await server.ask("GET", "api/status")
     await server.ask("GET", "api/contents")
     _, after, _ = await server.ask("GET", "api/status")
