@@ -47,6 +47,7 @@ PAGES = {
     "home": "home",
     "account": "account",
     "tokens": "token",
+    "share": "share/root/teaching",
     "progress": "spawn-pending/root/seminar",
     "failed": "spawn-pending/root/teaching",
     "admin": "admin",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from playwright.async_api import Browser as Chromium
 from playwright.async_api import expect
 
-from browser.pages.conftest import Tab
-from component.hub.pages_site import RUNNING, Site
+from browser.pages.conftest import Tab, sign_in
+from component.hub.pages_site import RUNNING, Site, site
+from himalia_hub import clock
 from himalia_hub.keys import SECRETS
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
@@ -93,3 +97,61 @@ async def test_a_server_that_is_stopped_elsewhere_says_so_on_the_card(hub: Site,
         await expect(page.get_by_role("button", name="Start")).to_be_visible()
         await expect(page.locator("[data-say]")).to_have_text("My server: Stopped")
         assert await page.evaluate("window.mark") == 1
+
+
+async def test_cancelling_a_start_stops_that_server_only(hub: Site, tab: Tab) -> None:
+    kim = await hub.person("kim")
+    await hub.server(kim, "", RUNNING, Phase.STARTING)
+    await hub.server(kim, "seminar", RUNNING, Phase.STARTING)
+    async with tab("kim") as page:
+        await page.goto("/hub/spawn-pending/kim/seminar")
+        await page.get_by_role("button", name="Cancel").click()
+        await expect(page.get_by_role("heading", name="Stopping")).to_be_visible()
+
+    seminar, own = await hub.row("kim", "seminar"), await hub.row("kim")
+    assert seminar is not None
+    assert own is not None
+    assert (seminar.desired, own.desired) == (Desired.STOPPED, Desired.RUNNING)
+
+
+async def test_back_after_the_progress_page_starts_nothing(hub: Site, tab: Tab) -> None:
+    server = await hub.server(await hub.person("lou"), "", RUNNING, Phase.STARTING)
+    async with tab("lou") as page:
+        await page.goto("/hub/home")
+        await page.goto("/hub/spawn-pending/lou?next=/hub/account")
+        await expect(page.locator("body[data-ready]")).to_be_attached()
+        await hub.change(server, phase=Phase.READY)
+        await page.wait_for_url(re.compile("^http://[^/]+/hub/account$"))
+
+        await page.go_back()
+
+        await expect(page).to_have_url(re.compile("/hub/home$"))
+    row = await hub.row("lou")
+    assert row is not None
+    assert (row.desired, row.generation) == (Desired.RUNNING, 1)
+
+
+async def test_the_countdown_runs_and_five_minutes_before_its_end_a_banner_comes_by_itself(
+    tmp_path: Path, chromium: Chromium
+) -> None:
+    async with site(tmp_path, cull={"idle_s": 3600}) as hub:
+        now = clock.now()
+        person = await hub.person("mia")
+        await hub.server(person, "", RUNNING, Phase.READY, started=now, last_activity=now)
+        context = await chromium.new_context(base_url=hub.url)
+        page = await context.new_page()
+        await page.clock.install(time=now)
+        await sign_in(page, "mia")
+        stops, banner = page.locator(".facts time[data-until]"), page.locator("[data-soon]")
+        await expect(page.locator("body[data-ready]")).to_be_attached()
+        await expect(stops).to_have_text(re.compile("in (1 h|59 min)"))
+        await expect(banner).to_be_hidden()
+        await page.evaluate("window.mark = 1")
+
+        await page.clock.fast_forward(56 * 60 * 1000)
+
+        await expect(stops).to_have_text(re.compile("in [34] min"))
+        await expect(banner).to_be_visible()
+        await expect(page.locator("[data-say]")).to_contain_text("My server: Stops in")
+        assert await page.evaluate("window.mark") == 1
+        await context.close()
