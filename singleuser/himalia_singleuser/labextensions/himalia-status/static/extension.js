@@ -37,8 +37,13 @@ export function makePlugins({ PageConfig, URLExt }, { ServerConnection }, { ISta
         const line = bar ? new Line(Widget, home) : null;
         const status = new Status(ask, [banner, ...(line ? [line] : [])]);
         line && bar.registerStatusItem('himalia-status:line', { item: line.widget, align: 'right', rank: 900 });
-        // Only JupyterLab has a place above its menu.
-        app.shell.add(banner.widget, app.name === 'JupyterLab' ? 'header' : 'top', { rank: 0 });
+        if (app.name === 'JupyterLab') {
+          app.shell.add(banner.widget, 'header', { rank: 0 });
+        } else {
+          // Jupyter Notebook has no place above its menu: there it lies over the lower edge of the page.
+          banner.widget.node.style.cssText += 'position: fixed; inset: auto 0 0 0; z-index: 1000;';
+          Widget.attach(banner.widget, document.body);
+        }
         void app.restored.then(() => status.follow());
       }
     }
