@@ -22,7 +22,7 @@ def safe_next(
     has turned a harmless-looking text into another host before, so they are refused or quoted first.
     `never` are paths that make no sense as a destination (signing in or out).
     """
-    if not wanted or any(c <= "\x20" or c == "\x7f" for c in wanted):
+    if not wanted or wanted.startswith("/\\") or any(c <= "\x20" or c == "\x7f" for c in wanted):
         return default
     text = quote(wanted, safe=PRINTABLE_ASCII, errors="replace").replace("\\", "%5C")
     if not text.startswith("/") or text.startswith("//"):
