@@ -58,9 +58,9 @@ async def signed_in(peer: Peer, name: str) -> aiohttp.ClientSession:
     return session
 
 
-async def first_page(peer: Peer, session: aiohttp.ClientSession, people: int) -> float:
-    """Seconds until all that a first page shows is here."""
-    began = time.perf_counter()
+async def first_page(peer: Peer, session: aiohttp.ClientSession, people: int) -> tuple[float, float]:
+    """Milliseconds until all that a first page shows is here, and the hub's CPU for it."""
+    began, cpu = time.perf_counter(), cpu_s(peer.pid)
     async with session.get("/hub/admin") as page:
         assert page.status == 200, await page.text()
         text = await page.text()
@@ -72,7 +72,7 @@ async def first_page(peer: Peer, session: aiohttp.ClientSession, people: int) ->
     else:
         assert text.count("<tr id=") == min(50, people + 1)
         assert f"of {people + 1}" in text, "everybody and the administrator"
-    return time.perf_counter() - began
+    return (time.perf_counter() - began) * 1000, (cpu_s(peer.pid) - cpu) * 1000
 
 
 async def lists(peers: list[Peer], people: int, rounds: int) -> None:
@@ -86,10 +86,12 @@ async def lists(peers: list[Peer], people: int, rounds: int) -> None:
     finally:
         for session in sessions:
             await session.close()
-    ours, theirs = ([turn[index] * 1000 for turn in took] for index in range(2))
+    ours, theirs = ([turn[index][0] for turn in took] for index in range(2))
     say(f"first page of {people:,} people, median", statistics.median(ours), statistics.median(theirs), "ms")
     say("  minimum", min(ours), min(theirs), "ms")
     say("  the slowest", max(ours), max(theirs), "ms")
+    cpu = [statistics.mean(turn[index][1] for turn in took) for index in range(2)]
+    say("  CPU of the hub", *cpu, "ms")
 
 
 async def watch(session: aiohttp.ClientSession, seen: Counter[str], open_: asyncio.Event) -> None:
@@ -159,15 +161,13 @@ async def measure(folder: Path, args: argparse.Namespace) -> None:
         await ours.start()
         await theirs.start()
         peers = [Peer("himalia", ours, ours.token("root")), Peer("jupyterhub", theirs, theirs.token("root"))]
-        for peer in peers:
-            await make_people(peer, args.people)
+        await make_people(peers[0], args.people)
+        theirs.people(args.people)
         print(f"{'':<44} {'himalia':>10} {'jupyterhub':>10} {'':<10} {'ratio':>7}")
         await lists(peers, args.people, args.rounds)
         await theirs.stop()
         await watched(peers[0], args.watchers, args.servers)
     finally:
-        await ours.stop()
-        await theirs.stop()
         ours.clean_up()
         theirs.clean_up()
 
