@@ -71,7 +71,11 @@ def desired(demands: Sequence[Demand], *, total: int, least: int) -> dict[Link, 
 
 async def demands(db: AsyncSession, section: EphemeralSection, *, now: datetime) -> list[Demand]:
     """What was opened in the last days, each link as it was the last time: an older commit of it is not wanted more."""
-    became = sa.and_(Launch.visitor != POOL, Launch.guest != "", Launch.created > now - REMEMBERED)
+    # Not while it starts: a person's own start and the next one's would share the processor.
+    became = sa.and_(
+        Launch.visitor != POOL, Launch.guest != "", Launch.stage != Stage.LAUNCHING,
+        Launch.created > now - REMEMBERED,
+    )  # fmt: skip
     rows = await db.scalars(sa.select(Launch).where(became).order_by(Launch.id.desc()).limit(LOOKED_AT))
     last: dict[tuple[str, str], Launch] = {}
     recent: Counter[tuple[str, str]] = Counter()
