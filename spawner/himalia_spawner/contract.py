@@ -294,7 +294,8 @@ class SpawnerContract:
 
         assert told.keys() == {spec.ref.name}
         assert (told[spec.ref.name].memory or 0) > 100_000
-        assert (told[spec.ref.name].cpu_s or 0) > 0
+        # Nothing yet is an answer too: Linux counts in hundredths, and a forked server listens before it has used one.
+        assert told[spec.ref.name].cpu_s is not None
         assert await spawner.measure([spec.ref.name]) == {}
 
     async def _until(self, condition: Callable[[], Awaitable[bool]]) -> None:
