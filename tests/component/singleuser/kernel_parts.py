@@ -117,6 +117,7 @@ class Browser:
         parent: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
         buffers: tuple[bytes, ...] = (),
+        subshell: str | None = None,
     ) -> str:
         """The id of the message sent."""
         header = {
@@ -126,7 +127,7 @@ class Browser:
             "session": self.session,
             "date": "2026-11-23T00:00:00Z",
             "version": "5.4",
-        }
+        } | ({"subshell_id": subshell} if subshell else {})
         objects = [header, parent or {}, metadata or {}, content]
         if self.v1:
             await self.socket.send_bytes(

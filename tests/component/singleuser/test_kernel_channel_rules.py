@@ -112,3 +112,44 @@ async def test_a_stranger_is_refused_and_not_redirected(server: Server, kernel: 
     url = f"{server.url}api/kernels/{kernel}/channels"
     async with server.http.get(url, headers=upgrade, allow_redirects=False) as answer:
         assert answer.status == 403
+
+
+async def test_what_was_missed_comes_before_the_word_that_the_kernel_restarts(
+    server: Server, kernel: str
+) -> None:
+    browser, witness = await server.browser(kernel, "tab"), await server.browser(kernel)
+    await browser.execute(
+        "import os, time\nprint('in', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.01)\n"
+        "print('missed', flush=True)\nwhile not os.path.exists('die'): time.sleep(0.01)\nos._exit(1)"
+    )
+    await browser.until(lambda got: got.type == "stream", within_s=WITHIN_S)
+    await browser.close()
+    (server.root / "go").touch()
+    await witness.until(lambda got: got.content.get("text") == "missed\n", within_s=WITHIN_S)
+    (server.root / "die").touch()
+    await witness.until(lambda got: got.content.get("execution_state") == "restarting", within_s=WITHIN_S)
+
+    back = await server.browser(kernel, "tab")
+    await back.until(lambda got: got.content.get("execution_state") == "restarting", within_s=WITHIN_S)
+
+    said = [one.content.get("text") or one.content.get("execution_state") for one in back.seen]
+    assert said.index("missed\n") < said.index("restarting")
+
+
+async def test_a_subshell_answers_while_the_main_shell_is_busy(server: Server, kernel: str) -> None:
+    browser = await server.browser(kernel)
+    made = await browser.send("create_subshell_request", {}, channel="control")
+    subshell = (await browser.reply(made, within_s=WITHIN_S)).content["subshell_id"]
+    running = await browser.execute("import os, time\nwhile not os.path.exists('go'): time.sleep(0.01)")
+    await browser.until(lambda got: got.type == "execute_input", within_s=WITHIN_S)
+
+    aside = await browser.send(
+        "execute_request",
+        {"code": "print('aside')", "silent": False, "store_history": False, "allow_stdin": False},
+        subshell=subshell,
+    )
+    told = await browser.finished(aside, within_s=WITHIN_S)
+
+    assert [one.content["text"] for one in told if one.type == "stream"] == ["aside\n"]
+    (server.root / "go").touch()
+    assert (await browser.reply(running, within_s=WITHIN_S)).content["status"] == "ok"
