@@ -151,6 +151,7 @@ def _model(one: Notice) -> dict[str, object]:
 
 def _number(request: web.Request) -> int:
     text = request.match_info["id"]
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
+    # Nothing has the number 0: the maintenance, which is shown as that, is no announcement.
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
         raise NotFound(f"there is no announcement {text[:40]!r}")
     return int(text)

@@ -55,12 +55,13 @@ async def test_what_is_changed_or_taken_down_is_another_at_the_next_look(hub_on_
         gone = await admin("DELETE", f"{EVERY}/{number}")
         nothing = (await visitor("GET", EVERY)).json
         again = await admin("DELETE", f"{EVERY}/{number}")
+        assert (await admin("PUT", f"{EVERY}/0", json={"text": "of no number"})).status == 404
     async with hub.db.read() as db:
         rows = list(await db.scalars(sa.select(AuditRow).order_by(AuditRow.id)))
 
     assert [(one["id"], one["text"], one["level"]) for one in changed] == [(number, "after", "danger")]
     assert (gone.status, nothing, again.status) == (204, [], 404)
-    assert [(row.actor, row.status) for row in rows] == [("root", s) for s in (201, 200, 204, 404)]
+    assert [(row.actor, row.status) for row in rows] == [("root", s) for s in (201, 200, 204, 404, 404)]
     assert [row.target for row in rows[:3]] == [f"announcement {number}"] * 3
     assert rows[1].change["before"]["text"] == "before"
     assert rows[2].change["before"]["text"] == "after"

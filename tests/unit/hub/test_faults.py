@@ -21,5 +21,6 @@ def test_every_point_in_the_hubs_code_is_in_the_list_and_the_other_way_round() -
     source = "".join(path.read_text() for path in Path(himalia_hub.__file__).parent.rglob("*.py"))
     used = set(re.findall(r'fault\("([a-z_.]+)"\)', source))
 
-    stages = {f"launch.{stage.value}" for stage in Stage if stage not in (*OVER, Stage.READY)}
+    # On the two that are left out no work is done.
+    stages = {f"launch.{stage.value}" for stage in Stage if stage not in (*OVER, Stage.READY, Stage.WARM)}
     assert used | stages == {point for point in (*POINTS, *LAUNCH_POINTS) if not point.startswith("spawner.")}
