@@ -33,7 +33,7 @@ async def url(tmp_path: Path) -> AsyncIterator[str]:
 @pytest.fixture
 async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
     hub = Hub(tmp_path / "data", config=config(tmp_path / "ephemeral"))
-    hub.homes = tmp_path / "ephemeral"
+    hub.homes = tmp_path  # sessions lie in one folder of it, people in another
     hub.add_user("ann")
     await hub.start()
     yield hub
