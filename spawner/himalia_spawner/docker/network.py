@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from docker import APIClient, errors
@@ -16,8 +17,10 @@ BUILT_IN = frozenset({"none", "host", "bridge", "default"})
 NO_TRAFFIC_BETWEEN = {"com.docker.network.bridge.enable_icc": "false"}
 
 
-async def ensure(engine: Engine, settings: DockerSettings, place: Place) -> None:
+async def ensure(engine: Engine, settings: DockerSettings, place: Place, making: asyncio.Lock) -> None:
     """Make the configured network when it is missing. One that is there is used as it is.
+
+    `making` is held meanwhile: the first starts of a hub make one network, not one each.
 
     An engine's network names are not unique: two hubs that make it at once may make two, and from then on the engine
     refuses every start as ambiguous, even by id. So whoever finds two leaves one.
@@ -28,6 +31,14 @@ async def ensure(engine: Engine, settings: DockerSettings, place: Place) -> None
     if there := await _named(engine, name):
         await _leave_one(engine, there)
         return
+    async with making:
+        if not (there := await _named(engine, name)):
+            await _make(engine, name, place)
+            there = await _named(engine, name)
+    await _leave_one(engine, there)
+
+
+async def _make(engine: Engine, name: str, place: Place) -> None:
     options: dict[str, Any] = {"driver": "bridge", "options": NO_TRAFFIC_BETWEEN, "check_duplicate": True}
     marks = {asked.HUB: place.hub}
     try:
@@ -35,7 +46,6 @@ async def ensure(engine: Engine, settings: DockerSettings, place: Place) -> None
     except errors.APIError as error:
         if error.status_code != 409:  # another hub, or another start, was faster
             raise SpawnRefused(f"the network {name!r} cannot be made: {words(error)}") from error
-    await _leave_one(engine, await _named(engine, name))
 
 
 def is_ambiguous(error: errors.APIError) -> bool:

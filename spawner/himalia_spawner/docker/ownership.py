@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,7 @@ from himalia_spawner.names import home_name
 HELPER = "{container}-owner"
 MOUNTED = "/himalia"
 BLOCK = 512
+SAME_TIME_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class Ownership:
     def __init__(self, engine: Engine, settings: DockerSettings, place: Place) -> None:
         self._engine, self._settings, self._place = engine, settings, place
         self._settled: set[tuple[str, str]] = set()
+        self._first_seen: dict[tuple[str, str], float] = {}
 
     async def settle(
         self, spec: ServerSpec, container_id: str, image_id: str, births: Mapping[str, str] | None = None
@@ -100,10 +103,18 @@ class Ownership:
             top = await self._engine.ask(partial(_look, container_id=container_id, target=folder.target))
             if top.uid == 0 and not top.lets_in(uid, gid) and (folder.is_volume or top.is_empty):
                 theirs[folder] = Top(uid, top.gid if gid is None else gid, top.mode, top.is_empty)
-            elif mark[1]:
+            elif mark[1] and self._is_one_volumes(mark):
                 self._settled.add(mark)
         if theirs:
             await self._give(spec, image_id, theirs)
+
+    def _is_one_volumes(self, mark: tuple[str, str]) -> bool:
+        """Whether no other volume of the name can have been made at the same time: the engine tells whole seconds."""
+        now = time.monotonic()
+        if now - self._first_seen.setdefault(mark, now) < SAME_TIME_S:
+            return False
+        del self._first_seen[mark]
+        return True
 
     async def _give(self, spec: ServerSpec, image_id: str, theirs: Mapping[Folder, Top]) -> None:
         helper = HELPER.format(container=self._place.container(spec.ref.name))

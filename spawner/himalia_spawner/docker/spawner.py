@@ -83,6 +83,7 @@ class DockerSpawner:
             settings.url, timeout_s=settings.request_timeout_s, concurrency=settings.concurrency
         )
         self._ownership = Ownership(self._engine, settings, self._place)
+        self._making_network = asyncio.Lock()
         self._watcher = Watcher(self._engine, self._place, resync_s=settings.resync_s)
         self._busy: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._seen: set[str] = set()
@@ -210,7 +211,7 @@ class DockerSpawner:
             image = await images.ensure(self._engine, self._settings, spec.image, say)
         transport = container.transport_of(self._settings, spec, image)
         hub_url = self._hub_url(spec, image, transport)
-        await network.ensure(self._engine, self._settings, self._place)
+        await network.ensure(self._engine, self._settings, self._place, self._making_network)
         births = await volumes.ensure(self._engine, self._settings, self._place, spec)
         if transport == "unix":
             self._prepare_folder(spec.ref.name)
@@ -277,7 +278,7 @@ class DockerSpawner:
             except errors.APIError as error:
                 if not left or not network.is_ambiguous(error):
                     raise
-                await network.ensure(self._engine, self._settings, self._place)
+                await network.ensure(self._engine, self._settings, self._place, self._making_network)
 
     async def _dead_on_arrival(self, name: str, found: Found | None) -> Handle:
         """It ended before its port was known: there is no address to give."""
