@@ -120,6 +120,7 @@ async def test_a_link_becomes_a_session_with_the_repositorys_packages_and_files(
 
 async def test_binderhubs_own_client_opens_a_link(launch: Launch, folder: Path, url: str) -> None:
     hub, _ = await launch(config(folder))
+    hub.homes = folder
     process = await asyncio.create_subprocess_exec(
         *official.binder_client(), f"{hub.url}/build/", link(url), stdout=asyncio.subprocess.PIPE
     )
@@ -136,6 +137,7 @@ async def test_binderhubs_own_client_opens_a_link(launch: Launch, folder: Path, 
 
 async def test_who_comes_back_is_at_the_same_launch(launch: Launch, folder: Path, url: str) -> None:
     hub, _ = await launch(config(folder))
+    hub.homes = folder
     first = await anext(events(hub, link(url)))
     rest = [event async for event in events(hub, link(url), after=first["id"])]
     assert {event["launch_id"] for event in rest} == {first["launch_id"]}
