@@ -17,7 +17,7 @@ from aiohttp import web
 
 from himalia_hub import clock
 from himalia_hub.ephemeral import store
-from himalia_hub.ephemeral.models import Launch, Stage
+from himalia_hub.ephemeral.models import BuildLine, Launch, LaunchEvent, Stage
 from himalia_hub.keys import DB, LAUNCH_BELL, SETTINGS
 
 KEEP_ALIVE_S = 15.0
@@ -90,6 +90,31 @@ async def _hold(response: web.StreamResponse, seconds: float) -> None:
         await response.write(b":keepalive\n\n")  # raises once nobody listens
 
 
+@dataclass(frozen=True, slots=True)
+class _News:
+    launch: Launch
+    events: list[LaunchEvent]
+    lines: list[BuildLine]
+    standing: store.Place | None  # of those alone who wait in the queue, or will
+
+
+async def _news(app: web.Application, launch_id: int, cursor: Cursor) -> _News | None:
+    """What has not been told yet, in one read; None when the launch is forgotten."""
+    async with app[DB].read() as db:
+        launch = await db.get(Launch, launch_id)
+        if launch is None:
+            return None
+        events = await store.story(db, launch.id, cursor.event)
+        building = launch.stage is Stage.BUILDING and launch.environment
+        lines = await store.log_after(db, launch.environment, cursor.line) if building else []
+        queued = launch.stage in (Stage.RESOLVING, Stage.FETCHING, Stage.WAITING) and not launch.seated
+        standing = await store.place(db, launch) if queued else None
+    if standing is not None and launch.stage is not Stage.WAITING:
+        free = app[SETTINGS].ephemeral.total_limit - standing.running
+        standing = standing if standing.number > free else None
+    return _News(launch, events, lines, standing)
+
+
 async def _follow(
     request: web.Request, response: web.StreamResponse, launch: Launch, cursor: Cursor, ready: Ready
 ) -> bool:
@@ -108,28 +133,16 @@ async def _follow(
         )
     with request.app[LAUNCH_BELL].watch(launch.id) as watch:
         while True:
-            async with request.app[DB].read() as db:
-                found = await db.get(Launch, launch.id)
-                if found is None:
-                    return False
-                launch = found
-                events = await store.story(db, launch.id, cursor.event)
-                building = launch.stage is Stage.BUILDING and launch.environment
-                lines = await store.log_after(db, launch.environment, cursor.line) if building else []
-                queued = (
-                    launch.stage in (Stage.RESOLVING, Stage.FETCHING, Stage.WAITING) and not launch.seated
-                )
-                standing = await store.place(db, launch) if queued else None
-            if standing is not None and launch.stage is not Stage.WAITING:
-                # On the way to the queue; of interest to those alone who will wait there.
-                free = request.app[SETTINGS].ephemeral.total_limit - standing.running
-                standing = standing if standing.number > free else None
-            for event in events:
+            news = await _news(request.app, launch.id, cursor)
+            if news is None:
+                return False
+            launch, standing = news.launch, news.standing
+            for event in news.events:
                 cursor.event = event.id
                 await write(
                     {"phase": event.phase, "message": event.message + "\n", "at": clock.iso(event.at)}
                 )
-            for line in lines:
+            for line in news.lines:
                 cursor.line = line.id
                 await write({"phase": "building", "message": line.text + "\n", "at": clock.iso(clock.now())})
             if standing is not None and standing.number != place:
