@@ -28,6 +28,7 @@ class Server:
     url: str
     http: ClientSession
     root: Path
+    sockets: list[ClientWebSocketResponse] = field(default_factory=list)
 
     async def ask(self, method: str, path: str, **more: Any) -> tuple[int, Any]:
         """Status and JSON body (None when empty)."""
@@ -50,6 +51,7 @@ class Server:
             protocols=(V1,) if v1 else (),
             max_msg_size=0,
         )
+        self.sockets.append(socket)
         return Browser(socket, session, v1=v1)
 
 
@@ -78,7 +80,10 @@ async def running_server(
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}/user/ada/"
         async with ClientSession(headers={"Authorization": "token t"}) as http:
-            yield Server(app, url, http, root)
+            server = Server(app, url, http, root)
+            yield server
+            for socket in server.sockets:
+                await socket.close()
     finally:
         await runner.cleanup()
 
