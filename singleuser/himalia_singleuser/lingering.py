@@ -33,6 +33,11 @@ class LingeringHandler(RequestHandler):
         self.reads += 1
         super().data_received(data)
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether the client takes no more for now."""
+        return self._paused
+
     async def drained(self) -> None:
         """Return once the client takes more; ConnectionError when it is gone."""
         if self._paused:

@@ -67,6 +67,11 @@ class Socket:
             [piece for payload, text in frames for piece in (_head(len(payload), text), payload)]
         )
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether `drained` would wait."""
+        return self._protocol.is_paused
+
     async def drained(self) -> None:
         """Return once the peer reads fast enough; ConnectionError when it is gone."""
         await self._protocol.drained()

@@ -60,11 +60,13 @@ class Channel:
         import zmq
 
         self._loop = asyncio.get_running_loop()
+        # As plain numbers: members of an enumeration take longer to join than a frame takes to send.
         self._again = zmq.Again
-        self._noblock = zmq.NOBLOCK
-        self._events = zmq.EVENTS
-        self._pollin = zmq.POLLIN
-        self._pollout = zmq.POLLOUT
+        self._noblock = int(zmq.NOBLOCK)
+        self._more = int(zmq.NOBLOCK | zmq.SNDMORE)
+        self._events = int(zmq.EVENTS)
+        self._pollin = int(zmq.POLLIN)
+        self._pollout = int(zmq.POLLOUT)
         self._drops = on_connected is not None
         self._on_connected = on_connected
         self._on_message = on_message
@@ -89,8 +91,11 @@ class Channel:
         """Hand a message to ZMQ; it waits there until the kernel is bound. ChannelFullError at 1000."""
         if self._socket is None:
             return
+        *others, last = frames
         try:
-            self._socket.send_multipart(frames, self._noblock, copy=True)
+            for frame in others:
+                self._socket.send(frame, self._more)
+            self._socket.send(last, self._noblock)
         except self._again:
             if self._drops:
                 return
@@ -114,7 +119,7 @@ class Channel:
             if read > BATCH_BYTES:
                 break
             try:
-                frames = self._socket.recv_multipart(self._noblock)
+                frames = self._receive()
             except self._again:
                 if self._on_connected is not None and self._socket.getsockopt(self._events) & self._pollout:
                     on_connected, self._on_connected = self._on_connected, None
@@ -124,3 +129,12 @@ class Channel:
             self._on_message(frames)
         # More may wait without a new edge; the other sockets get their turn first.
         self._loop.call_soon(self._drain)
+
+    def _receive(self) -> list[bytes]:
+        """One message. `recv_multipart` asks the socket after each frame whether another follows; a frame knows it."""
+        frame = self._socket.recv(self._noblock, False)
+        frames = [frame.bytes]
+        while frame.more:
+            frame = self._socket.recv(self._noblock, False)
+            frames.append(frame.bytes)
+        return frames

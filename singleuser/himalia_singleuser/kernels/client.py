@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 
 import structlog
@@ -12,7 +13,7 @@ from aiohttp import WSCloseCode
 
 from himalia_singleuser.kernels.framing import encode_legacy, encode_v1
 from himalia_singleuser.kernels.limits import RateLimit, Verdict
-from himalia_singleuser.kernels.messages import Message, make, parse_object
+from himalia_singleuser.kernels.messages import Message, make
 from himalia_singleuser.kernels.options import KernelOptions
 from himalia_singleuser.kernels.outbox import Outbox
 from himalia_singleuser.sockets import Socket
@@ -21,10 +22,23 @@ log = structlog.get_logger(__name__)
 
 BATCH_BYTES = 64 * 1024
 """Written at once while messages wait; what is more waits where neighbours are still joined."""
+HOLD_S = 0.002
+"""How long what a running cell says may wait for more of it. Each write wakes the browser, or the proxy before it, and
+so takes the processor from the kernel, or from the message that is waited for: the idle that follows.
+"""
+HELD = frozenset(
+    {
+        *("execute_input", "stream", "display_data", "update_display_data", "execute_result", "error"),
+        *("clear_output", "execute_reply", "status"),
+    }
+)
+"""Types of messages that an idle follows soon, or more of them."""
+ENDS = frozenset({"status", "execute_reply"})
+"""Types of messages with which a cell ends, once the kernel is not busy."""
 
 
 class Client:
-    """Takes messages without ever waiting; a task of its own writes them."""
+    """Takes messages without ever waiting; a task of its own writes them, but for the end of a cell."""
 
     def __init__(self, session_id: str, options: KernelOptions, *, v1: bool) -> None:
         self.session_id = session_id
@@ -37,6 +51,10 @@ class Client:
             window_s=options.rate_limit_window_s,
         )
         self._filled = asyncio.Event()
+        self._hold: asyncio.TimerHandle | None = None
+        self._is_busy = False
+        self._free: Socket | None = None
+        """Where to write while the task has nothing to do."""
         self._backlog: Iterator[Message] = iter(())
         self._in_hand: list[Message] = []
         self.on_caught_up: Callable[[], None] = lambda: None
@@ -72,18 +90,55 @@ class Client:
 
     async def write_to(self, socket: Socket) -> None:
         """Write the queue until cancelled or the connection is gone."""
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            while frames := self._take_in_hand():
-                try:
-                    socket.write(frames)
-                    del self._in_hand[:-1]  # of what is on its way, only the last may not have arrived
+        try:
+            while True:
+                self._free = socket
+                await self._filled.wait()
+                self._free = None
+                self._filled.clear()
+                while self._write_some(socket) or self._in_hand:
                     await socket.drained()
-                except ConnectionError:
+                    self._in_hand.clear()
+                self.on_caught_up()
+        except ConnectionError:
+            return
+        finally:
+            self._free = None
+
+    def _write_some(self, socket: Socket) -> bool:
+        """Whether there was something to write. Its last message stays in hand: it may not have arrived."""
+        frames = self._take_in_hand()
+        if frames:
+            socket.write(frames)
+            del self._in_hand[:-1]
+        return bool(frames)
+
+    def _fill(self) -> None:
+        """Have what waits written at the loop's next turn."""
+        self._drop_hold()
+        self._filled.set()
+
+    def _drop_hold(self) -> None:
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
+
+    def _fill_soon(self) -> None:
+        if self._outbox.size > BATCH_BYTES:
+            self._fill()
+        elif self._hold is None:
+            self._hold = asyncio.get_running_loop().call_later(HOLD_S, self._fill)
+
+    def _write_now(self) -> None:
+        """Write without waiting for the task: nothing in front of the end of a cell, which somebody waits for."""
+        if self._free is not None and not self._filled.is_set():
+            with suppress(ConnectionError):
+                self._write_some(self._free)
+                if not self._free.is_slow and not self._outbox:
+                    self._in_hand.clear()
+                    self._drop_hold()
                     return
-                self._in_hand.clear()
-            self.on_caught_up()
+        self._fill()  # the task waits, writes the rest, or finds the connection gone
 
     @property
     def is_behind(self) -> bool:
@@ -115,7 +170,12 @@ class Client:
                 WSCloseCode.TRY_AGAIN_LATER, "this client reads too slowly; connect again to catch up"
             )
             return
-        self._filled.set()
+        if self._is_busy and message.type in HELD:
+            self._fill_soon()
+        elif message.type in ENDS:
+            self._write_now()
+        else:
+            self._fill()
 
     def _encode(self, message: Message) -> tuple[bytes, bool]:
         if self.v1:
@@ -128,8 +188,9 @@ class Client:
 
     def _admits(self, message: Message) -> bool:
         if message.type == "status":
-            content = parse_object(message.parts[3]) or {}
-            if content.get("execution_state") == "idle":
+            state = message.content.get("execution_state")
+            self._is_busy = state == "busy"
+            if state == "idle":
                 self._limit.clear()
             return True
         verdict = self._limit.judge(message.type, len(message.parts[3]), time.monotonic())

@@ -9,11 +9,15 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 DELIMITER = b"<IDS|MSG>"
 EMPTY = b"{}"
 PROTOCOL_VERSION = "5.4"
+PARENTS_KEPT = 64
+PARENT_BYTES = 4096
+"""Longer ones are parsed each time, so that what is kept stays small."""
 
 Header = dict[str, Any]
 
@@ -23,23 +27,37 @@ class Message:
     """One message on one channel. `parts`: header, parent header, metadata, content, buffers…
 
     The encoded forms are kept, so that a broadcast is encoded once however many browsers listen.
+    `type` is the header's `msg_type`, or an empty string when the sender gave none.
     """
 
     channel: str
     parts: Sequence[bytes]
     header: Header
     size: int = 0
+    type: str = ""
     v1: bytes | None = field(default=None, repr=False)
     legacy: tuple[bytes, bool] | None = field(default=None, repr=False)
+    _content: dict[str, Any] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.size = sum(map(len, self.parts))
+        kind = self.header.get("msg_type")
+        self.type = kind if isinstance(kind, str) else ""
 
     @property
-    def type(self) -> str:
-        """`msg_type`, or an empty string when the sender gave none."""
-        kind = self.header.get("msg_type")
-        return kind if isinstance(kind, str) else ""
+    def parent(self) -> Header:
+        """The parent header, empty when it is no object. Not to be changed: a request's messages share it."""
+        raw = self.parts[1]
+        return _kept_parent(raw) if len(raw) <= PARENT_BYTES else parse_object(raw) or {}
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The content, empty when it is no object; parsed once, and then kept as long as the message: ask for small
+        ones only. Not to be changed.
+        """
+        if self._content is None:
+            self._content = parse_object(self.parts[3]) or {}
+        return self._content
 
 
 class Signer:
@@ -76,10 +94,18 @@ class Signer:
 def parse_object(raw: bytes) -> dict[str, Any] | None:
     """The JSON object in `raw`, or None for anything else."""
     try:
-        value = json.loads(raw)
+        value = json.loads(
+            raw.decode("utf-8", "surrogatepass")
+        )  # given bytes, it looks for other encodings first
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+@lru_cache(PARENTS_KEPT)
+def _kept_parent(raw: bytes) -> Header:
+    # A kernel writes the same parent into every message of a request.
+    return parse_object(raw) or {}
 
 
 def dump(value: Any) -> bytes:

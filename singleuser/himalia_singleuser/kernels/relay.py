@@ -152,17 +152,22 @@ class Relay:
         allowed = self._options.allowed_message_types
         if allowed and msg_type not in allowed:
             return
-        if msg_type == "execute_request" and channel == "shell":
+        runs_cell = msg_type == "execute_request" and channel == "shell"
+        if runs_cell:
+            # Before the kernel has it: should this server be killed in between, the next one knows whose outputs come.
             self._witness.opened(self._kernel_id, client.session_id, parts)
-            self.requests.open(client.session_id, header, parts)
         elif msg_type == "input_reply":
             asked = self.requests.answered(parts)
             session = self._sessions.get(asked.asker, session) if asked is not None else session
-        self._on_sent(msg_type)
         try:
             session.send(channel, self._signer.to_wire(parts))
         except ChannelFullError:
             client.dismiss(WSCloseCode.TRY_AGAIN_LATER, "the kernel has too many unread requests")
+            return
+        # While the kernel works: its answer can be read only after this.
+        if runs_cell:
+            self.requests.open(client.session_id, header, parts)
+        self._on_sent(msg_type)
 
     def _show_what_runs(self, client: Client) -> None:
         """A browser that is new here sees that the kernel is busy, and is asked what nobody else can answer."""
@@ -314,10 +319,11 @@ class Relay:
         self.heard_iopub.set()
         if message.type == "iopub_welcome":
             return  # the kernel's greeting to this one subscription; no browser asked for it
-        self._on_published(message)
-        self.requests.published(message)
         if not shown:
             self.broadcast(message)
+        # After the browsers have it, and still before anybody else gets a turn.
+        self._on_published(message)
+        self.requests.published(message)
         if self._idle_after and message.type == "status":
             self._note_idle(message)
         self.latest = frames
@@ -329,9 +335,8 @@ class Relay:
             self._witness.shown(self._kernel_id, self.latest)
 
     def _note_idle(self, message: Message) -> None:
-        parent = parse_object(message.parts[1]) or {}
-        waiting = self._idle_after.get(str(parent.get("msg_id")))
-        if waiting is not None and b'"idle"' in message.parts[3]:
+        waiting = self._idle_after.get(str(message.parent.get("msg_id")))
+        if waiting is not None and message.content.get("execution_state") == "idle":
             waiting.set()
 
     def expect(self, session_ids: Iterable[str]) -> None:

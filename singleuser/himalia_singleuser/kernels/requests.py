@@ -8,8 +8,6 @@ from typing import Any, Protocol
 
 from himalia_singleuser.kernels.messages import Header, Message, parse_object
 
-MOST_PARENTS = 4096
-
 
 @dataclass(slots=True)
 class Request:
@@ -79,7 +77,6 @@ class Requests:
 
     tap: Tap = field(default_factory=NoTap)
     _open: dict[str, Request] = field(default_factory=dict)
-    _parents: dict[bytes, str] = field(default_factory=dict)
 
     def open(self, session_id: str, header: Header, parts: Sequence[bytes]) -> None:
         """An `execute_request` goes to the kernel. Silent ones are nobody's cell."""
@@ -122,15 +119,13 @@ class Requests:
             return
         request.started = True
         if message.type == "execute_input":
-            count = (parse_object(message.parts[3]) or {}).get("execution_count")
+            count = message.content.get("execution_count")
             request.count = count if isinstance(count, int) else None
         request.failed = request.failed or message.type == "error"
         self.tap.said(request, message)
-        if message.type == "status":
-            state = (parse_object(message.parts[3]) or {}).get("execution_state")
-            if state == "idle":
-                request.idle = True
-                self._close_if_over(request)
+        if message.type == "status" and message.content.get("execution_state") == "idle":
+            request.idle = True
+            self._close_if_over(request)
 
     def replied(self, message: Message) -> Request | None:
         """A message on shell or stdin: the request it belongs to."""
@@ -163,24 +158,13 @@ class Requests:
             self._close(request)
 
     def _parent_of(self, message: Message) -> Request | None:
-        if not self._open:
-            return None
-        raw = message.parts[1]
-        msg_id = self._parents.get(raw)
-        if msg_id is None:
-            # A kernel writes the same parent into every message of a request: it is parsed once.
-            msg_id = str((parse_object(raw) or {}).get("msg_id", ""))
-            if len(self._parents) >= MOST_PARENTS:
-                self._parents.clear()
-            self._parents[raw] = msg_id
-        return self._open.get(msg_id)
+        return self._open.get(str(message.parent.get("msg_id", ""))) if self._open else None
 
     def _close_if_over(self, request: Request) -> None:
-        status = (parse_object(request.reply.parts[3]) or {}).get("status") if request.reply else None
+        status = request.reply.content.get("status") if request.reply else None
         if status in {"aborted", "abort"} or (request.reply is not None and request.idle):
             self._close(request)
 
     def _close(self, request: Request) -> None:
         self._open.pop(request.id, None)
-        self._parents.clear()
         self.tap.closed(request)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from himalia_singleuser.kernels.messages import Message, parse_object
+from himalia_singleuser.kernels.messages import Message
 
 UNTRACKED_TYPES = (
     "comm_info_request", "comm_info_reply",
@@ -59,10 +59,9 @@ class ExecutionState:
     def published(self, message: Message) -> None:
         """The kernel published a message on iopub."""
         if message.type == "status":
-            parent = parse_object(message.parts[1]) or {}
+            parent = message.parent
             if parent and parent.get("msg_type") not in _UNTRACKED:
-                content = parse_object(message.parts[3]) or {}
-                self.value = str(content.get("execution_state", self.value))
+                self.value = str(message.content.get("execution_state", self.value))
                 self.touch()
                 return
         if self.value == "busy":

@@ -97,7 +97,7 @@ class Run:
                 self.read()
                 return True
         elif kind == "execute_input":
-            count = (parse_object(message.parts[3]) or {}).get("execution_count")
+            count = message.content.get("execution_count")
             self.execution_count = count if isinstance(count, int) else None
             self._time("iopub.execute_input", message.header)
         elif kind == "execute_reply":
@@ -106,7 +106,7 @@ class Run:
             if isinstance(started, str) and self.timed:
                 self.times["shell.execute_reply.started"] = started
         elif kind == "status":
-            state = (parse_object(message.parts[3]) or {}).get("execution_state")
+            state = message.content.get("execution_state")
             self._time(f"iopub.status.{state}", message.header)
         return False
 
