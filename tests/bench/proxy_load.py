@@ -43,7 +43,7 @@ BROWSER = "".join(
 
 
 class Target(asyncio.Protocol):
-    """Answers `/small` and `/large`, and repeats all that comes after a switch of protocols."""
+    """Answers `…/small` and `…/large`, and repeats all that comes after a switch of protocols."""
 
     answers: ClassVar = {
         name: b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % len(body) + body
@@ -68,7 +68,7 @@ class Target(asyncio.Protocol):
                     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
                 )
             else:
-                self._transport.write(self.answers[path])
+                self._transport.write(self.answers[path[path.rfind(b"/") :]])
 
 
 class Visitor(asyncio.Protocol):
@@ -145,6 +145,24 @@ def asking(path: str, *, more: str = "", length: int = 0) -> Case:
             made = await door.visitor()
             for _ in range(count // CONNECTIONS):
                 await made.ask(asked, length=length)
+            made.transport.close()
+
+        await each(CONNECTIONS, one)
+
+    return case
+
+
+def asking_each(routes: int, *, paths: int = 10_000) -> Case:
+    """GET over kept connections, each request of another path than the last, and of the next of so many routes."""
+    asked = [get(f"/user/u{number % routes}/{number}/small") for number in range(paths)]
+
+    async def case(door: Door, count: int) -> None:
+        numbers = iter(range(count))
+
+        async def one() -> None:
+            made = await door.visitor()
+            for number in numbers:
+                await made.ask(asked[number % paths])
             made.transport.close()
 
         await each(CONNECTIONS, one)
