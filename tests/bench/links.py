@@ -35,6 +35,7 @@ from wire import kernel_client
 
 PHASES = ("answered", "resolved", "fetched", "environment", "ready", "first /lab 200", "kernel's first reply")
 PLACES = 10
+NO_LIMITS = ("visitor_limit = 0", "visitor_hourly_limit = 0")
 
 
 @asynccontextmanager
@@ -44,7 +45,7 @@ async def place(folder: Path, port: int, *settings: str) -> AsyncIterator[tuple[
     notes.commit(
         {"requirements.txt": "tabulate\n", "index.ipynb": '{"cells": [], "metadata": {}, "nbformat": 4}'}
     )
-    hub = Hub(folder / "data", port=port, config=config(folder / "ephemeral", "visitor_limit = 0", *settings))
+    hub = Hub(folder / "data", port=port, config=config(folder / "ephemeral", *NO_LIMITS, *settings))
     hub.homes = folder / "ephemeral"
     hub.add_user("root", admin=True)
     try:

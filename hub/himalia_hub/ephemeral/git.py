@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from himalia_hub.errors import HimaliaError
+from himalia_hub.services.child import tied
 
 PORTS = {"http": 80, "https": 443, "git": 9418}
 
@@ -111,8 +112,13 @@ async def resolve(remote: Remote, ref: str, *, seconds: float) -> str:
 
 
 async def fetch(remote: Remote, mirror: Path, commit: str, ref: str, bounds: Bounds) -> None:
-    """Bring one commit, without its history, into the bare repository `mirror`. GitError, NoSuchRef."""
+    """Bring one commit, without its history, into the bare repository `mirror`. GitError, NoSuchRef.
+
+    Nobody else may fetch into it meanwhile: the locks that are there belong to a git that was killed.
+    """
     mirror.mkdir(parents=True, exist_ok=True)
+    for rest in (*mirror.glob("*.lock"), *mirror.glob("objects/pack/tmp_*")):
+        rest.unlink(missing_ok=True)
     await _git("init", "--quiet", "--bare", ".", folder=mirror, seconds=bounds.seconds)
     if await _has(mirror, commit, bounds):
         return
@@ -242,6 +248,8 @@ _CONFIG = (
     "-c", "core.protectNTFS=true", "-c", "protocol.file.allow=never", "-c", "protocol.ext.allow=never",
     "-c", "http.followRedirects=false", "-c", "credential.helper=", "-c", "fetch.fsckObjects=true",
     "-c", "fetch.unpackLimit=1", "-c", "gc.auto=0", "-c", "safe.directory=*", "-c", "transfer.bundleURI=false",
+    # Ends a helper that outlives the git of a killed hub, too.
+    "-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=30",
 )  # fmt: skip
 
 
@@ -255,8 +263,10 @@ async def _git(
     """One command; what it printed. GitError with the end of what it complained of."""
     seconds = bounds.seconds if bounds else seconds
     biggest = bounds.bytes if bounds else None
+    command = ("git", *_CONFIG, *(("--git-dir=.",) if folder else ()), *words)
+    # What takes long ends with the hub, or it would hold its locks against the fetch of the hub's successor.
     process = await asyncio.create_subprocess_exec(
-        "git", *_CONFIG, *(("--git-dir=.",) if folder else ()), *words,
+        *(tied(*command) if bounds else command),
         cwd=folder or "/", env=_ENVIRON | _proxies() | (env or {}), stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         start_new_session=True,

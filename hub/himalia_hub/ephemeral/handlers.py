@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 import sqlalchemy as sa
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.auth import begin, origin
@@ -192,9 +193,12 @@ async def build(request: web.Request) -> web.StreamResponse:
     async with request.app[DB].read() as db:
         launch = await store.by_key(db, key) if key else None
     if launch is None:
-        source, opening = _asked(request)
-        _may_open(request)
-        launch, cursor = await _add(request, source, opening), stream.Cursor()
+        try:
+            source, opening = _asked(request)
+            _may_open(request)
+            launch, cursor = await _add(request, source, opening), stream.Cursor()
+        except HimaliaError as error:
+            return await stream.refuse(request, error)
 
     async def ready(now: Launch) -> stream.Payload:
         return await _ready_for_programs(request, now)
@@ -270,20 +274,20 @@ def _may_open(request: web.Request) -> None:
 
 async def _add(request: web.Request, source: sources.Source, opening: str) -> Launch:
     identity = request.get(IDENTITY)
-    visitor = f"user:{identity.user_id}" if identity is not None else f"net:{origin.address(request)}"
-    async with request.app[DB].begin() as db:
+
+    async def added(db: AsyncSession) -> Launch:
         await maintenance.must_be_over(db, now=clock.now())
-        if identity is not None and await db.scalar(sa.select(User.guest).where(User.id == identity.user_id)):
-            visitor = f"net:{origin.address(request)}"
+        visitor = f"net:{origin.address(request)}"
+        if identity is not None and not await db.scalar(
+            sa.select(User.guest).where(User.id == identity.user_id)
+        ):
+            visitor = f"user:{identity.user_id}"
         await bans.check(db, source.url)
-        launch = await store.add(
-            db,
-            source,
-            opening=opening,
-            visitor=visitor,
-            section=request.app[SETTINGS].ephemeral,
-            now=clock.now(),
-        )
+        return await store.add(
+            db, source, opening=opening, visitor=visitor, section=request.app[SETTINGS].ephemeral, now=clock.now()
+        )  # fmt: skip
+
+    launch = await request.app[DB].begin_in_one(added)
     request.app[LAUNCH_BELL].ring(launch.id)
     return launch
 

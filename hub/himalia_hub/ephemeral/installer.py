@@ -19,6 +19,7 @@ from pathlib import Path
 from himalia_hub.ephemeral.environment import CannotHonour, Recipe, by_name
 from himalia_hub.ephemeral.folders import closed_to_others
 from himalia_hub.errors import HimaliaError
+from himalia_hub.services.child import tied
 
 READY = "himalia-ready.json"
 """Written last: a folder without it is the rest of a build that was cut off."""
@@ -190,9 +191,12 @@ def _environ(cache: Path | None) -> dict[str, str]:
 async def _run(
     *words: str, env: dict[str, str], say: Say | None, seconds: float = 3600, most: int | None = None
 ) -> str:
-    """One uv command; what it printed on standard output. Lines of its complaints go to `say` as they come."""
+    """One uv command; what it printed on standard output. Lines of its complaints go to `say` as they come.
+
+    It ends with the hub: the successor of one that was killed makes the same folder anew, alone.
+    """
     process = await asyncio.create_subprocess_exec(
-        uv(), *words, env=env, cwd="/", stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
+        *tied(uv(), *words), env=env, cwd="/", stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     if most is not None:

@@ -84,6 +84,9 @@ class EphemeralSection(Section):
         "`limit` (sessions of one such repository at once), `mem_limit`, `cpu_limit`; the first that fits counts",
     )
     visitor_limit: int = Field(3, ge=0, description="sessions of one person or address at once; 0: no limit")
+    visitor_hourly_limit: int = Field(
+        100, ge=0, description="links that one person or address may open within an hour; 0: no limit"
+    )
     pool_max: int = Field(
         0,
         ge=0,

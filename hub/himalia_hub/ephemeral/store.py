@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +19,7 @@ from himalia_hub.secrets import mint
 
 QUEUE = sa.and_(Launch.stage.in_([Stage.RESOLVING, Stage.FETCHING, Stage.WAITING]), ~Launch.seated)
 LONGEST_LOG = 2000
+HOUR = timedelta(hours=1)
 POOL = "pool:"
 """The visitor of launches that are made before anybody asks."""
 
@@ -34,7 +35,8 @@ class Place:
 async def add(
     db: AsyncSession, source: Source, *, opening: str, visitor: str, section: EphemeralSection, now: datetime
 ) -> Launch:
-    """A new launch, at the end of the queue; TooMany when the queue is full."""
+    """A new launch, at the end of the queue. TooMany when the queue is full, or the visitor's hour."""
+    await _within_the_hour(db, visitor, section.visitor_hourly_limit, now=now)
     waiting = await db.scalar(sa.select(sa.func.count()).select_from(Launch).where(QUEUE)) or 0
     if waiting >= section.queue_limit + section.total_limit:
         raise TooMany("Too many sessions are waiting for a place here.", retry_after_s=60)
@@ -45,6 +47,17 @@ async def add(
     db.add(launch)
     await db.flush()
     return launch
+
+
+async def _within_the_hour(db: AsyncSession, visitor: str, most: int, *, now: datetime) -> None:
+    """TooMany, with the moment from which one more is allowed. Counted are rows: a restart forgets none."""
+    if not most:
+        return
+    theirs = sa.select(Launch.created).where(Launch.visitor == visitor).order_by(Launch.id.desc())
+    first = await db.scalar(theirs.offset(most - 1).limit(1))
+    left_s = (first + HOUR - now).total_seconds() if first is not None else 0
+    if left_s > 0:
+        raise TooMany(f"From here {most} links were opened within an hour.", retry_after_s=left_s)
 
 
 async def by_key(db: AsyncSession, key: str) -> Launch | None:

@@ -10,16 +10,19 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.ephemeral import store
 from himalia_hub.ephemeral.models import BuildLine, Launch, LaunchEvent, Stage
+from himalia_hub.errors import HimaliaError, TooMany
 from himalia_hub.keys import DB, LAUNCH_BELL, SETTINGS
 
+HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 KEEP_ALIVE_S = 15.0
 LOOK_S = 1.0
 LOOK_IN_QUEUE_S = 3.0
@@ -70,9 +73,7 @@ async def tell(
 
     `hold_s`: how long it stays open after `ready`, for clients that take an end for a failure.
     """
-    response = web.StreamResponse(
-        headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    )
+    response = web.StreamResponse(headers=HEADERS)
     await response.prepare(request)
     try:
         if await _follow(request, response, launch, cursor, ready):
@@ -81,6 +82,18 @@ async def tell(
     except ConnectionResetError:
         pass  # whoever listened is gone; the launch goes on without them
     return response
+
+
+async def refuse(request: web.Request, error: HimaliaError) -> web.Response:
+    """200 `text/event-stream` with the one frame that says why nothing was begun.
+
+    A browser's `EventSource` shows its page nothing of an answer with another status.
+    """
+    words = f"{error.message} {error.remedy}".strip()
+    if isinstance(error, TooMany):
+        words += f" Try again in {error.retry_after_s / 60:.0f} minutes."
+    payload = {"phase": "failed", "failed": True, "message": words + "\n", "at": clock.iso(clock.now())}
+    return web.Response(headers=HEADERS, text=f"data: {json.dumps(payload)}\n\n")
 
 
 async def _hold(response: web.StreamResponse, seconds: float) -> None:
@@ -100,7 +113,8 @@ class _News:
 
 async def _news(app: web.Application, launch_id: int, cursor: Cursor) -> _News | None:
     """What has not been told yet, in one read; None when the launch is forgotten."""
-    async with app[DB].read() as db:
+
+    async def read(db: AsyncSession) -> _News | None:
         launch = await db.get(Launch, launch_id)
         if launch is None:
             return None
@@ -108,11 +122,13 @@ async def _news(app: web.Application, launch_id: int, cursor: Cursor) -> _News |
         building = launch.stage is Stage.BUILDING and launch.environment
         lines = await store.log_after(db, launch.environment, cursor.line) if building else []
         queued = launch.stage in (Stage.RESOLVING, Stage.FETCHING, Stage.WAITING) and not launch.seated
-        standing = await store.place(db, launch) if queued else None
-    if standing is not None and launch.stage is not Stage.WAITING:
-        free = app[SETTINGS].ephemeral.total_limit - standing.running
-        standing = standing if standing.number > free else None
-    return _News(launch, events, lines, standing)
+        return _News(launch, events, lines, await store.place(db, launch) if queued else None)
+
+    news = await app[DB].read_in_one(read)
+    if news is not None and news.standing is not None and news.launch.stage is not Stage.WAITING:
+        free = app[SETTINGS].ephemeral.total_limit - news.standing.running
+        return news if news.standing.number > free else replace(news, standing=None)
+    return news
 
 
 async def _follow(

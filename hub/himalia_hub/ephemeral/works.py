@@ -16,6 +16,7 @@ from functools import partial
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.db import lease
@@ -86,17 +87,11 @@ class Works:
             await self._drop_all()
 
     async def _round(self) -> None:
-        async with self._world.db.begin() as db:
-            mine = await lease.take(db, LEASE, self._owner, now=clock.now(), ttl=timedelta(seconds=LEASE_S))
-            # Counted and given under the lease's row lock: no two replicas ever give the same place.
-            seated = await store.seat(db, self._section) if mine else []
-            if mine:
-                made = await store.ready_environments(db) if self._section.pool_max else frozenset()
-                await pool.reconcile(db, self._section, now=clock.now(), made=made.__contains__)
-            launches = await store.under_way(db) if mine else []
-        if not mine:
+        found = await self._world.db.begin_in_one(self._seat)
+        if found is None:
             await self._drop_all()
             return
+        seated, launches = found
         for launch_id in seated:
             self._bell.settle(launch_id)
         await self._collect(launches)
@@ -107,6 +102,16 @@ class Works:
                 task = asyncio.create_task(self._advance(launch.id), name=f"launch.{launch.id}")
                 self._tasks[launch.id] = task
                 task.add_done_callback(lambda _, key=launch.id: self._tasks.pop(key, None))  # type: ignore[misc]
+
+    async def _seat(self, db: AsyncSession) -> tuple[list[int], list[Launch]] | None:
+        """Give free places: whom, and what is under way. None where another replica does it."""
+        if not await lease.take(db, LEASE, self._owner, now=clock.now(), ttl=timedelta(seconds=LEASE_S)):
+            return None
+        # Counted and given under the lease's row lock: no two replicas ever give the same place.
+        seated = await store.seat(db, self._section)
+        made = await store.ready_environments(db) if self._section.pool_max else frozenset()
+        await pool.reconcile(db, self._section, now=clock.now(), made=made.__contains__)
+        return seated, await store.under_way(db)
 
     async def _collect(self, launches: Sequence[Launch]) -> None:
         """Now and then remove what nobody has used for long."""
@@ -159,8 +164,7 @@ class Works:
             Stage.ENDING: self._end,
         }
         while True:
-            async with self._world.db.read() as db:
-                launch = await db.get(Launch, launch_id)
+            launch = await self._now(launch_id)
             if launch is None or launch.stage not in steps:
                 return
             try:
@@ -188,17 +192,26 @@ class Works:
 
     async def _move(self, launch: Launch, stage: Stage, *lines: tuple[str, str], **values: object) -> None:
         """Over when somebody else has moved it meanwhile."""
-        async with self._world.db.begin() as db:
+
+        async def write(db: AsyncSession) -> bool:
             moved = await store.move(db, launch, stage, now=clock.now(), **values)
             for phase, message in lines if moved else ():
                 store.say(db, launch.id, phase, message, now=clock.now())
+            return moved
+
+        moved = await self._world.db.begin_in_one(write)
         self._bell.settle(launch.id)
         if not moved:
             raise Over
 
+    async def _now(self, launch_id: int) -> Launch | None:
+        return await self._world.db.read_in_one(lambda db: db.get(Launch, launch_id))
+
     async def _say(self, launch: Launch, phase: str, message: str) -> None:
-        async with self._world.db.begin() as db:
+        async def write(db: AsyncSession) -> None:
             store.say(db, launch.id, phase, message, now=clock.now())
+
+        await self._world.db.begin_in_one(write)
         self._bell.tell(launch.id)
 
     # -- the steps -------------------------------------------------------------------------------------
@@ -251,8 +264,7 @@ class Works:
     async def _wait(self, launch: Launch) -> None:
         with self._bell.watch(launch.id) as watch:
             while True:
-                async with self._world.db.read() as db:
-                    now = await db.get(Launch, launch.id)
+                now = await self._now(launch.id)
                 if now is None or now.stage is not Stage.WAITING:
                     raise Over
                 if now.seated:

@@ -1,7 +1,8 @@
 """What becomes a managed service: `python -I -m himalia_hub.services.child PARENT USER COMMAND…`, for a moment.
 
 Between fork and exec of the hub itself no Python may run safely; this small program drops rights, ties its life to the
-hub's and becomes the command. A hub that is killed thus leaves no second culler beside its successor's.
+hub's and becomes the command. A hub that is killed thus leaves no second culler beside its successor's, and no
+installer that goes on writing where the successor begins anew.
 """
 
 from __future__ import annotations
@@ -14,6 +15,11 @@ import sys
 
 PR_SET_PDEATHSIG = 1
 CANNOT_RUN = 127
+
+
+def tied(*command: str, user: str = "") -> list[str]:
+    """The words by which this process starts a command that ends when it does; `user` is whom it runs as."""
+    return [sys.executable, "-I", "-m", "himalia_hub.services.child", str(os.getpid()), user, *command]
 
 
 def main(parent: int, user: str, argv: list[str]) -> None:

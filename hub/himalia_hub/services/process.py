@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+
+from himalia_hub.services.child import tied
 
 log = structlog.get_logger()
 
@@ -43,11 +44,9 @@ def next_pause(last_s: float, lived_s: float) -> float:
 async def start(program: Program) -> asyncio.subprocess.Process:
     """Start it in a session of its own. OSError when it cannot be."""
     program.log_file.parent.mkdir(parents=True, exist_ok=True)
-    wrapper = [sys.executable, "-I", "-m", "himalia_hub.services.child", str(os.getpid()), program.user]
     with program.log_file.open("ab") as sink:
         process = await asyncio.create_subprocess_exec(
-            *wrapper,
-            *program.command,
+            *tied(*program.command, user=program.user),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=sink,
             stderr=sink,

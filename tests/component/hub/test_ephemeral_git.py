@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from himalia_hub.ephemeral.folders import Folders
 from himalia_hub.ephemeral.git import Bounds, GitError, NoSuchRef
 from himalia_hub.ephemeral.submodules import Submodules
 from repositories import Repository, SmartHttp, git_daemon, smart_http
+from support import eventually
 
 HERE = ["127.0.0.0/8"]
 BOUNDS = Bounds(30, 5_000_000, 100)
@@ -158,6 +160,42 @@ async def test_a_server_that_does_not_answer_is_given_up_and_leaves_no_process(
     with pytest.raises(GitError, match="did not come within 1 seconds"):
         await git.resolve(await git.checked(http.url + notes.name, HERE), "HEAD", seconds=1)
     await asyncio.wait_for(_until_only(before), 30)
+
+
+_HUB = """
+import subprocess, time
+from himalia_hub.services.child import tied
+print(subprocess.Popen(tied("sleep", "600")).pid, flush=True)
+time.sleep(600)
+"""
+
+
+async def test_what_fetches_and_installs_ends_with_the_hub_that_began_it() -> None:
+    hub = await asyncio.create_subprocess_exec(sys.executable, "-c", _HUB, stdout=asyncio.subprocess.PIPE)
+    assert hub.stdout is not None
+    its = Path("/proc", (await hub.stdout.readline()).decode().strip())
+    await eventually(lambda: b"sleep" in (its / "cmdline").read_bytes(), within_s=60, what="it runs")
+    hub.kill()
+    await hub.wait()
+
+    def gone() -> bool:
+        try:
+            return "Z" in (its / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+
+    await eventually(gone, within_s=60, what="it has ended")
+
+
+async def test_what_a_killed_git_leaves_in_a_mirror_keeps_nobody_from_fetching(
+    notes: Repository, http: SmartHttp, tmp_path: Path
+) -> None:
+    mirror, url = tmp_path / "mirror", http.url + notes.name
+    await _fetched(url, notes.commit({"a.txt": "1"}), tmp_path)
+    for left in ("shallow.lock", "config.lock", "HEAD.lock", "objects/pack/tmp_pack_x"):
+        (mirror / left).touch()
+    files = await _fetched(url, notes.commit({"a.txt": "2"}), tmp_path)
+    assert (files / "a.txt").read_text() == "2"
 
 
 async def _until_only(before: set[str]) -> None:

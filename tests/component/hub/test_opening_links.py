@@ -1,0 +1,75 @@
+"""Opening links, on rows of both databases: what is refused, to whom, and in which form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from component.hub.hub_site import Client, Site, site
+from himalia_hub import clock
+from himalia_hub.ephemeral import sources, store
+from himalia_hub.ephemeral.models import Launch
+from himalia_hub.ephemeral.settings import EphemeralSection
+from himalia_hub.errors import TooMany
+
+SOURCE = sources.read("gh", "ann/field-notes/HEAD", {})
+EVENTS = {"Accept": "text/event-stream"}
+
+
+@pytest.fixture
+async def hub(tmp_path: Path, database_url: str) -> AsyncIterator[Site]:
+    section = {"open_to": "everybody", "dir": str(tmp_path / "ephemeral"), "banned": ["^gh/evil/"]}
+    async with site(tmp_path, database_url, ephemeral=section) as running:
+        await running.person("root", admin=True)
+        yield running
+
+
+async def _told(client: Client, path: str) -> dict[str, Any]:
+    answer = await client("GET", path, headers=EVENTS)
+    assert (answer.status, answer.headers["Content-Type"].partition(";")[0]) == (200, "text/event-stream")
+    told: dict[str, Any] = json.loads(answer.text.removeprefix("data: "))
+    return told
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/build/gh/evil/repo/HEAD", "does not open this repository"),
+        ("/build/nowhere/repo/HEAD", "no provider 'nowhere'"),
+        ("/build/gh/ann/-repo;/--upload-pack", "is no repository's name"),
+    ],
+)
+async def test_a_program_reads_in_an_event_why_nothing_is_opened(hub: Site, path: str, words: str) -> None:
+    async with hub.client() as client:
+        told = await _told(client, path)
+    assert told["phase"] == "failed"
+    assert words in told["message"]
+    async with hub.db.read() as db:
+        assert await db.scalar(sa.select(sa.func.count()).select_from(Launch)) == 0
+
+
+async def test_an_hour_of_one_address_is_counted_in_rows_and_other_addresses_have_their_own(
+    hub: Site,
+) -> None:
+    section, now = EphemeralSection(visitor_hourly_limit=3), clock.now()
+
+    async def open_at(minutes: float, visitor: str = "net:203.0.113.9") -> None:
+        at = now + timedelta(minutes=minutes)
+        async with hub.db.begin() as db:
+            await store.add(db, SOURCE, opening="", visitor=visitor, section=section, now=at)
+
+    for minutes in (0, 20, 40):
+        await open_at(minutes)
+    with pytest.raises(TooMany, match="3 links were opened") as refused:
+        await open_at(50)
+    assert refused.value.retry_after_s == pytest.approx(600)
+    await open_at(50, "net:203.0.113.10")
+    await open_at(61)
+    with pytest.raises(TooMany):
+        await open_at(79)
