@@ -207,8 +207,8 @@ async def test_an_error_target_makes_the_page_and_the_status_stays(tmp_path: Pat
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heads.append(await read_head(reader))
         writer.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/x-page\r\nSet-Cookie: no=1\r\nTransfer-Encoding: chunked\r\n\r\n"
-            b"4\r\npage\r\n0\r\n\r\n"
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/x-page\r\nContent-Encoding: identity\r\nSet-Cookie: no=1\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n4\r\npage\r\n0\r\n\r\n"
         )
         await reader.read()
 
@@ -222,6 +222,7 @@ async def test_an_error_target_makes_the_page_and_the_status_stays(tmp_path: Pat
             async with proxy.session.get(proxy.url + path, headers=headers) as answer:
                 assert (answer.status, await answer.text()) == (status, "page")
                 assert answer.content_type == "text/x-page"
+                assert answer.headers["Content-Encoding"] == "identity"
                 assert "Set-Cookie" not in answer.headers
     assert heads[0].startswith(b"GET /hub/error/404?url=%2Fnone%3Fa%3Db%26c HTTP/1.1\r\n")
     assert heads[1].startswith(b"GET /hub/error/503?url=%2Fdead%2Fx HTTP/1.1\r\n")

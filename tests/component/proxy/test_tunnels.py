@@ -7,12 +7,13 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import aiohttp.web
 import pytest
 
-from component.proxy.parts import RunningProxy, part, raw_target, read_head, until_closed
+from component.proxy.parts import RunningProxy, part, raw_target, read_head, running, until_closed
 from support import eventually
 
 HANDSHAKE = b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: %s\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -184,6 +185,30 @@ async def test_a_changed_or_deleted_route_does_not_touch_open_tunnels(proxy: Run
         await reader.readuntil(b"\r\n\r\n")
         await proxy.route("/", "http://127.0.0.1:1")
         await proxy.call("DELETE", "/api/routes/")
+        writer.write(b"still here")
+        assert await part(reader, 10) == b"still here"
+        writer.close()
+
+
+async def test_a_client_silent_in_a_request_is_let_go_and_an_idle_tunnel_is_not(tmp_path: Path) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await read_head(reader)
+        if b"Upgrade" in head:
+            writer.write(SWITCH)
+        while data := await reader.read(65536):
+            writer.write(data)
+
+    limits = ("--timeout", "200", "--keep-alive-timeout", "200", "--half-open-timeout", "1000")
+    async with running(tmp_path, *limits) as proxy, raw_target(talk) as target:
+        await proxy.route("/", target.url)
+        reader, writer = await proxy.connect()
+        writer.write(HANDSHAKE % b"websocket")
+        await reader.readuntil(b"\r\n\r\n")
+
+        silent = b"PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\npart"
+        with contextlib.suppress(ConnectionResetError):
+            assert await proxy.say(silent, within_s=30) == b""
+
         writer.write(b"still here")
         assert await part(reader, 10) == b"still here"
         writer.close()
