@@ -294,6 +294,9 @@ async def rest_stopped(world: World, lease: Lease, server: Server, username: str
 
     def end(db: Session) -> bool:
         settled = _decide(lease, server, values, line, db)
+        # The wish to remove a server that is to be stopped anyway is no newer wish: it may have come since the row was
+        # read, and what was just written has taken its turn away.
+        server.doomed = bool(db.scalar(sa.select(Server.doomed).where(Server.id == server.id)))
         if settled:
             tokens.revoke_server_tokens(db, server_id=server.id, client_id=client_id(username, server.name))
             usage.record_life(db, server, until=clock.now())
