@@ -180,14 +180,18 @@ async def crowd(folder: Path, port: int, number: int) -> None:
 async def many(folder: Path, port: int, number: int) -> None:
     """One after the other, ten at a time; what is left of them."""
     async with place(folder, port, f"total_limit = {PLACES}") as (hub, admin, address):
-        gate = asyncio.Semaphore(PLACES)
+        gate, done = asyncio.Semaphore(PLACES), 0
 
         async def one() -> None:
+            nonlocal done
             async with gate:
                 async for event in events(hub, address):
                     assert event["phase"] != "failed", event
                     if event["phase"] == "ready":
                         await end(admin, event["url"])
+                        done += 1
+                        if done % 50 == 0:
+                            say(f"launch {done} of {number}")
 
         began = time.monotonic()
         await asyncio.gather(*(one() for _ in range(number)))

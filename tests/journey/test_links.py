@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -18,6 +19,7 @@ from himalia_hub.ephemeral.installer import READY
 from hubs import Client, Hub, Launch
 from launches import config, events, inside_an_open_root, opened
 from repositories import Repository, git_daemon, link
+from shelf import serving, zipped
 from support import eventually
 from wire import kernel_client
 
@@ -282,6 +284,30 @@ async def test_a_hub_without_accounts_for_sessions_opens_no_links_unless_told_so
         assert "Traceback" not in hub.said()
     finally:
         hub.clean_up()
+
+
+async def test_a_link_to_an_archive_opens_its_files_and_says_its_content_for_ever(
+    launch: Launch, folder: Path
+) -> None:
+    hub, admin = await launch(config(folder))
+    async with serving() as shelf:
+        shelf.files["/course.zip"] = zipped(**{"course/index.ipynb": "{}", "course/requirements.txt": ""})
+        told = await opened(hub, f"archive/{quote(f'{shelf.url}/course.zip', safe='')}")
+        ready = told[-1]
+        assert ready["phase"] == "ready", ready
+        async with aiohttp.ClientSession(headers={"Authorization": f"token {ready['token']}"}) as session:
+            async with session.get(f"{ready['url']}api/contents/index.ipynb?content=0") as answer:
+                assert answer.status == 200, await answer.text()
+            async with session.delete(
+                f"{hub.api}/users/{ready['url'].rstrip('/').rpartition('/')[2]}/server"
+            ) as answer:
+                assert answer.status in (202, 204)
+        shelf.files["/course.zip"] = zipped(**{"other.ipynb": "{}"})
+        again = await opened(hub, ready["binder_persistent_request"].removeprefix("v2/"))
+        assert again[-1]["phase"] == "ready", "its files were kept"
+        name = again[-1]["url"].rstrip("/").rpartition("/")[2]
+        assert (await admin.call("DELETE", f"/users/{name}/server"))[0] in (202, 204)
+    await nothing_is_left(hub, admin, folder)
 
 
 async def test_a_link_is_not_opened_without_asking_for_events(launch: Launch, folder: Path, url: str) -> None:

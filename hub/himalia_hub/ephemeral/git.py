@@ -62,23 +62,27 @@ async def checked(url: str, private_hosts: Collection[str]) -> Remote:
     """
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
+    allowed = await addresses(host, port, private_hosts)
+    if parts.scheme == "git":
+        pinned = f"[{allowed[0]}]" if ":" in allowed[0] else allowed[0]
+        return Remote(parts._replace(netloc=f"{pinned}:{port}").geturl())
+    return Remote(url, ("-c", f"http.curloptResolve={host}:{port}:{','.join(allowed)}"))
+
+
+async def addresses(host: str, port: int, private_hosts: Collection[str]) -> list[str]:
+    """What the name leads to, as far as it may be asked. GitError when that is nothing."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         raise GitError(f"There is no host {host!r}.", remedy="Check the address in the link.") from None
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    allowed = (
-        addresses if host in private_hosts else [one for one in addresses if _may_ask(one, private_hosts)]
-    )
+    there = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    allowed = there if host in private_hosts else [one for one in there if _may_ask(one, private_hosts)]
     if not allowed:
         raise GitError(
             f"{host!r} is an address inside this hub's network.",
             remedy="Only public repositories can be opened; an administrator can list the host.",
         )
-    if parts.scheme == "git":
-        pinned = f"[{allowed[0]}]" if ":" in allowed[0] else allowed[0]
-        return Remote(parts._replace(netloc=f"{pinned}:{port}").geturl())
-    return Remote(url, ("-c", f"http.curloptResolve={host}:{port}:{','.join(allowed)}"))
+    return allowed
 
 
 def _may_ask(address: str, private_hosts: Collection[str]) -> bool:

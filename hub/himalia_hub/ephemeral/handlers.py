@@ -74,8 +74,8 @@ async def open_link(request: web.Request) -> web.Response:
 
 async def _commit_now(request: web.Request, source: sources.Source) -> str:
     """The commit that the link means now; empty where that cannot be said soon: opening it says why."""
-    if source.commit:
-        return source.commit
+    if source.commit or source.packed:
+        return source.commit or ""
     section = request.app[SETTINGS].ephemeral
     with suppress(HimaliaError, TimeoutError, OSError):
         async with asyncio.timeout(ASK_S):

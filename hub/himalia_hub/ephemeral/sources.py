@@ -7,7 +7,7 @@ GitLab namespace or the address of a git repository holds slashes that must not 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
@@ -16,6 +16,8 @@ from himalia_hub.errors import BadRequest
 LONGEST_SPEC = 2000
 LONGEST_REF = 250
 DEFAULT_REF = "HEAD"
+PACKED = ("archive", "zenodo")
+"""Providers of archives. What stands for a commit there is the content, so the only other ref is one."""
 
 _OWNER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -40,6 +42,11 @@ class Source:
     def commit(self) -> str | None:
         """The commit, where the ref is one already."""
         return self.ref if _SHA.fullmatch(self.ref) else None
+
+    @property
+    def packed(self) -> bool:
+        """Whether it is an archive, not a repository of git's."""
+        return self.provider in PACKED
 
     @property
     def slug(self) -> str:
@@ -96,18 +103,39 @@ def _gitlab(host: str, parts: list[str]) -> tuple[str, str]:
 
 
 def _git(_host: str, parts: list[str]) -> tuple[str, str]:
-    url = parts[0]
+    return _address(parts[0], ("http", "https", "git"))
+
+
+def _archive(_host: str, parts: list[str]) -> tuple[str, str]:
+    return _address(parts[0], ("http", "https"), query=True)
+
+
+def _zenodo(host: str, parts: list[str]) -> tuple[str, str]:
+    doi = "/".join(parts)
+    found = re.fullmatch(r"10\.\d{4,9}/zenodo\.(\d{1,12})", doi)
+    if found is None:
+        raise BadRequest(f"{doi[:100]!r} is no DOI of Zenodo's", remedy="such as 10.5281/zenodo.3242074")
+    return f"{host}/records/{found[1]}", doi
+
+
+def _address(url: str, schemes: Collection[str], *, query: bool = False) -> tuple[str, str]:
     there = urlsplit(url)
-    if there.scheme not in ("http", "https", "git") or not there.hostname:
+    if there.scheme not in schemes or not there.hostname:
         raise BadRequest(
             f"{url[:100]!r} is not an address that can be fetched",
-            remedy="write the whole address, https://…, http://… or git://…, percent-encoded",
+            remedy=f"write the whole address, {' or '.join(f'{one}://…' for one in schemes)}, percent-encoded",
         )
     if there.username or there.password:
         raise BadRequest(
             "the address holds a name or a password", remedy="leave it out: anybody can read a link"
         )
-    if there.query or there.fragment or not url.isprintable() or not url.isascii() or " " in url:
+    if (
+        (there.query and not query)
+        or there.fragment
+        or not url.isprintable()
+        or not url.isascii()
+        or " " in url
+    ):
         raise BadRequest(
             f"{url[:100]!r} is no repository's address", remedy="percent-encode it, without ? or #"
         )
@@ -121,6 +149,8 @@ PROVIDERS: Mapping[str, Provider] = {
         Provider("gist", "Gist", "https://gist.github.com", "owner/0123456789abcdef0123", 2, _gist),
         Provider("gl", "GitLab", "https://gitlab.com", "group%2Fproject/HEAD", 1, _gitlab),
         Provider("git", "Git repository", "", "https%3A%2F%2Fexample.org%2Fproject.git/HEAD", 1, _git),
+        Provider("archive", "Zip or tar archive", "", "https%3A%2F%2Fexample.org%2Fcourse.zip", 1, _archive),
+        Provider("zenodo", "Zenodo", "https://zenodo.org", "10.5281/zenodo.3242074", 2, _zenodo),
     )
 }
 
@@ -140,6 +170,8 @@ def read(provider: str, spec: str, hosts: Mapping[str, str]) -> Source:
     stem, ref = parts[: known.parts], unquote("".join(parts[known.parts :])) or DEFAULT_REF
     host = hosts.get(provider, known.host).rstrip("/")
     url, label = known.read(host, [unquote(part) for part in stem])
+    if provider in PACKED and ref != DEFAULT_REF and not _SHA.fullmatch(ref):
+        raise BadRequest(f"an archive has no branch or tag {ref[:100]!r}", remedy="leave the last part out")
     return Source(provider, spec, url, _checked_ref(ref), label, "/".join(stem))
 
 

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from himalia_hub import clock
 from himalia_hub.db import lease
 from himalia_hub.ephemeral import bans, git, keeping, pool, session, sources, store
+from himalia_hub.ephemeral.archives import Archives
 from himalia_hub.ephemeral.builds import Builds
 from himalia_hub.ephemeral.collect import collect, touch
 from himalia_hub.ephemeral.folders import clear_home, folders_of, furnish_home
@@ -71,6 +73,7 @@ class Works:
             self._section.repository_max_bytes,
             self._section.repository_max_files,
         )
+        self._archives = Archives(self._folders, self._section.private_hosts, self._bounds)
 
     async def run(self) -> None:
         """Work until cancelled, while this replica holds the lease."""
@@ -234,6 +237,9 @@ class Works:
         await self._move(launch, Stage.FETCHING, ("waiting", line), commit=commit)
 
     async def _ask(self, source: sources.Source) -> str:
+        if source.packed:
+            async with self._fetching[source.url]:
+                return await self._archives.resolve(source.url, record=source.provider == "zenodo")
         remote = await git.checked(source.url, self._section.private_hosts)
         return await git.resolve(remote, source.ref, seconds=self._section.fetch_timeout_s)
 
@@ -242,14 +248,7 @@ class Works:
         async with self._fetching[launch.url]:
             if not checkout.is_dir():
                 await self._say(launch, "fetching", "Fetching the repository")
-                remote = await git.checked(launch.url, self._section.private_hosts)
-                mirror = self._folders.mirror(launch.url)
-                await git.fetch(remote, mirror, launch.commit, launch.ref, self._bounds)
-                inner = Submodules(self._folders, self._section.private_hosts, self._bounds)
-                await git.check_out(
-                    mirror, launch.commit, checkout, self._bounds,
-                    partial(inner.bring, launch.url, launch.commit),
-                )  # fmt: skip
+                await self._bring(launch, checkout)
         touch(checkout)
         touch(self._folders.mirror(launch.url))
         found = await self._maker.wanted(launch)
@@ -260,6 +259,20 @@ class Works:
         )
         await self._move(launch, Stage.WAITING, ("waiting", said), environment=found.key)
         self._bell.ring(launch.id)
+
+    async def _bring(self, launch: Launch, checkout: Path) -> None:
+        if launch.provider in sources.PACKED:
+            await self._archives.bring(launch.url, launch.commit, record=launch.provider == "zenodo")
+            return
+        remote, mirror = (
+            await git.checked(launch.url, self._section.private_hosts),
+            self._folders.mirror(launch.url),
+        )
+        await git.fetch(remote, mirror, launch.commit, launch.ref, self._bounds)
+        inner = Submodules(self._folders, self._section.private_hosts, self._bounds)
+        await git.check_out(
+            mirror, launch.commit, checkout, self._bounds, partial(inner.bring, launch.url, launch.commit)
+        )
 
     async def _wait(self, launch: Launch) -> None:
         with self._bell.watch(launch.id) as watch:

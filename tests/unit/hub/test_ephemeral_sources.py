@@ -25,6 +25,9 @@ SHA = "0123456789abcdef0123456789abcdef01234567"
         ("gl", "lab%2Fgroup%2Fnotes/v1.0", "https://gitlab.com/lab/group/notes.git", "v1.0"),
         ("git", "https%3A%2F%2Fexample.org%2Fa.git/HEAD", "https://example.org/a.git", "HEAD"),
         ("git", f"git%3A%2F%2Fexample.org%3A99%2Fa/{SHA}", "git://example.org:99/a", SHA),
+        ("archive", "https%3A%2F%2Fexample.org%2Fa.zip%3Fv%3D1", "https://example.org/a.zip?v=1", "HEAD"),
+        ("archive", f"https%3A%2F%2Fexample.org%2Fa.tgz/{SHA}", "https://example.org/a.tgz", SHA),
+        ("zenodo", "10.5281/zenodo.3242074", "https://zenodo.org/records/3242074", "HEAD"),
     ],
 )
 def test_a_link_names_a_repository_and_a_ref(provider: str, spec: str, url: str, ref: str) -> None:
@@ -55,6 +58,12 @@ def test_a_link_names_a_repository_and_a_ref(provider: str, spec: str, url: str,
         ("git", "https%3A%2F%2Fann%3Apw%40example.org%2Fa/HEAD"),
         ("git", "https%3A%2F%2Fexample.org%2Fa%3Fq/HEAD"),
         ("gist", "ann/nothex"),
+        ("archive", "git%3A%2F%2Fexample.org%2Fa.zip"),
+        ("archive", "file%3A%2F%2F%2Fetc%2Fpasswd"),
+        ("archive", "https%3A%2F%2Fexample.org%2Fa.zip/main"),
+        ("archive", "https%3A%2F%2Fann%3Apw%40example.org%2Fa.zip"),
+        ("zenodo", "10.5281/figshare.3242074"),
+        ("zenodo", "10.5281/zenodo.1%2F..%2F2"),
     ],
 )
 def test_what_is_no_repository_is_refused_with_a_remedy(provider: str, spec: str) -> None:

@@ -1,0 +1,221 @@
+"""Archives by address, and the one archive of a record of Zenodo's: what stands for their commit is their content.
+
+Asked are the addresses that were looked up and found fit, at every redirect anew, as git is held to them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from himalia_hub.ephemeral.folders import Folders
+from himalia_hub.ephemeral.git import PORTS, Bounds, GitError, NoSuchRef, addresses
+from himalia_hub.services.child import tied
+
+MOST_REDIRECTS = 5
+LARGEST_RECORD = 5_000_000
+PIECE = 1 << 18
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+TOLD = "told.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Archives:
+    """Fetches and unpacks. One at a time for each address."""
+
+    folders: Folders
+    private_hosts: Collection[str]
+    bounds: Bounds
+
+    async def resolve(self, url: str, *, record: bool) -> str:
+        """What stands for the content now: 40 hex digits. It is fetched unless its server says that it is the same.
+
+        `record`: the address is that of a record, which holds one archive. GitError says why it cannot be had.
+        """
+        with self._said():
+            async with asyncio.timeout(self.bounds.seconds):
+                where = await self._archive_of(url) if record else url
+                return await self._download(where, self.folders.mirror(url), unless_same=True)
+
+    async def bring(self, url: str, commit: str, *, record: bool) -> None:
+        """Put its files where check-outs lie. NoSuchRef when the content is another by now."""
+        folder = self.folders.mirror(url)
+        archive = folder / commit
+        with self._said():
+            async with asyncio.timeout(self.bounds.seconds):
+                if not archive.is_file():
+                    where = await self._archive_of(url) if record else url
+                    if await self._download(where, folder, unless_same=False) != commit:
+                        raise NoSuchRef(
+                            "The archive is not what it was when this link was made.",
+                            remedy="Leave out the last part of the link for what it is now.",
+                        )
+                await self._unpack(archive, self.folders.checkout(url, commit))
+        for old in folder.iterdir():
+            if old.name != TOLD:
+                old.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _said(self) -> Any:
+        try:
+            yield
+        except TimeoutError:
+            raise GitError(
+                f"The archive did not come within {self.bounds.seconds:g} seconds.", remedy="Try again later."
+            ) from None
+        except (aiohttp.ClientError, json.JSONDecodeError) as error:
+            raise GitError(
+                f"The archive cannot be fetched: {str(error)[:200] or type(error).__name__}.",
+                remedy="Try again later.",
+            ) from error
+
+    # -- what is asked ---------------------------------------------------------------------------------
+
+    async def _archive_of(self, url: str) -> str:
+        """The address of the only archive that a record holds (Zenodo's REST API: records, `files`)."""
+        site, _, number = url.rpartition("/records/")
+        async with self._get(f"{site}/api/records/{number}", {"Accept": "application/json"}) as answer:
+            document = json.loads(await answer.content.read(LARGEST_RECORD))
+        files = document.get("files") if isinstance(document, dict) else None
+        found = [
+            file["links"]["self"]
+            for file in files or ()
+            if isinstance(file, dict) and str(file.get("key", "")).lower().endswith(SUFFIXES)
+        ]
+        if len(found) != 1:
+            raise GitError(
+                f"The record holds {len(found)} archives.",
+                remedy="Only records with exactly one can be opened.",
+            )
+        return urljoin(url, str(found[0]))
+
+    async def _download(self, url: str, folder: Path, *, unless_same: bool) -> str:
+        folder.mkdir(parents=True, exist_ok=True)
+        told = _told(folder / TOLD)
+        same = unless_same and told.get("url") == url
+        asked = {
+            name: told[key]
+            for name, key in (("If-None-Match", "etag"), ("If-Modified-Since", "modified"))
+            if same and told.get(key)
+        }
+        draft = folder / "archive.new"
+        async with self._get(url, asked) as answer:
+            if answer.status == 304:
+                return told["commit"]
+            digest, size = hashlib.sha256(), 0
+            with draft.open("wb") as file:
+                async for piece in answer.content.iter_chunked(PIECE):
+                    size += len(piece)
+                    if size > self.bounds.bytes:
+                        draft.unlink()
+                        raise GitError(
+                            f"The archive is larger than the {self.bounds.bytes / 1e6:,.0f} MB allowed here.",
+                            remedy="Link to a smaller one, or ask an administrator.",
+                        )
+                    digest.update(piece)
+                    await asyncio.to_thread(file.write, piece)
+            validators = {
+                "etag": answer.headers.get("ETag", ""), "modified": answer.headers.get("Last-Modified", "")
+            }  # fmt: skip
+        commit = digest.hexdigest()[:40]
+        os.replace(draft, folder / commit)
+        (folder / TOLD).write_text(json.dumps({"url": url, "commit": commit, **validators}))
+        return commit
+
+    @asynccontextmanager
+    async def _get(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        for _ in range(MOST_REDIRECTS + 1):
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise GitError(
+                    "The archive leads to an address that cannot be fetched.", remedy="Link to its end."
+                )
+            port = parts.port or PORTS[parts.scheme]
+            found = await addresses(parts.hostname, port, self.private_hosts)
+            connector = aiohttp.TCPConnector(resolver=_Pinned(found), force_close=True)
+            async with (
+                aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
+                session.get(
+                    url, headers={"Accept-Encoding": "identity", **headers}, allow_redirects=False
+                ) as answer,
+            ):
+                if answer.status in (301, 302, 303, 307, 308) and "Location" in answer.headers:
+                    url = urljoin(url, answer.headers["Location"])
+                    continue
+                if answer.status in (404, 410):
+                    raise GitError("There is no such archive.", remedy="Check the address in the link.")
+                if answer.status not in (200, 304):
+                    raise GitError(
+                        f"The archive's server answered {answer.status}.", remedy="Try again later."
+                    )
+                yield answer
+                return
+        raise GitError("The archive leads from address to address.", remedy="Link to the last of them.")
+
+    # -- what is written -------------------------------------------------------------------------------
+
+    async def _unpack(self, archive: Path, checkout: Path) -> None:
+        draft = checkout.with_name(checkout.name + ".new")
+        words = (sys.executable, "-I", "-m", "himalia_hub.ephemeral.unpack", str(archive), str(draft))
+        process = await asyncio.create_subprocess_exec(
+            *tied(*words, str(self.bounds.bytes), str(self.bounds.files)),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+            env={"LC_ALL": "C.UTF-8"}, cwd="/",
+        )  # fmt: skip
+        try:
+            _, complaint = await process.communicate()
+            if process.returncode:
+                words_ = complaint.decode(errors="replace").strip().splitlines()
+                raise GitError(
+                    words_[-1][:300] if words_ else "The archive cannot be unpacked.", remedy="Pack it anew."
+                )
+            os.replace(draft, checkout)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+class _Pinned(AbstractResolver):
+    """Leads to the addresses that were checked, whatever a second look-up would say."""
+
+    def __init__(self, found: Collection[str]) -> None:
+        self._found = found
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host, host=one, port=port, proto=0, flags=socket.AI_NUMERICHOST,
+                family=socket.AF_INET6 if ":" in one else socket.AF_INET,
+            )
+            for one in self._found
+        ]  # fmt: skip
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def _told(path: Path) -> dict[str, str]:
+    try:
+        told = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}

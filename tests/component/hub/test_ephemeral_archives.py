@@ -1,0 +1,165 @@
+"""Archives from real servers on loopback: their files come, and nothing that they say of themselves is believed."""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+import tarfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from himalia_hub.ephemeral.archives import Archives
+from himalia_hub.ephemeral.folders import Folders
+from himalia_hub.ephemeral.git import Bounds, GitError, NoSuchRef
+from shelf import Shelf, serving, zipped
+
+HERE = ["127.0.0.0/8"]
+BOUNDS = Bounds(30, 5_000_000, 20)
+
+
+def tarred(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w:gz") as packed:
+        for info, data in members:
+            info.size = len(data)
+            packed.addfile(info, io.BytesIO(data))
+    return sink.getvalue()
+
+
+def member(name: str, data: bytes = b"", **values: object) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    for key, value in values.items():
+        setattr(info, key, value)
+    return info, data
+
+
+@pytest.fixture
+async def shelf() -> AsyncIterator[Shelf]:
+    async with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def archives(tmp_path: Path) -> Archives:
+    folders = Folders(tmp_path / "ephemeral")
+    folders.make()
+    return Archives(folders, HERE, BOUNDS)
+
+
+async def _brought(archives: Archives, url: str, *, record: bool = False) -> Path:
+    commit = await archives.resolve(url, record=record)
+    await archives.bring(url, commit, record=record)
+    return archives.folders.checkout(url, commit)
+
+
+async def test_a_zip_comes_without_its_single_top_folder_and_is_named_by_its_content(
+    shelf: Shelf, archives: Archives
+) -> None:
+    shelf.files["/a.zip"] = zipped(**{"course-1/index.ipynb": "{}", "course-1/data/t.csv": "1,2"})
+    shelf.files["/moved"] = "/a.zip"
+    files = await _brought(archives, f"{shelf.url}/moved")
+    assert sorted(path.name for path in files.iterdir()) == ["data", "index.ipynb"]
+    assert (files / "data" / "t.csv").read_text() == "1,2"
+
+    first, sent = await archives.resolve(f"{shelf.url}/moved", record=False), shelf.sent
+    assert files.name.endswith(first)
+    assert sent == 1, "what its server calls the same was sent again"
+
+    shelf.files["/a.zip"] = zipped(**{"course-1/index.ipynb": "[]"})
+    assert await archives.resolve(f"{shelf.url}/moved", record=False) != first
+    assert not [path for path in archives.folders.checkouts.iterdir() if path.name.endswith(".new")]
+
+
+async def test_a_tar_keeps_what_may_be_run_and_leaves_out_links_and_devices(
+    shelf: Shelf, archives: Archives
+) -> None:
+    shelf.files["/a.tar.gz"] = tarred(
+        member("run.sh", b"echo", mode=0o4755), member("a.txt", b"1", mode=0o600),
+        member("link", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
+        member("hard", type=tarfile.LNKTYPE, linkname="a.txt"), member("pipe", type=tarfile.FIFOTYPE),
+    )  # fmt: skip
+    files = await _brought(archives, f"{shelf.url}/a.tar.gz")
+    assert {path.name: stat.S_IMODE(path.lstat().st_mode) for path in files.iterdir()} == {
+        "run.sh": 0o755, "a.txt": 0o644
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("packed", "words"),
+    [
+        (lambda: zipped(**{"../out.txt": "x"}), "leads outside of it"),
+        (lambda: zipped(**{"/etc/out.txt": "x"}), "leads outside of it"),
+        (lambda: tarred(member("a/../../out.txt", b"x")), "leads outside of it"),
+        (lambda: zipped(zeros="0" * 6_000_000), "more than 5 MB"),
+        (lambda: tarred(member("zeros", b"0" * 6_000_000)), "more than 5 MB"),
+        (lambda: zipped(**{f"f{number}": "" for number in range(21)}), "more than 20 files"),
+        (lambda: zipped(a="x", **{"a/b": "y"}), "can be unpacked"),
+        (lambda: b"no archive at all", "no zip or tar archive"),
+        (lambda: zipped(a="x" * 100)[:-40], "no zip or tar archive"),
+        (lambda: bytes(5_000_001), "larger than the 5 MB"),
+    ],
+)
+async def test_what_would_not_fit_or_leads_elsewhere_is_refused_and_leaves_nothing(
+    shelf: Shelf, archives: Archives, packed: Callable[[], bytes], words: str
+) -> None:
+    shelf.files["/a.zip"] = packed()
+    with pytest.raises(GitError, match=words):
+        await _brought(archives, f"{shelf.url}/a.zip")
+    assert list(archives.folders.checkouts.iterdir()) == []
+    assert not (archives.folders.root / "out.txt").exists()
+
+
+async def test_an_archive_that_has_changed_is_not_opened_under_the_old_name(
+    shelf: Shelf, archives: Archives
+) -> None:
+    url = f"{shelf.url}/a.zip"
+    shelf.files["/a.zip"] = zipped(a="1")
+    old = await archives.resolve(url, record=False)
+    shelf.files["/a.zip"] = zipped(a="2")
+    await _brought(archives, url)
+    with pytest.raises(NoSuchRef, match="not what it was"):
+        await archives.bring(url, old, record=False)
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        "http://127.1.2.3:9/",
+        "http://[::1]:9/",
+        "http://localhost:9/",
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/a",
+    ],
+)
+async def test_no_address_inside_this_network_is_asked_also_not_by_a_redirect(
+    shelf: Shelf, archives: Archives, there: str
+) -> None:
+    shelf.files["/a.zip"] = there
+    only_this = Archives(archives.folders, ["127.0.0.1/32"], BOUNDS)
+    with pytest.raises(GitError, match=r"inside this hub's network|cannot be fetched"):
+        await only_this.resolve(f"{shelf.url}/a.zip", record=False)
+    with pytest.raises(GitError, match="inside this hub's network"):
+        await Archives(archives.folders, [], BOUNDS).resolve(f"{shelf.url}/a.zip", record=False)
+
+
+async def test_redirects_in_a_circle_end(shelf: Shelf, archives: Archives) -> None:
+    shelf.files["/a.zip"] = "/a.zip"
+    with pytest.raises(GitError, match="from address to address"):
+        await archives.resolve(f"{shelf.url}/a.zip", record=False)
+
+
+async def test_a_record_gives_its_only_archive(shelf: Shelf, archives: Archives) -> None:
+    content = f"{shelf.url}/api/records/7/files/a.zip/content"
+    record = {
+        "files": [{"key": "a.zip", "links": {"self": content}}, {"key": "README.md", "links": {"self": "x"}}]
+    }
+    shelf.files["/api/records/5"] = "/api/records/7"  # of all versions: leads to the latest
+    shelf.files["/api/records/7"] = json.dumps(record).encode()
+    shelf.files["/api/records/7/files/a.zip/content"] = zipped(a="1")
+    assert (await _brought(archives, f"{shelf.url}/records/5", record=True) / "a").read_text() == "1"
+    shelf.files["/api/records/7"] = b'{"files": []}'
+    with pytest.raises(GitError, match="holds 0 archives"):
+        await archives.resolve(f"{shelf.url}/records/5", record=True)
