@@ -61,7 +61,13 @@ def versions(name: str) -> tuple[ssl.TLSVersion, ssl.TLSVersion]:
 def server_context(files: TlsFiles, tuning: Tuning) -> ssl.SSLContext:
     """For a listener. StartError names the option whose file cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    # Ours are all good, so the client's order counts: it knows whether its machine is quicker with AES-128 or, without
+    # instructions for AES, with ChaCha20 (Mozilla's advice). Of a list that somebody gives, the first that both speak.
+    if tuning.ciphers == CIPHERS:
+        context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+    else:
+        context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(["http/1.1"])
     # One ticket, as Go's servers give, not two: a connection resumes with one, and each costs 30 of 330 µs.
     context.num_tickets = 1

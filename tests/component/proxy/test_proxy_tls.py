@@ -96,6 +96,19 @@ async def test_old_versions_and_weak_ciphers_are_refused(
             await handshake(proxy.port, old)
 
 
+@pytest.mark.parametrize(("given", "chosen"), [(False, "AES128"), (True, "AES256")])
+async def test_the_clients_order_of_ciphers_counts_unless_a_list_is_given(
+    tmp_path: Path, authority: Authority, pair: Pair, given: bool, chosen: str
+) -> None:
+    small, large = "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384"
+    client = trusting(authority)
+    client.maximum_version = ssl.TLSVersion.TLSv1_2  # of 1.3, Python cannot set the order
+    client.set_ciphers(f"{small}:{large}")
+    options = ("--ssl-ciphers", f"{large}:{small}") if given else ()
+    async with running(tmp_path, "--ssl-key", pair.key, "--ssl-cert", pair.cert, *options) as proxy:
+        assert chosen in (await handshake(proxy.port, client)).cipher()[0]
+
+
 async def test_who_comes_back_need_not_shake_hands_in_full(
     tmp_path: Path, authority: Authority, pair: Pair
 ) -> None:
