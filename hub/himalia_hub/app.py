@@ -7,6 +7,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -50,6 +51,8 @@ from himalia_hub.oauth import handlers as oauth
 from himalia_hub.oauth.models import OAuthCode
 from himalia_hub.pages import live
 from himalia_hub.pages import routes as page_routes
+from himalia_hub.replicas import presence
+from himalia_hub.replicas import store as replica_store
 from himalia_hub.roles import handlers as roles
 from himalia_hub.roles import store as role_store
 from himalia_hub.routes import following, sync
@@ -132,6 +135,7 @@ async def _loops(app: web.Application) -> AsyncIterator[None]:
     """The background work, in one task group; if one part dies of a bug the hub ends rather than going on deaf."""
     world = app[WORLD]
     owner = Owner(world.settings.data_dir)
+    await presence.join(world, owner.name)
     running = asyncio.create_task(_run_loops(app, owner), name="hub.loops")
     running.add_done_callback(_end_hub_on_failure)
     yield
@@ -140,6 +144,7 @@ async def _loops(app: web.Application) -> AsyncIterator[None]:
     with contextlib.suppress(SQLAlchemyError, OSError):
         async with world.db.begin() as db:
             await lease.give_up(db, owner.name)
+            await replica_store.forget(db, owner.name, now=clock.now())
     await world.probe.close()
 
 
@@ -148,7 +153,8 @@ async def _run_loops(app: web.Application, owner: Owner) -> None:
     parts: dict[str, Coroutine[Any, Any, None]] = {
         "servers": loop.run(world, owner),
         "routes": sync.run(world, app[ROUTES_WAKE_UP], owner.name),
-        "listen": listen.run(world.db, world.doorbell),
+        "listen": listen.run(world.db, world.doorbell, world.together.heard),
+        "presence": presence.run(world, app[ROUTES_WAKE_UP], partial(reloading.as_asked, app)),
         "orphans": orphans.run(world),
         "cull": cull.run(world, owner.name),
         "measures": measures.run(world, owner.name),

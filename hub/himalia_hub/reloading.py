@@ -21,6 +21,7 @@ from himalia_hub.auth.vault import VAULT
 from himalia_hub.errors import BadRequest, Conflict, HimaliaError
 from himalia_hub.keys import MEMO, SETTINGS, WORLD
 from himalia_hub.rbac.guard import scoped
+from himalia_hub.replicas import elsewhere
 from himalia_hub.services.sync import write_configured
 from himalia_hub.settings import HubSettings
 
@@ -69,6 +70,10 @@ class Outcome:
     changed: tuple[str, ...]
     needs_restart: tuple[str, ...]
 
+    def as_json(self) -> dict[str, Any]:
+        """As it is answered."""
+        return {"changed": list(self.changed), "needs_restart": list(self.needs_restart)}
+
 
 @dataclass(slots=True)
 class Reloader:
@@ -95,10 +100,16 @@ RELOADER: web.AppKey[Reloader] = web.AppKey("reloader")
 
 async def on_hangup(app: web.Application) -> None:
     """At SIGHUP; the answer stands in the log."""
+    await as_asked(app)
+
+
+async def as_asked(app: web.Application) -> dict[str, Any]:
+    """Because of a signal, or of another hub: `changed` and `needs_restart`, or else `refused` with the reason."""
     try:
-        await app[RELOADER].reload(app)
+        return (await app[RELOADER].reload(app)).as_json()
     except (HimaliaError, SQLAlchemyError, OSError) as error:
         log.error("config.not_reloaded", cause=str(error)[:2000])
+        return {"refused": str(error)[:2000]}
 
 
 async def _adopt(app: web.Application, new: HubSettings) -> Outcome:
@@ -156,10 +167,10 @@ def routes(prefix: str) -> list[web.RouteDef]:
 
 @scoped("shutdown")
 async def reload_config(request: web.Request) -> web.Response:
-    """200 `changed` and `needs_restart`, lists of keys; 400 with every problem, and nothing has changed; 409
-    while it is being read by somebody else.
+    """200 `changed` and `needs_restart`, lists of keys, of the hub that was asked; 400 with every problem, and nothing
+    has changed; 409 while it is being read by somebody else.
 
-    Of several hubs only this one reads its configuration.
+    `hubs`: what the others on the same database took, by address: `changed` and `needs_restart`, or `refused` with why.
     """
     try:
         outcome = await request.app[RELOADER].reload(request.app)
@@ -167,5 +178,6 @@ async def reload_config(request: web.Request) -> web.Response:
         if isinstance(error, Conflict):
             raise
         raise BadRequest(str(error), remedy="nothing was changed") from None
+    others = await elsewhere.reload(request.app[WORLD])
     tell(request, change={"after": {"changed": list(outcome.changed)}})
-    return web.json_response({"changed": outcome.changed, "needs_restart": outcome.needs_restart})
+    return web.json_response({**outcome.as_json(), "hubs": others})

@@ -31,6 +31,7 @@ from himalia_hub.keys import ENDING
 from himalia_hub.metrics.figures import Figures
 from himalia_hub.metrics.measured import MeasuredProxy
 from himalia_hub.reloading import RELOADER, on_hangup
+from himalia_hub.replicas import presence
 from himalia_hub.routes.feed import Feed
 from himalia_hub.routes.launch import ProxyProcess, auth_token
 from himalia_hub.routes.sync import hub_route
@@ -52,6 +53,10 @@ log = structlog.get_logger()
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, a supervisor's stop, and a terminal that was closed: all end cleanly. At the last, a service reads its
 configuration again instead."""
+
+
+DRAIN_S = 20.0
+"""The longest that one of several hubs waits at its end for answers that are under way."""
 
 
 class Reporter(Protocol):
@@ -88,10 +93,16 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
                 how = await proxy.start()
                 where = f"{settings.proxy.ip}:{settings.proxy.port}"
                 report.done(f"Proxy {'found running' if how == 'adopted' else how} on {where}")
+            await presence.check(world)
             await write_configured(world.db, settings, world.secrets)
             ground.prepare(world, report.note)
             app = make_app(world, routes_wake_up=proxy.restarted if proxy else None)
-            runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
+            runner = web.AppRunner(
+                app,
+                access_log=None,
+                handle_signals=False,
+                shutdown_timeout=2.0 if world.db.is_sqlite else DRAIN_S,
+            )
             await runner.setup()
             for sock in [*sockets, *_spawners_sockets(world.spawner)]:
                 await web.SockSite(runner, sock).start()
@@ -280,6 +291,7 @@ async def _end(
     if watcher is not None:
         watcher.cancel()
         await asyncio.gather(watcher, return_exceptions=True)
+    await presence.leave(world)
     await runner.cleanup()
     plan.reporter.done("Hub stopped")
     if proxy is not None and not plan.keep_proxy:

@@ -23,7 +23,8 @@ from sqlalchemy.engine import Connection
 from himalia_hub.errors import BadRequest
 
 AT_ONCE = 1000
-NOT_OURS = frozenset({"alembic_version"})
+NOT_OURS = frozenset({"alembic_version", "hubs"})
+"""The schema's own, and who runs at this moment."""
 
 Told = Callable[[str, int], None]
 """Is called with a table's name and the rows of it that are done."""

@@ -13,7 +13,7 @@ from himalia_hub.cli.common import open_database, settings_from
 from himalia_hub.cli.terminal import Terminal
 from himalia_hub.config import FILE_NAME, load
 from himalia_hub.errors import BadRequest
-from himalia_hub.importing import config, jupyterhub
+from himalia_hub.importing import config, jupyterhub, sections
 from himalia_hub.importing.jupyterhub import Theirs
 from himalia_hub.importing.write import write
 from himalia_hub.settings import HubSettings
@@ -41,10 +41,13 @@ def run(args: argparse.Namespace) -> int:
     if len(scripts) > 1 or len(databases) > 1:
         raise BadRequest("one database and one jupyterhub_config.py at a time")
     settings, left = settings_from(args), list[str]()
+    named = {"services": frozenset[str](), "roles": frozenset[str]()}
     for script in scripts:
-        left += _settings(config.read(script), settings.data_dir / FILE_NAME, terminal)
+        carried = config.read(script)
+        left += _settings(carried, settings.data_dir / FILE_NAME, terminal)
+        named = {key: sections.names(carried.values, key) for key in named}
     for database in databases:
-        theirs = jupyterhub.read(database)
+        theirs = jupyterhub.read(database, **named)
         made = asyncio.run(_rows(settings, theirs))
         terminal.done(
             ", ".join(f"{count} {what}" for what, count in made.items()) or "every row is here already"

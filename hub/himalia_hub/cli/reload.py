@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import aiohttp
 import sqlalchemy as sa
@@ -47,7 +48,7 @@ async def reload(settings: HubSettings) -> str:
                 await db.execute(sa.delete(ApiToken).where(ApiToken.id == token.id))
 
 
-async def _ask(settings: HubSettings, secret: str) -> dict[str, list[str]]:
+async def _ask(settings: HubSettings, secret: str) -> dict[str, Any]:
     address = "127.0.0.1" if settings.hub.ip in EVERYWHERE else settings.hub.ip
     host = f"[{address}]" if ":" in address else address
     url = f"http://{host}:{settings.hub.port}{settings.hub_prefix}api/config/reload"
@@ -67,8 +68,17 @@ async def _ask(settings: HubSettings, secret: str) -> dict[str, list[str]]:
     return dict(said)
 
 
-def _said(answer: dict[str, list[str]]) -> str:
-    lines = [f"in force now: {', '.join(answer['changed']) or 'nothing was changed'}"]
-    if answer["needs_restart"]:
-        lines.append(f"after a restart: {', '.join(answer['needs_restart'])}")
+def _said(answer: dict[str, Any]) -> str:
+    lines = _of_one(answer)
+    for url, said in answer.get("hubs", {}).items():
+        lines += [f"{url}: {line}" for line in _of_one(said)]
     return "\n".join(lines)
+
+
+def _of_one(said: dict[str, Any]) -> list[str]:
+    if "refused" in said:
+        return [f"changed nothing: {said['refused']}"]
+    lines = [f"in force now: {', '.join(said['changed']) or 'nothing was changed'}"]
+    if said["needs_restart"]:
+        lines.append(f"after a restart: {', '.join(said['needs_restart'])}")
+    return lines

@@ -17,6 +17,7 @@ from traitlets.config import Config
 from traitlets.config.loader import LazyConfigValue, PyFileConfigLoader
 
 from himalia_hub.errors import BadRequest
+from himalia_hub.importing import sections
 
 Values = dict[str, Any]
 """Dotted keys of ours and their values."""
@@ -64,8 +65,6 @@ ELSEWHERE = {
     "JupyterHub.cookie_secret": "people sign in again: the hub makes a secret of its own",
     "JupyterHub.cookie_secret_file": "people sign in again: the hub makes a secret of its own",
     "JupyterHub.authenticator_class": "how people sign in is chosen in [auth]; `himalia user add` makes local accounts",
-    "JupyterHub.services": "write each as [[services]]",
-    "JupyterHub.load_roles": "write each as [[roles]]",
     "JupyterHub.load_groups": "groups come with the rows, or by the REST API",
     "JupyterHub.template_paths": "templates have other names and blocks here: see how to change the pages",
     "ConfigurableHTTPProxy.auth_token": "a secret: give it as HIMALIA_PROXY__AUTH_TOKEN, or let one be made",
@@ -198,6 +197,13 @@ def _tls(option: str) -> Callable[[Any, Carried], None]:
     return put
 
 
+def _section(carry: Callable[[Any, Values, list[str]], None]) -> Callable[[Any, Carried], None]:
+    def put(value: Any, carried: Carried) -> None:
+        carry(value, carried.values, carried.left)
+
+    return put
+
+
 def _log_level(value: Any, carried: Carried) -> None:
     name = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "error"}.get(value, str(value).lower())
     carried.values["log.level"] = {"warn": "warning", "critical": "error"}.get(name, name)
@@ -210,6 +216,9 @@ SPECIAL: dict[str, Callable[[Any, Carried], None]] = {
     "JupyterHub.ssl_key": _tls("--ssl-key"),
     "JupyterHub.ssl_cert": _tls("--ssl-cert"),
     "JupyterHub.log_level": _log_level,
+    "JupyterHub.custom_scopes": _section(sections.custom_scopes),
+    "JupyterHub.services": _section(sections.services),
+    "JupyterHub.load_roles": _section(sections.roles),
     "Spawner.cmd": _command,
     "DockerSpawner.cmd": _command,
     "DockerSpawner.volumes": _volumes,
@@ -220,15 +229,21 @@ SPECIAL: dict[str, Callable[[Any, Carried], None]] = {
 def as_toml(values: Values) -> str:
     """Our configuration file with these values."""
     tables: dict[str, Values] = {}
+    many: list[str] = []
     for key, value in values.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            many += [_table(f"[[{key}]]", one) for one in value]
+            continue
         table, _, name = key.rpartition(".")
         tables.setdefault(table, {})[name] = value
-    parts = []
-    for table in sorted(tables):
-        lines = [f"[{table}]"] if table else []
-        lines += [f"{name} = {_toml(value)}" for name, value in sorted(tables[table].items())]
-        parts.append("\n".join(lines) + "\n")
-    return "\n".join(parts)
+    single = [_table(f"[{table}]" if table else "", tables[table]) for table in sorted(tables)]
+    return "\n".join([*single, *many])
+
+
+def _table(head: str, values: Values) -> str:
+    lines = [head] if head else []
+    lines += [f"{name} = {_toml(value)}" for name, value in sorted(values.items())]
+    return "\n".join(lines) + "\n"
 
 
 def _toml(value: Any) -> str:

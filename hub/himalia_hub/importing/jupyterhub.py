@@ -78,15 +78,20 @@ class Theirs:
     left: list[str] = field(default_factory=list)
 
 
-def read(database: str) -> Theirs:
-    """Everything, of one moment. BadRequest when it is no database of a JupyterHub."""
+def read(
+    database: str, *, services: frozenset[str] = frozenset(), roles: frozenset[str] = frozenset()
+) -> Theirs:
+    """Everything, of one moment. BadRequest when it is no database of a JupyterHub.
+
+    `services` and `roles` came with the configuration, and nothing is said of them.
+    """
     with _opened(database) as connection:
         theirs = Theirs()
         people = _people(connection, theirs)
         _groups(connection, theirs, people)
         _servers(connection, theirs, people)
         _tokens(connection, theirs, people)
-        _what_is_left(connection, theirs)
+        _what_is_left(connection, theirs, services, BUILT_IN_ROLES | roles)
         return theirs
 
 
@@ -171,13 +176,16 @@ def _tokens(connection: Connection, theirs: Theirs, people: dict[int, str]) -> N
         )  # fmt: skip
 
 
-def _what_is_left(connection: Connection, theirs: Theirs) -> None:
+def _what_is_left(
+    connection: Connection, theirs: Theirs, services: frozenset[str], roles: frozenset[str]
+) -> None:
     for row in _rows(connection, "services"):
-        theirs.left.append(
-            f"service {row['name']!r}: write it as [[services]] with its command or URL and its roles"
-        )
+        if row["name"] not in services:
+            theirs.left.append(
+                f"service {row['name']!r}: write it as [[services]] with its command or URL and its roles"
+            )
     for row in _rows(connection, "roles"):
-        if row["name"] not in BUILT_IN_ROLES:
+        if row["name"] not in roles:
             scopes = ", ".join(_document(row["scopes"]) or [])
             theirs.left.append(f"role {row['name']!r} ({scopes}): write it as [[roles]]")
     tables = set(sa.inspect(connection).get_table_names())

@@ -36,7 +36,9 @@ async def run(world: World, wake_up: asyncio.Event, owner: str) -> None:
     reachable = True
     while True:
         try:
-            if await _my_turn(world, owner) or wake_up.is_set():
+            if world.together.leaving.is_set():
+                wake_up.clear()  # the default route is another hub's now
+            elif await _my_turn(world, owner) or wake_up.is_set():
                 wake_up.clear()
                 with world.figures.route_checks.time():
                     await check(world)

@@ -15,7 +15,7 @@ from himalia_hub.body import json_object
 from himalia_hub.errors import BadRequest, Conflict, NotFound, SpawnProblem
 from himalia_hub.faults import async_fault, fault
 from himalia_hub.groups import store as groups
-from himalia_hub.keys import DB, DOORBELL, IDENTITY, MEMO, SETTINGS
+from himalia_hub.keys import DB, DOORBELL, IDENTITY, MEMO, SETTINGS, WORLD
 from himalia_hub.profiles.choice import checked_options
 from himalia_hub.rbac.guard import scoped
 from himalia_hub.schemas import Anything, takes
@@ -219,8 +219,9 @@ async def wait_until(
     *,
     until_gone: bool = False,
 ) -> Server:
-    """The row once `done(row)`, or as it is when the time is over; woken by the bell, with a look every few seconds.
+    """The row once `done(row)`, or as it is when the time is over or this hub ends.
 
+    Woken by the bell, with a look every few seconds.
     `server` is the row as just written. With `until_gone` a deleted row counts as done.
     """
     deadline = time.monotonic() + at_most_s
@@ -234,7 +235,7 @@ async def wait_until(
                 server.phase, server.desired = Phase.STOPPED, Desired.STOPPED
                 return server
             left = deadline - time.monotonic()
-            if (done(row) and not until_gone) or left <= 0:
+            if (done(row) and not until_gone) or left <= 0 or app[WORLD].together.leaving.is_set():
                 return row
 
 

@@ -7,6 +7,7 @@ import asyncio
 import structlog
 
 from himalia_hub.db.engine import Database
+from himalia_hub.replicas.store import CHANNEL as HUBS
 from himalia_hub.servers.doorbell import Doorbell
 from himalia_hub.servers.leases import CHANNEL
 
@@ -18,8 +19,12 @@ KEEPALIVE_S = 20
 RECONNECT_S = 1.0
 
 
-async def run(db: Database, doorbell: Doorbell) -> None:
-    """Ring the bell for every notification, until cancelled; after each reconnect once for all that was missed."""
+async def run(db: Database, doorbell: Doorbell, hubs: asyncio.Event | None = None) -> None:
+    """Ring the bell for every notification, until cancelled; after each reconnect once for all that was missed.
+
+    `hubs` is set when another hub calls.
+    """
+    hubs = hubs or asyncio.Event()
     if db.is_sqlite:
         return
     import psycopg
@@ -31,9 +36,14 @@ async def run(db: Database, doorbell: Doorbell) -> None:
                 url, autocommit=True, keepalives_idle=KEEPALIVE_S, keepalives_interval=5, keepalives_count=3
             ) as connection:
                 await connection.execute(f"LISTEN {CHANNEL}")
+                await connection.execute(f"LISTEN {HUBS}")
                 doorbell.ring_all()
+                hubs.set()
                 async for note in connection.notifies():
-                    _ring(doorbell, note.payload)
+                    if note.channel == HUBS:
+                        hubs.set()
+                    else:
+                        _ring(doorbell, note.payload)
         except (psycopg.Error, OSError) as error:
             log.warning("database.listener_lost", error=type(error).__name__)
             await asyncio.sleep(RECONNECT_S)

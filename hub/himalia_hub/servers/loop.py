@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from himalia_hub import clock
 from himalia_hub.db import lease as job_leases
 from himalia_hub.faults import async_fault
+from himalia_hub.replicas import store as replicas
 from himalia_hub.servers import leases, queue, store
 from himalia_hub.servers.leases import Lease, LeaseLost
 from himalia_hub.servers.models import Server
@@ -63,6 +64,7 @@ async def run(world: World, owner: Owner) -> None:
         if predecessor:
             await store.take_back(db, predecessor)
             await job_leases.give_up(db, predecessor)
+            await replicas.forget(db, predecessor, now=clock.now())
         await store.wake_active(db, node=world.spawner.node, now=clock.now())
     async with asyncio.TaskGroup() as group:
         group.create_task(_watch(world), name="spawner.watch")
@@ -73,7 +75,7 @@ async def run(world: World, owner: Owner) -> None:
 async def _dispatch(world: World, owner: str) -> None:
     places = asyncio.Semaphore(world.settings.spawner.concurrent_steps)
     async with asyncio.TaskGroup() as group:
-        while True:
+        while not world.together.leaving.is_set():
             await places.acquire()
             try:
                 pause_s = await _pause(world)

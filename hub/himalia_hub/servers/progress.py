@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.errors import BadRequest, NotFound
-from himalia_hub.keys import DB, DOORBELL, MEMO, SETTINGS
+from himalia_hub.keys import DB, DOORBELL, MEMO, SETTINGS, WORLD
 from himalia_hub.rbac.guard import scoped
 from himalia_hub.servers import queue, store
 from himalia_hub.servers.models import Server, ServerEvent
@@ -91,6 +91,8 @@ async def _follow(request: web.Request, response: web.StreamResponse, server: Se
             if time.monotonic() - spoke > KEEP_ALIVE_S:
                 await response.write(b"\n\n")
                 spoke = time.monotonic()
+            if request.app[WORLD].together.leaving.is_set():
+                return  # whoever comes back with `Last-Event-ID` is told the rest by another hub
             await watch.wait(LOOK_S if row.queued_at is None else LOOK_IN_QUEUE_S)
 
 

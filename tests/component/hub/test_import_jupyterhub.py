@@ -100,7 +100,6 @@ c.JupyterHub.bind_url = "http://:9000/team/"
 c.JupyterHub.spawner_class = "dockerspawner.DockerSpawner"
 c.JupyterHub.ssl_key, c.JupyterHub.ssl_cert = "/etc/key.pem", "/etc/cert.pem"
 c.JupyterHub.log_level = 10
-c.JupyterHub.services = [{"name": "x"}]
 c.DockerSpawner.image = "team/notebook:3"
 c.DockerSpawner.volumes = {"home-{username}": "/home/jovyan/work"}
 c.DockerSpawner.remove = True
@@ -131,13 +130,57 @@ def test_settings_become_a_configuration_that_is_accepted(
     assert not settings.servers.allow_named
     said = capsys.readouterr().out
     for words in (
-        "JupyterHub.services: write each as [[services]]",
         "DockerSpawner.remove: no counterpart",
         "Spawner.pre_spawn_hook: code",
         "Spawner.args: it adds to a default",
         "Authenticator.admin_users: administrators",
     ):
         assert words in said
+    assert "very-secret" not in said + (data / "himalia.toml").read_text()
+
+
+PARTS = """
+c.JupyterHub.custom_scopes = {"custom:grades:read": {"description": "read grades"}}
+c.JupyterHub.services = [
+    {"name": "cull", "command": ["culler", "--timeout=3600"], "environment": {"A": "1"}, "timeout": 9},
+    {"name": "announcements", "url": "http://127.0.0.1:9001", "api_token": "very-secret-token"},
+    {"name": "of ours", "url": "http://127.0.0.1:9002"},
+]
+c.JupyterHub.load_roles = [
+    {"name": "cull", "scopes": ["list:users", "delete:servers"], "services": ["cull"]},
+    {"name": "teachers", "scopes": ["custom:grades:read"], "groups": {"staff"}},
+    {"name": "strange", "scopes": ["read:moon"]},
+    {"name": "admin", "scopes": ["list:users"]},
+]
+"""
+
+
+def test_services_and_roles_become_sections_and_the_database_does_not_ask_for_them_again(
+    tmp_path: Path,
+    sqlite_database: str,
+    theirs: tuple[Path, dict[str, str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    script, data = tmp_path / "jupyterhub_config.py", tmp_path / "data"
+    script.write_text(PARTS)
+    said = carry(tmp_path, sqlite_database, str(script), str(theirs[0]), capsys=capsys)
+
+    settings = load(None, data, environ={}).settings
+    assert [service.name for service in settings.services] == ["cull", "announcements"]
+    assert settings.services[0].command == ["culler", "--timeout=3600"]
+    assert {role.name: role.scopes for role in settings.roles} == {
+        "cull": ["list:users", "delete:servers"],
+        "teachers": ["custom:grades:read"],
+    }
+    for words in (
+        "service 'cull': timeout has no counterpart",
+        "service 'announcements': its api_token is a secret",
+        "service 'of ours': name:",
+        "role 'strange':",
+        "role 'admin':",
+    ):
+        assert words in said
+    assert "write it as" not in said
     assert "very-secret" not in said + (data / "himalia.toml").read_text()
 
 

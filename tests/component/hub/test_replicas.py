@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,10 @@ import sqlalchemy as sa
 
 from himalia_hub import clock
 from himalia_hub.db import lease
+from himalia_hub.errors import ConfigError
+from himalia_hub.reloading import RELOADER, as_asked
+from himalia_hub.replicas import elsewhere, presence
+from himalia_hub.secrets import Secrets
 from himalia_hub.servers import leases, listen, progress, store
 from himalia_hub.servers.state import Phase
 from support import eventually
@@ -138,3 +143,97 @@ async def test_one_hub_at_a_time_keeps_the_routes_and_the_next_follows_when_it_g
     async with two.db.begin() as db:
         await lease.give_up(db, "two")
     assert await takes(one, "one", after_s=20)
+
+
+@asynccontextmanager
+async def present(one: Site, name: str) -> AsyncIterator[None]:
+    """There for the others, and heard by NOTIFY alone."""
+    world = one.world
+    await presence.join(world, name)
+    tasks = [
+        asyncio.create_task(listen.run(one.db, world.doorbell, world.together.heard)),
+        asyncio.create_task(presence.run(world, asyncio.Event(), functools.partial(as_asked, one.app))),
+    ]
+    try:
+        await eventually(lambda: _count(one, LISTENERS), within_s=30)
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def reads(one: Site, **limits: int) -> None:
+    """What stands in this hub's file from now on."""
+    new = one.world.settings.model_copy(deep=True)
+    servers = new.servers.model_copy(update=limits)
+    one.app[RELOADER].load = lambda: new.model_copy(update={"servers": servers})
+
+
+@pytest.fixture
+async def asking(hubs, monkeypatch):
+    """The first hub's administrator, and a second hub that is there and looks at its row when it is called only."""
+    monkeypatch.setattr(presence, "BEAT_S", HOUR)
+    one, two = hubs
+    await presence.join(one.world, "first")
+    reads(one, active_limit=7)
+    root = await one.token(await one.person("root", admin=True))
+    async with one.client(root) as client, present(two, "second"):
+        yield client
+
+
+async def test_a_reload_at_one_hub_reaches_the_other_and_the_answer_says_what_each_took(hubs, asking):
+    _, two = hubs
+    reads(two, active_limit=7, resync_s=7)
+    answer = await asking("POST", "/hub/api/config/reload")
+    assert answer.status == 200, answer.text
+    assert answer.json["changed"] == ["servers.active_limit"]
+    there = {"changed": ["servers.active_limit", "servers.resync_s"], "needs_restart": []}
+    assert answer.json["hubs"] == {two.world.hub_url: there}
+    assert two.world.settings.servers.active_limit == 7
+
+
+async def test_a_hub_that_refuses_its_file_says_why_at_the_one_that_was_asked(hubs, asking):
+    _, two = hubs
+
+    def broken():
+        raise ConfigError("servers.activ_limit: there is no such key")
+
+    two.app[RELOADER].load = broken
+    for _ in range(2):  # asked again it answers again
+        answer = await asking("POST", "/hub/api/config/reload")
+        assert answer.status == 200, answer.text
+        assert "activ_limit" in answer.json["hubs"][two.world.hub_url]["refused"]
+
+
+async def test_a_hub_that_does_not_answer_is_named_and_does_it_when_it_is_back(hubs, monkeypatch):
+    one, two = hubs
+    for hub, name in ((one, "first"), (two, "second")):
+        await presence.join(hub.world, name)
+        reads(hub, active_limit=7)
+    monkeypatch.setattr(elsewhere, "ANSWER_S", 0.0)
+    said = await elsewhere.reload(one.world)
+    assert "has not answered" in said[two.world.hub_url]["refused"]
+
+    reading = asyncio.create_task(
+        presence.run(two.world, asyncio.Event(), functools.partial(as_asked, two.app))
+    )
+    try:
+        await eventually(lambda: two.world.settings.servers.active_limit == 7, within_s=30)
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+async def test_a_hub_with_another_secret_or_base_url_than_those_that_are_there_is_refused(hubs):
+    one, two = hubs
+    await presence.join(one.world, "first")
+    two.world.hub_url = "http://127.0.0.1:2"
+    await presence.check(two.world)
+    two.world.secrets = Secrets(b"y" * 32)
+    with pytest.raises(ConfigError, match=r"hub\.secret_file"):
+        await presence.check(two.world)
+    two.world.secrets = one.world.secrets
+    two.world.settings = two.world.settings.model_copy(update={"base_url": "/elsewhere/"})
+    with pytest.raises(ConfigError, match="base_url"):
+        await presence.check(two.world)
