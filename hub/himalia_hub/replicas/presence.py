@@ -31,6 +31,7 @@ SEEN_S = 30.0
 """How long a hub counts as there after its last beat: a busy machine's may come late."""
 HANDOVER_S = 30.0
 """The longest that one which ends waits for another to take the way in. That one is woken, so it takes milliseconds."""
+ANSWERS_S = 10.0
 ON_THEIR_WAY_S = 1.0
 """Requests that the proxy had sent when the route moved are on their way for so long at the most."""
 
@@ -136,7 +137,7 @@ def _is_ours(world: World, route: Any) -> bool:
 
 
 async def _told_somebody(world: World) -> bool:
-    """Whether there is another hub that was told."""
+    """Whether there is another hub that was told. One that was killed has a row for a while, and does not answer."""
     name = world.together.name
     async with world.db.begin() as db:
         await db.execute(sa.update(Replica).where(Replica.name == name).values(leaving=True))
@@ -145,4 +146,6 @@ async def _told_somebody(world: World) -> bool:
         )
         await store.call(db)
         there = await store.others(db, name, now=clock.now())
-    return any(not other.leaving and other.url != world.hub_url for other in there)
+    urls = {other.url for other in there if not other.leaving} - {world.hub_url}
+    asked = (world.probe.answers(url, world.settings.hub_prefix, timeout_s=ANSWERS_S) for url in urls)
+    return any(await asyncio.gather(*asked))
