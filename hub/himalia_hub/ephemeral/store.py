@@ -196,8 +196,10 @@ async def end_environment(
 
 
 async def use_environment(db: AsyncSession, key: str, *, now: datetime) -> None:
-    """It was used just now."""
-    await db.execute(sa.update(Environment).where(Environment.key == key).values(last_used=now))
+    """It was used just now, and so it is there: a hub that was killed may have made it and not come to say so."""
+    mine = sa.update(Environment).where(Environment.key == key)
+    await db.execute(mine.values(last_used=now))
+    await db.execute(mine.where(Environment.ready.is_(None)).values(ready=now))
 
 
 async def ready_environments(db: AsyncSession) -> frozenset[str]:

@@ -64,6 +64,22 @@ async def claim(hub: Site, launch: Launch) -> bool:
         return await pool.claim(db, launch, now=clock.now())
 
 
+async def test_an_environment_whose_hub_was_killed_before_it_said_so_is_ready_once_a_session_has_it(
+    hub: Site,
+) -> None:
+    made, later = clock.now(), clock.now() + timedelta(minutes=5)
+    async with hub.db.begin() as db:
+        await store.begin_environment(db, ENVIRONMENT, ["requirements.txt"], now=made)
+    async with hub.db.begin() as db:
+        assert await store.ready_environments(db) == frozenset()
+        await store.use_environment(db, ENVIRONMENT, now=made)
+        await store.use_environment(db, ENVIRONMENT, now=later)
+    async with hub.db.read() as db:
+        assert await store.ready_environments(db) == {ENVIRONMENT}
+        (row,) = await store.environments(db)
+    assert (row.ready, row.last_used) == (made, later)
+
+
 async def test_a_link_that_was_opened_is_kept_warm_one_session_at_a_time(hub: Site) -> None:
     assert await look(hub) == []
     await row(hub, Stage.READY)
