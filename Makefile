@@ -8,7 +8,7 @@ LOCK := .venv-lock/bin/uv pip compile --quiet --universal --no-annotate --genera
         --no-emit-find-links --custom-compile-command "make lock" --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit check format bench soak fault-long docs images reference screenshots lock
+.PHONY: help run test unit check format bench soak fault-long docs images reference screenshots translations lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -60,6 +60,10 @@ images:  ## the images of deploy/Dockerfile (BASE=image:tag; without one, a base
 reference:  ## write docs/reference from the code
 	@tests/tools/prepare dev
 	@tests/tools/reference
+
+translations:  ## bring the catalogues of messages to what code and templates say, and compile them
+	@tests/tools/prepare dev
+	$(BIN)/python tests/tools/translations
 
 screenshots:  ## a picture of every page, light and dark, at three widths, into docs/screenshots
 	@tests/tools/prepare test

@@ -41,8 +41,10 @@ from himalia_hub.keys import (
     SECRETS,
     SETTINGS,
     SPAWNER,
+    TOGETHER,
     WORLD,
 )
+from himalia_hub.languages import choosing
 from himalia_hub.measures import work as measures
 from himalia_hub.metrics import handlers as metrics
 from himalia_hub.notices import handlers as notices
@@ -90,7 +92,7 @@ def make_app(
     """The hub as an aiohttp application. With `loops=False` it serves but works on nothing (for tests)."""
     app = web.Application(middlewares=middleware.stack(), client_max_size=MAX_BODY)
     app[SETTINGS], app[DB], app[SECRETS] = world.settings, world.db, world.secrets
-    app[MEMO], app[FIGURES] = Memo(world.db), world.figures
+    app[MEMO], app[FIGURES], app[TOGETHER] = Memo(world.db), world.figures, world.together
     app[SPAWNER], app[PROXY], app[DOORBELL], app[WORLD] = world.spawner, world.proxy, world.doorbell, world
     app[VAULT] = Vault.of(world.settings, world.secrets)
     app[DOOR] = make_door(world.settings, world.db, app[VAULT])
@@ -113,6 +115,7 @@ def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     features = (
         info, openapi, ending, reloading, audit, users, groups, servers, stop_time, tokens, services, roles, shares,
         usage, oauth, notices, proxy_api, following, metrics, login, account, elsewhere, suspend, setup, signups,
+        choosing,
     )  # fmt: skip
     table: list[web.RouteDef] = []
     for feature in features:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from himalia_hub.metrics.figures import Figures
     from himalia_hub.pages.live import Live
     from himalia_hub.rbac.identity import Identity
+    from himalia_hub.replicas.together import Together
     from himalia_hub.secrets import Secrets
     from himalia_hub.servers.doorbell import Doorbell
     from himalia_hub.servers.world import World
@@ -32,6 +33,7 @@ SPAWNER: web.AppKey[Spawner] = web.AppKey("spawner")
 PROXY: web.AppKey[Proxy] = web.AppKey("proxy")
 DOORBELL: web.AppKey[Doorbell] = web.AppKey("doorbell")
 WORLD: web.AppKey[World] = web.AppKey("world")
+TOGETHER: web.AppKey[Together] = web.AppKey("together")
 LIVE: web.AppKey[Live] = web.AppKey("live")
 ENDING: web.AppKey[Ending] = web.AppKey("ending")
 ROUTES_WAKE_UP: web.AppKey[asyncio.Event] = web.AppKey("routes_wake_up")

@@ -18,6 +18,7 @@ from himalia_hub.db.engine import is_full
 from himalia_hub.errors import BadRequest, HimaliaError, NotAuthenticated, TooMany, Unavailable
 from himalia_hub.info import VERSION_HEADERS
 from himalia_hub.keys import IDENTITY, REQUEST_ID, SETTINGS
+from himalia_hub.languages.choosing import speak_it
 from himalia_hub.metrics.requests import count
 from himalia_hub.notices.maintenance import UnderMaintenance
 from himalia_hub.pages.errors import error_page
@@ -69,7 +70,7 @@ class UnexpectedError(HimaliaError):
 
 def stack() -> list[Middleware]:
     """The middlewares, outermost first."""
-    return [log_request, record_request, answer_errors, identify, setup_gate()]
+    return [log_request, speak_it, record_request, answer_errors, identify, setup_gate()]
 
 
 def install(app: web.Application) -> None:

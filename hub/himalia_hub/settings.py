@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_valid
 
 from himalia_hub.auth.settings import AuthSection
 from himalia_hub.ephemeral.settings import EphemeralSection
+from himalia_hub.pages.settings import PagesSection
 from himalia_hub.rbac.rules import Rules, rules_of
 from himalia_hub.rbac.settings import CustomScopeSection, RoleSection
 from himalia_hub.section import Section
@@ -269,24 +270,6 @@ class AuditSection(Section):
     """[audit] — the record of who did what."""
 
     keep_days: float = Field(365, ge=0, description="how long its rows are kept; 0: for ever")
-
-
-class PagesSection(Section):
-    """[pages] — how the hub's own pages look."""
-
-    template_paths: list[Path] = Field(
-        default_factory=list,
-        description="folders with templates that take the place of ours of the same name, the first folder first; "
-        "ours stay reachable as `templates/NAME`",
-    )
-
-    @field_validator("template_paths")
-    @classmethod
-    def _folders(cls, value: list[Path]) -> list[Path]:
-        folders = [path.expanduser().absolute() for path in value]
-        if missing := [str(path) for path in folders if not path.is_dir()]:
-            raise ValueError(f"{', '.join(missing)}: no such folder; make it, or remove it from the list")
-        return folders
 
 
 class LogSection(Section):

@@ -98,8 +98,9 @@ def how_ended(status: int, *, by_signal: bool) -> Exit:
         name = signal.Signals(status).name
     except ValueError:
         name = f"signal {status}"
-    hint = "; the machine may have run out of memory" if status == signal.SIGKILL else ""
-    return Exit(f"the server was ended by {name}{hint}", signal=status)
+    if status == signal.SIGKILL:
+        return Exit(f"the server was ended by {name}; the machine may have run out of memory", signal=status)
+    return Exit(f"the server was ended by {name}", signal=status)
 
 
 UNWATCHED = Exit("the server ended while the hub was not watching; how is not known")

@@ -18,6 +18,7 @@ from himalia_hub.auth.forms import small_form
 from himalia_hub.auth.vault import VAULT
 from himalia_hub.errors import BadRequest, HimaliaError, NotFound, TooMany
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
+from himalia_hub.languages import gettext
 from himalia_hub.pages.paths import redirect
 from himalia_hub.pages.render import page
 from himalia_hub.rbac.guard import signed_in
@@ -149,7 +150,7 @@ async def change_password(request: web.Request) -> web.Response:
     tell(request, change={"after": {"password": "changed", "sign_ins_ended": len(ended)}})
     await out.cut(request, ended)
     log.info("password.changed", user=user.name, sign_ins_ended=len(ended))
-    return await _page(request, done="Your password is changed. Other browsers were signed out.")
+    return await _page(request, done=gettext("Your password is changed. Other browsers were signed out."))
 
 
 async def _end_others(request: web.Request, db: AsyncSession) -> list[str]:
@@ -235,7 +236,7 @@ async def turn_second_step_off(request: web.Request) -> web.Response:
         await second.turn_off(db, user.id)
     tell(request, change={"after": {"second_step": "off"}})
     log.info("second_step.off", user=user.name)
-    return await _page(request, done="The second step is off.")
+    return await _page(request, done=gettext("The second step is off."))
 
 
 @signed_in

@@ -1,8 +1,10 @@
-"""Which browser a User-Agent header names, for people who look for the sign-in they don't know. Pure."""
+"""Which browser a User-Agent header names, for people who look for the sign-in they don't know."""
 
 from __future__ import annotations
 
 import re
+
+from himalia_hub.languages import gettext
 
 # The order decides: Chromium names Safari too, and everybody names Mozilla.
 BROWSERS = (
@@ -30,5 +32,5 @@ def browser_of(user_agent: str) -> str:
     system = next((name for mark, name in SYSTEMS if mark in user_agent), "")
     if not name:
         word = re.match(r"[\w.+-]{1,40}", user_agent)
-        name = word[0] if word else "Unknown browser"
-    return f"{name} on {system}" if system else name
+        name = word[0] if word else gettext("Unknown browser")
+    return gettext("%(browser)s on %(system)s") % {"browser": name, "system": system} if system else name

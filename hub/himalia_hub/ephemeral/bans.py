@@ -42,8 +42,9 @@ async def check(db: AsyncSession, url: str) -> None:
 
 def words(banned: LinkBan) -> str:
     """What people read."""
-    why = f": {banned.why}" if banned.why else "."
-    return f"This hub does not open {banned.label}{why}"
+    if not banned.why:
+        return f"This hub does not open {banned.label}."
+    return f"This hub does not open {banned.label}: {banned.why}"
 
 
 async def ban(

@@ -19,6 +19,7 @@ from himalia_hub.ephemeral import bans, git, session, sources, store, stream
 from himalia_hub.ephemeral.models import OVER, Launch, Stage
 from himalia_hub.errors import BadRequest, HimaliaError, NotAuthenticated, NotAuthorized, NotFound
 from himalia_hub.keys import DB, IDENTITY, LAUNCH_BELL, SETTINGS
+from himalia_hub.languages import sentence
 from himalia_hub.notices import maintenance
 from himalia_hub.pages.paths import redirect
 from himalia_hub.pages.render import page
@@ -137,7 +138,7 @@ async def _over(request: web.Request, launch: Launch) -> web.Response:
 async def cancel(request: web.Request) -> web.Response:
     """303 back to the page; the launch ends, whatever it is at."""
     launch = await _launch(request)
-    why = f"{'stopped' if launch.stage is Stage.READY else 'cancelled'} by its visitor"
+    why = "stopped by its visitor" if launch.stage is Stage.READY else "cancelled by its visitor"
     async with request.app[DB].begin() as db:
         if launch.stage not in (*OVER, Stage.ENDING, Stage.KEEPING):
             await store.move(db, launch, Stage.ENDING, now=clock.now(), ended_because=why)
@@ -154,7 +155,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     async def ready(now: Launch) -> stream.Payload:
         return {"ready": True, "url": _enter_url(request, now), "message": "Opening it\n"}
 
-    return await stream.tell(request, launch, cursor, ready)
+    return await stream.tell(request, launch, cursor, ready, words=sentence)
 
 
 @public

@@ -67,16 +67,23 @@ class Cursor:
 
 
 async def tell(
-    request: web.Request, launch: Launch, cursor: Cursor, ready: Ready, *, hold_s: float = 0
+    request: web.Request,
+    launch: Launch,
+    cursor: Cursor,
+    ready: Ready,
+    *,
+    hold_s: float = 0,
+    words: Callable[[str], str] = str,
 ) -> web.StreamResponse:
     """200 `text/event-stream` until the launch is ready or has failed.
 
     `hold_s`: how long it stays open after `ready`, for clients that take an end for a failure.
+    `words`: puts what it tells into a reader's language; programs read it as it is.
     """
     response = web.StreamResponse(headers=HEADERS)
     await response.prepare(request)
     try:
-        if await _follow(request, response, launch, cursor, ready):
+        if await _follow(request, response, launch, cursor, ready, words):
             await _hold(response, hold_s)
         await response.write_eof()
     except ConnectionResetError:
@@ -132,7 +139,12 @@ async def _news(app: web.Application, launch_id: int, cursor: Cursor) -> _News |
 
 
 async def _follow(
-    request: web.Request, response: web.StreamResponse, launch: Launch, cursor: Cursor, ready: Ready
+    request: web.Request,
+    response: web.StreamResponse,
+    launch: Launch,
+    cursor: Cursor,
+    ready: Ready,
+    words: Callable[[str], str],
 ) -> bool:
     """Tell it to its end; whether that was `ready`."""
     spoke, place = time.monotonic(), 0
@@ -144,9 +156,8 @@ async def _follow(
         await response.write(f"id: {cursor.id(launch)}\ndata: {json.dumps(payload)}\n\n".encode())
 
     if not cursor.event:  # at once: whoever is cut off now comes back to this launch
-        await write(
-            {"phase": "waiting", "message": f"Opening {launch.label}\n", "at": clock.iso(launch.created)}
-        )
+        opening = words(f"Opening {launch.label}")
+        await write({"phase": "waiting", "message": opening + "\n", "at": clock.iso(launch.created)})
     with request.app[LAUNCH_BELL].watch(launch.id) as watch:
         while True:
             news = await _news(request.app, launch.id, cursor)
@@ -156,18 +167,18 @@ async def _follow(
             for event in news.events:
                 cursor.event = event.id
                 await write(
-                    {"phase": event.phase, "message": event.message + "\n", "at": clock.iso(event.at)}
+                    {"phase": event.phase, "message": words(event.message) + "\n", "at": clock.iso(event.at)}
                 )
             for line in news.lines:
                 cursor.line = line.id
                 await write({"phase": "building", "message": line.text + "\n", "at": clock.iso(clock.now())})
             if standing is not None and standing.number != place:
                 place = standing.number
-                words = f"Number {place} in the queue; {standing.running} sessions are running"
+                queue = f"Number {place} in the queue; {standing.running} sessions are running"
                 await write(
                     {
                         "phase": "waiting",
-                        "message": words + "\n",
+                        "message": words(queue) + "\n",
                         "queue_position": place,
                         "place": place,
                         "at": clock.iso(clock.now()),

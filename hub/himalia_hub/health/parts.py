@@ -80,7 +80,7 @@ async def spawner(settings: HubSettings) -> Finding:
         return problem(about, str(error), "start what it names, or correct the spawner's settings")
     finally:
         await chosen.close()
-    return ok(about, f"holds {len(held)} server{'' if len(held) == 1 else 's'}")
+    return ok(about, "holds 1 server" if len(held) == 1 else f"holds {len(held)} servers")
 
 
 def account(settings: HubSettings) -> Finding:

@@ -30,30 +30,30 @@ async def _rows(world: World) -> Finding:
     last = world.looks.rows
     if last is None:
         return ok(about, "this hub has not looked at the servers' rows yet")
-    said = f"this hub looked at the servers' rows {int((now - last).total_seconds())} s ago"
+    ago = int((now - last).total_seconds())
     longest = max(LATE, 2 * timedelta(seconds=world.settings.servers.resync_s))
     if now - last > longest or count:
         return problem(
             about,
-            f"{said}; {count} wait for more than a minute",
+            f"this hub looked at the servers' rows {ago} s ago; {count} wait for more than a minute",
             "look into the hub's log for server.step_failed and database.unreachable, then restart the hub",
         )
-    return ok(about, f"{said}; none is overdue")
+    return ok(about, f"this hub looked at the servers' rows {ago} s ago; none is overdue")
 
 
 def _orphans(world: World) -> Finding:
     about, looks = "orphans", world.looks
     if looks.orphans is None:
         return ok(about, "not looked for yet")
-    when = f"{int((clock.now() - looks.orphans).total_seconds())} s ago"
+    ago = int((clock.now() - looks.orphans).total_seconds())
     if not looks.found:
-        return ok(about, f"no server, folder or token without a row ({when})")
+        return ok(about, f"no server, folder or token without a row ({ago} s ago)")
     kinds = ", ".join(
         f"{count} {kind}{'s' * (count > 1)}" for kind, count in sorted(Counter(looks.found).items())
     )
     return advice(
         about,
-        f"{kinds} without a row ({when})",
+        f"{kinds} without a row ({ago} s ago)",
         f"nothing: they are ended after servers.orphan_grace_s = {world.settings.servers.orphan_grace_s:g};"
         " the log says orphans.found with their names",
     )

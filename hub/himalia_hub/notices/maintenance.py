@@ -27,9 +27,11 @@ class UnderMaintenance(HimaliaError):
     code = "maintenance"
 
     def __init__(self, said: Notice, now: datetime) -> None:
-        until = f" (until {minute(said.ends)})" if said.ends else ""
         super().__init__(
-            f"Maintenance{until}: {said.text}", remedy="Servers that run go on; start yours when it is over."
+            f"Maintenance (until {minute(said.ends)}): {said.text}"
+            if said.ends
+            else f"Maintenance: {said.text}",
+            remedy="Servers that run go on; start yours when it is over.",
         )
         self.retry_after_s = (said.ends - now).total_seconds() if said.ends else AGAIN_S
 

@@ -7,9 +7,14 @@ from datetime import datetime
 from typing import Any, Literal
 
 from himalia_hub.clock import iso
+from himalia_hub.languages import later
 
 Level = Literal["info", "warning", "danger"]
-LEVELS: dict[Level, str] = {"info": "Note", "warning": "Warning", "danger": "Important"}
+LEVELS: dict[Level, str] = {
+    "info": later("Note"),
+    "warning": later("Warning"),
+    "danger": later("Important"),
+}
 """The levels, calm to grave, with the word that pages put before the text."""
 
 LONGEST = 2000
@@ -40,8 +45,8 @@ class Notice:
 
     @property
     def word(self) -> str:
-        """Its level as people read it; colour alone tells too few."""
-        return "Maintenance" if self.id == MAINTENANCE else LEVELS[self.level]
+        """Its level as people read it, in English; colour alone tells too few."""
+        return later("Maintenance") if self.id == MAINTENANCE else LEVELS[self.level]
 
     def model(self) -> dict[str, Any]:
         """`id, level, text, starts, ends`, as everybody may know it."""

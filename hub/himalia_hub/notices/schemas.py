@@ -62,6 +62,10 @@ def _seen(said: Notice) -> Notice:
     if not said.text:
         raise BadRequest("text is empty", remedy="write what people should know")
     if said.ends is not None and said.ends <= max(said.starts, now):
-        past = "lies in the past" if said.ends <= now else "is not after starts"
-        raise BadRequest(f"ends {past}, so that nobody would ever see it", remedy="choose a later end")
+        raise BadRequest(
+            "ends lies in the past, so that nobody would ever see it"
+            if said.ends <= now
+            else "ends is not after starts, so that nobody would ever see it",
+            remedy="choose a later end",
+        )
     return said

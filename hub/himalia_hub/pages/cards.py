@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from himalia_hub import clock
+from himalia_hub.languages import gettext, later
 from himalia_hub.measures.models import ServerUse
 from himalia_hub.profiles.choice import chosen, offered
 from himalia_hub.servers.cull import Ending, ending_of
@@ -19,14 +20,17 @@ from himalia_hub.settings import HubSettings, ProfileSection
 from himalia_hub.usage.quota import size
 
 WORDS = {
-    "stopped": "Stopped",
-    "starting": "Starting",
-    "ready": "Running",
-    "stopping": "Stopping",
-    "failed": "Failed",
-    "unknown": "Checking",
+    "stopped": later("Stopped"),
+    "starting": later("Starting"),
+    "ready": later("Running"),
+    "stopping": later("Stopping"),
+    "failed": later("Failed"),
+    "unknown": later("Checking"),
 }
 """What people read for each state; the icon and the colour come from the state's own name."""
+
+UNNAMED = later("My server")
+"""What a person's default server is called."""
 
 STALE = timedelta(minutes=3)
 """A measure is written at least once a minute while somebody measures."""
@@ -122,6 +126,11 @@ class Card:
         return self.failure is not None and self.failure.kept_until is not None
 
 
+def own(title: str) -> str:
+    """The title of a card in the reader's language: people's own names stay as they are."""
+    return gettext(title) if title == UNNAMED else title
+
+
 def tail_of(username: str, name: str) -> str:
     """`user` or `user/name`, quoted: what follows `spawn/` and `spawn-pending/`."""
     return quoted(username) + (f"/{quoted(name)}" if name else "")
@@ -149,7 +158,7 @@ def card(
     return Card(
         owner=username,
         name=server.name,
-        title=server.display_name or server.name or "My server",
+        title=server.display_name or server.name or UNNAMED,
         state=state,
         word=WORDS[state],
         since=server.phase_since,
@@ -183,7 +192,7 @@ def never_started(username: str, settings: HubSettings, groups: Collection[str] 
     return Card(
         owner=username,
         name="",
-        title="My server",
+        title=UNNAMED,
         state="stopped",
         word=WORDS["stopped"],
         since=None,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+from himalia_hub.languages import gettext, later
 from himalia_hub.measures.store import SHOWN, Point
 from himalia_hub.usage.quota import size
 
@@ -26,7 +27,8 @@ class Line:
     @property
     def words(self) -> str:
         """What a person who does not see the picture is told."""
-        return f"{self.name} over the last hour: {self.now} now, {self.most} at most"
+        words = {"name": gettext(self.name), "now": self.now, "most": self.most}
+        return gettext("%(name)s over the last hour: %(now)s now, %(most)s at most") % words
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,8 @@ class Bar:
 
 def of_server(points: Sequence[Point], now: datetime) -> tuple[Line, ...]:
     """Memory and CPU of one server; none where fewer than two moments are known."""
-    memory = line("Memory", [(one.at, one.memory) for one in points], now, size)
-    cpu = line("CPU", [(one.at, one.cpus) for one in points], now, "{:.0%}".format)
+    memory = line(later("Memory"), [(one.at, one.memory) for one in points], now, size)
+    cpu = line(later("CPU"), [(one.at, one.cpus) for one in points], now, "{:.0%}".format)
     return tuple(one for one in (memory, cpu) if one is not None)
 
 
@@ -75,7 +77,7 @@ def bars(hours: Sequence[tuple[date, float]]) -> tuple[Bar, ...]:
     wide = WIDTH / len(hours)
     return tuple(
         Bar(
-            f"{day:%-d %B}: {value:.1f} h",
+            f"{day:%Y-%m-%d}: {value:.1f} h",
             round(index * wide, 1),
             round(HEIGHT - HEIGHT * value / most, 1),
             round(wide * 0.75, 1),

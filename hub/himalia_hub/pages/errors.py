@@ -11,6 +11,7 @@ from aiohttp import web
 from himalia_hub import clock
 from himalia_hub.errors import HimaliaError, SpawnProblem, TooMany
 from himalia_hub.keys import FIGURES
+from himalia_hub.languages import later
 from himalia_hub.pages.render import page, wants_fragment
 from himalia_hub.rbac.guard import public
 
@@ -31,36 +32,51 @@ class Story:
 
 
 BY_CODE = {
-    "not-authenticated": Story("Please sign in", "Sign in, then try again."),
+    "not-authenticated": Story(later("Please sign in"), later("Sign in, then try again.")),
     "not-authorized": Story(
-        "You may not do this", "Ask the person who runs this hub for the right, or go back to your home page."
+        later("You may not do this"),
+        later("Ask the person who runs this hub for the right, or go back to your home page."),
     ),
-    "xsrf": Story("Please try that again", "Reload the page and send the form again."),
-    "setup-first": Story("This hub is not set up yet", ""),
-    "setup-link-over": Story("This link does not work", ""),
-    "maintenance": Story("Nothing can be started just now", ""),
-    "redirect-loop": Story("Your server cannot be reached", ""),
-    "too-many": Story("Too much at once", "Wait a little, then try again."),
+    "xsrf": Story(later("Please try that again"), later("Reload the page and send the form again.")),
+    "setup-first": Story(later("This hub is not set up yet"), ""),
+    "setup-link-over": Story(later("This link does not work"), ""),
+    "maintenance": Story(later("Nothing can be started just now"), ""),
+    "redirect-loop": Story(later("Your server cannot be reached"), ""),
+    "too-many": Story(later("Too much at once"), later("Wait a little, then try again.")),
     "unavailable": Story(
-        "The hub is coming back", "Nothing is lost. This page tries again by itself.", retry_s=RETRY_S
+        later("The hub is coming back"),
+        later("Nothing is lost. This page tries again by itself."),
+        retry_s=RETRY_S,
     ),
 }
 BY_STATUS = {
-    400: Story("That did not work", "Go back, check what you entered, and try again."),
-    403: Story("You may not do this", "Go back to your home page."),
-    404: Story("Not found", "Check the address, or go on from your home page.", "There is nothing here."),
-    405: Story("That did not work", "Go back and use the page's own buttons.", "This page cannot do that."),
-    409: Story("Not just now", "Wait a moment, then try again."),
-    500: Story(
-        "Something went wrong",
-        "Try again. If it happens again, tell the person who runs this hub the request number below.",
-        "The hub met a problem of its own.",
+    400: Story(later("That did not work"), later("Go back, check what you entered, and try again.")),
+    403: Story(later("You may not do this"), later("Go back to your home page.")),
+    404: Story(
+        later("Not found"),
+        later("Check the address, or go on from your home page."),
+        later("There is nothing here."),
     ),
-    502: Story("Your server did not answer", "Look at its state on your home page.", "It may be restarting."),
+    405: Story(
+        later("That did not work"),
+        later("Go back and use the page's own buttons."),
+        later("This page cannot do that."),
+    ),
+    409: Story(later("Not just now"), later("Wait a moment, then try again.")),
+    500: Story(
+        later("Something went wrong"),
+        later("Try again. If it happens again, tell the person who runs this hub the request number below."),
+        later("The hub met a problem of its own."),
+    ),
+    502: Story(
+        later("Your server did not answer"),
+        later("Look at its state on your home page."),
+        later("It may be restarting."),
+    ),
     503: Story(
-        "Your server does not answer",
-        "It may be starting, busy or stopped. This page tries again; your home page shows its state.",
-        "The hub is fine, but what is behind this address cannot be reached just now.",
+        later("Your server does not answer"),
+        later("It may be starting, busy or stopped. This page tries again; your home page shows its state."),
+        later("The hub is fine, but what is behind this address cannot be reached just now."),
         RETRY_S,
     ),
 }

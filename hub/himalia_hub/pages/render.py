@@ -14,9 +14,12 @@ from aiohttp import web
 from himalia_hub import clock
 from himalia_hub.auth.xsrf import xsrf_token
 from himalia_hub.keys import DB, IDENTITY, REQUEST_ID, SETTINGS
+from himalia_hub.languages import gettext, ngettext, sentence, spoken
+from himalia_hub.languages.choosing import offered
 from himalia_hub.notices import board
 from himalia_hub.pages import words
 from himalia_hub.pages.assets import static_url
+from himalia_hub.pages.cards import own
 from himalia_hub.settings import HubSettings
 from himalia_hub.usage.quota import written
 
@@ -38,11 +41,17 @@ def environment(overrides: tuple[str, ...] = ()) -> jinja2.Environment:
     env = jinja2.Environment(
         loader=loader,
         autoescape=True,
+        extensions=["jinja2.ext.i18n"],
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    env.policies["ext.i18n.trimmed"] = True
+    env.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
+    env.globals["script_words"] = words.for_script
     env.filters.update(
+        sentence=sentence,
+        own=own,
         amount=written,
         ago=words.ago,
         span=words.span,
@@ -80,6 +89,9 @@ def render(request: web.Request, template: str, context: Mapping[str, Any]) -> s
         "xsrf": xsrf_token(request),
         "request_id": request.get(REQUEST_ID, ""),
         "announcements": (),
+        "language": spoken().tag,
+        "languages": offered(settings),
+        "here_again": request.path_qs,
         "now": clock.now(),
     }
     return environment_of(settings).get_template(template).render(common | dict(context))
@@ -93,7 +105,8 @@ async def page(request: web.Request, template: str, *, status: int = 200, **cont
     )
     response.headers["Cache-Control"] = "no-store"
     response.headers["Content-Security-Policy"] = content_security_policy(request.app[SETTINGS].hub_prefix)
-    response.headers["Vary"] = f"Cookie, {FRAGMENT}, HX-Request"
+    response.headers["Content-Language"] = spoken().tag
+    response.headers["Vary"] = f"Accept-Language, Cookie, {FRAGMENT}, HX-Request"
     return response
 
 

@@ -16,6 +16,7 @@ from himalia_hub.auth import cookies, out
 from himalia_hub.auth.forms import posted
 from himalia_hub.errors import BadRequest, HimaliaError, NotAuthorized, NotFound
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
+from himalia_hub.languages import gettext, later, ngettext
 from himalia_hub.pages.paths import redirect
 from himalia_hub.pages.render import page
 from himalia_hub.rbac import expand, rights
@@ -30,8 +31,8 @@ from himalia_hub.users.models import User
 log = structlog.get_logger()
 
 LASTS = {
-    "an hour": 3600, "a day": 86400, "a week": 7 * 86400, "30 days": 30 * 86400,
-    "90 days": 90 * 86400, "a year": 365 * 86400,
+    later("an hour"): 3600, later("a day"): 86400, later("a week"): 7 * 86400, later("30 days"): 30 * 86400,
+    later("90 days"): 90 * 86400, later("a year"): 365 * 86400,
 }  # fmt: skip
 USUAL_S = 30 * 86400
 LONGEST_NOTE = 200
@@ -41,28 +42,28 @@ ONCE = "himalia-new-token"
 ONCE_FOR = timedelta(minutes=1)
 
 OWN_WORDS = {
-    "read:users": "Read all of your account: name, groups, last activity.",
-    "read:users:name": "Read your name.",
-    "read:users:groups": "Read which groups you are in.",
-    "read:users:activity": "Read when you were last active.",
-    "users:activity": "Report that you are active.",
-    "servers": "See, start, stop and remove your servers.",
-    "read:servers": "See your servers and how they are.",
-    "start:servers": "Start your servers.",
-    "delete:servers": "Stop and remove your servers.",
-    "access:servers": "Open your servers: notebooks, files, terminals.",
-    "tokens": "See, make and revoke your tokens.",
-    "read:tokens": "See your tokens, never their values.",
-    "read:shares": "See with whom your servers are shared.",
-    "users:shares": "See and leave what is shared with you.",
-    "read:users:shares": "See what is shared with you.",
+    "read:users": later("Read all of your account: name, groups, last activity."),
+    "read:users:name": later("Read your name."),
+    "read:users:groups": later("Read which groups you are in."),
+    "read:users:activity": later("Read when you were last active."),
+    "users:activity": later("Report that you are active."),
+    "servers": later("See, start, stop and remove your servers."),
+    "read:servers": later("See your servers and how they are."),
+    "start:servers": later("Start your servers."),
+    "delete:servers": later("Stop and remove your servers."),
+    "access:servers": later("Open your servers: notebooks, files, terminals."),
+    "tokens": later("See, make and revoke your tokens."),
+    "read:tokens": later("See your tokens, never their values."),
+    "read:shares": later("See with whom your servers are shared."),
+    "users:shares": later("See and leave what is shared with you."),
+    "read:users:shares": later("See what is shared with you."),
 }
 """What the rights that everybody has over their own things let a program do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """A box to tick: the scope that it stands for, in words."""
+    """A box to tick: the scope that it stands for, in the reader's words."""
 
     scope: str
     words: str
@@ -165,11 +166,13 @@ async def _own(db: AsyncSession, identity: Identity, number: str) -> ApiToken:
 def rights_to_give(identity: Identity, custom: Mapping[str, object]) -> tuple[list[Right], list[Right]]:
     """The boxes: what they may do with their own things, and with everybody's. Never more than they hold."""
     mine = [
-        Right(f"{name}!user", words)
+        Right(f"{name}!user", gettext(words))
         for name, words in OWN_WORDS.items()
         if identity.allows(name, user=identity.name)
     ]
-    all_of_it = [Right(name, scope.description) for name, scope in SCOPES.items() if identity.allows(name)]
+    all_of_it = [
+        Right(name, gettext(scope.description)) for name, scope in SCOPES.items() if identity.allows(name)
+    ]
     return mine, all_of_it + [Right(name, "") for name in custom if identity.allows(name)]
 
 
@@ -192,7 +195,7 @@ async def _page(
         ]
         tokens = await _shown(db, request, rows)
     mine, all_of_it = rights_to_give(identity, dict(settings.rules.custom))
-    lasts = [(title, s) for title, s in LASTS.items() if not most or s <= most]
+    lasts = [(gettext(title), s) for title, s in LASTS.items() if not most or s <= most]
     return await page(
         request,
         "token.html",
@@ -203,7 +206,7 @@ async def _page(
         programs=[one for one in tokens if one.client],
         mine=mine,
         everybodys=all_of_it,
-        lasts=lasts or [(f"{most} seconds", most)],
+        lasts=lasts or [(ngettext("%(num)s second", "%(num)s seconds", most) % {"num": most}, most)],
         chosen_lasts=(typed or {}).get("lasts") or str(USUAL_S if (most or USUAL_S) >= USUAL_S else ""),
         note=(typed or {}).get("note", ""),
         ticked=ticked,
@@ -227,17 +230,20 @@ async def _shown(db: AsyncSession, request: web.Request, rows: list[ApiToken]) -
 
 
 def _in_words(scope: str) -> Right:
-    """What a stored scope lets its token do. Pure."""
+    """What a stored scope lets its token do."""
     if scope in (ALL, "self"):
-        return Right(scope, "Everything that you may do.")
+        return Right(scope, gettext("Everything that you may do."))
     name, kind, value = expand.split(scope)
     known = SCOPES.get(name)
     if kind == "user" and not value and name in OWN_WORDS:
-        return Right(scope, OWN_WORDS[name])
+        return Right(scope, gettext(OWN_WORDS[name]))
+    if known is None:
+        return Right(scope, "")
+    words = gettext(known.description)
     if kind:
-        of = "your own" if kind == "user" and not value else f"{kind} {value}".strip()
-        return Right(scope, f"{known.description[:-1]} ({of})." if known else "")
-    return Right(scope, known.description if known else "")
+        of = gettext("your own") if kind == "user" and not value else f"{gettext(kind)} {value}".strip()
+        words = f"{words.removesuffix('.')} ({of})."
+    return Right(scope, words)
 
 
 def _lasts(request: web.Request, text: str) -> timedelta:

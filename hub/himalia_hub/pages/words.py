@@ -1,8 +1,10 @@
-"""Times as people say them. Pure."""
+"""Times as people say them, and what our script says, in the reader's language."""
 
 from __future__ import annotations
 
 from datetime import datetime
+
+from himalia_hub.languages import gettext, ngettext
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
@@ -29,22 +31,49 @@ def span(start: datetime | None, end: datetime) -> str:
 def ago(then: datetime | None, now: datetime) -> str:
     """How long ago: `never`, `just now`, `5 min ago`, and the date after a month."""
     if then is None:
-        return "never"
+        return gettext("never")
     seconds = (now - then).total_seconds()
     if seconds < 60:
-        return "just now"
+        return gettext("just now")
     for size, unit in _UNITS:
         if seconds >= size:
             count = int(seconds // size)
-            return f"{count} {unit} ago" if size < 86400 or count <= 30 else f"on {then:%Y-%m-%d}"
+            if size < 86400 or count <= 30:
+                return gettext("%(span)s ago") % {"span": f"{count} {unit}"}
+            return gettext("on %(date)s") % {"date": f"{then:%Y-%m-%d}"}
     raise AssertionError(seconds)
 
 
 def until(then: datetime, now: datetime) -> str:
     """How long from now: `in 42 min`, `in 1 h 5 min`, `any moment`."""
-    return f"in {span(now, then)}" if (then - now).total_seconds() >= 60 else "any moment"
+    if (then - now).total_seconds() < 60:
+        return gettext("any moment")
+    return gettext("in %(span)s") % {"span": span(now, then)}
 
 
 def moment(when: datetime | None) -> str:
     """A point in time, in UTC, to the second."""
     return "" if when is None else f"{when:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def for_script() -> dict[str, str]:
+    """What our script says by itself, in the reader's language; it fills the `%(holes)s`."""
+    return {
+        "ago": gettext("%(span)s ago"),
+        "now": gettext("just now"),
+        "in": gettext("in %(span)s"),
+        "soon": gettext("any moment"),
+        "away": gettext("The hub does not answer. Try again in a moment."),
+        "unknown": gettext("unknown"),
+        "live": gettext("live"),
+        "polling": gettext("polling"),
+        "reconnecting": gettext("reconnecting"),
+        "moved": ngettext("%(count)s change: refresh the order", "%(count)s changes: refresh the order", 1),
+        "moved_many": ngettext(
+            "%(count)s change: refresh the order", "%(count)s changes: refresh the order", 2
+        ),
+        "picked": gettext("%(count)s selected"),
+        "none": gettext("Nothing selected"),
+        "ready": gettext("Your server is ready."),
+        "copied": gettext("Copied"),
+    }

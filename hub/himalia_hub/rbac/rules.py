@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from himalia_hub.errors import BadRequest
+from himalia_hub.languages import gettext
 from himalia_hub.rbac import expand
 from himalia_hub.rbac.expand import Custom
 from himalia_hub.rbac.roles import DEFAULT_ROLES
@@ -46,9 +47,9 @@ class Rules:
         return (role.name for role in self.roles.values() if name in role.groups)
 
     def describe(self, scope: str) -> str:
-        """A scope in words."""
+        """A scope in the reader's words; a custom one in those of the configuration."""
         name = scope.partition("!")[0]
-        return SCOPES[name].description if name in SCOPES else self.words.get(name, name)
+        return gettext(SCOPES[name].description) if name in SCOPES else self.words.get(name, name)
 
     def check(self, scope: str) -> None:
         """BadRequest when this is not a scope that anybody could hold."""

@@ -136,11 +136,14 @@ def can_be_kept(server: Server, due: Ending | None, settings: HubSettings) -> bo
 
 def spoken(seconds: float) -> str:
     """A length as configured, in words: `60 minutes`, `8 hours`, `2 days`, `1 minute`, `90 seconds`."""
-    for size, unit, least in ((86400, "day", 2), (3600, "hour", 2), (60, "minute", 1)):
-        count, rest = divmod(seconds, size)
-        if count >= least and not rest:
-            return f"{count:g} {unit}{'' if count == 1 else 's'}"
-    return f"{seconds:g} second{'' if seconds == 1 else 's'}"
+    days, hours, minutes = (seconds / size for size in (86400, 3600, 60))
+    if days >= 2 and days.is_integer():
+        return f"{days:g} days"
+    if hours >= 2 and hours.is_integer():
+        return f"{hours:g} hours"
+    if minutes >= 1 and minutes.is_integer():
+        return "1 minute" if minutes == 1 else f"{minutes:g} minutes"
+    return "1 second" if seconds == 1 else f"{seconds:g} seconds"
 
 
 async def run(world: World, owner: str) -> None:

@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.errors import BadRequest, NotFound
-from himalia_hub.keys import DB, DOORBELL, MEMO, SETTINGS, WORLD
+from himalia_hub.keys import DB, DOORBELL, MEMO, SETTINGS, TOGETHER
+from himalia_hub.languages import sentence
 from himalia_hub.rbac.guard import scoped
 from himalia_hub.servers import queue, store
 from himalia_hub.servers.models import Server, ServerEvent
@@ -83,7 +84,9 @@ async def _follow(request: web.Request, response: web.StreamResponse, server: Se
             )
             if place not in (0, told):
                 told, spoke = place, time.monotonic()
-                await _write(response, last, {"progress": 0, "message": queue.words(place), "place": place})
+                await _write(
+                    response, last, {"progress": 0, "message": sentence(queue.words(place)), "place": place}
+                )
             end = _end(request, row, username)
             if end is not None:
                 await _write(response, last, end)
@@ -91,7 +94,7 @@ async def _follow(request: web.Request, response: web.StreamResponse, server: Se
             if time.monotonic() - spoke > KEEP_ALIVE_S:
                 await response.write(b"\n\n")
                 spoke = time.monotonic()
-            if request.app[WORLD].together.leaving.is_set():
+            if request.app[TOGETHER].leaving.is_set():
                 return  # whoever comes back with `Last-Event-ID` is told the rest by another hub
             await watch.wait(LOOK_S if row.queued_at is None else LOOK_IN_QUEUE_S)
 
@@ -106,12 +109,12 @@ def _end(request: web.Request, row: Server, username: str) -> dict[str, object] 
         return None
     if row.phase is Phase.FAILED and row.failure:
         message = f"The server {row.failure.get('cause')}: {row.failure.get('message')}"
-        return {"progress": 100, "failed": True, "message": message}
-    return {"progress": 100, "failed": True, "message": "The server was stopped"}
+        return {"progress": 100, "failed": True, "message": sentence(message)}
+    return {"progress": 100, "failed": True, "message": sentence("The server was stopped")}
 
 
 async def _send(response: web.StreamResponse, event: ServerEvent, more: dict[str, object]) -> None:
-    body = {"progress": event.progress, "message": event.message, "at": clock.iso(event.at)} | more
+    body = {"progress": event.progress, "message": sentence(event.message), "at": clock.iso(event.at)} | more
     await _write(response, event.id, body)
 
 

@@ -129,4 +129,6 @@ async def places(memo: Memo, settings: ServersSection) -> dict[int, int]:
 
 def words(place: int) -> str:
     """What people read while they wait."""
-    return f"Waiting for a free place: {'you are next' if place == 1 else f'number {place} in the queue'}"
+    if place == 1:
+        return "Waiting for a free place: you are next"
+    return f"Waiting for a free place: number {place} in the queue"

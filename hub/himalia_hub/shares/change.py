@@ -155,7 +155,9 @@ async def _target(request: web.Request, db: AsyncSession, body: NewShare) -> Use
             raise NotAuthorized("Need scope 'read:groups:name' to share with groups by name")
         found = await groups.by_name(db, body.group or "")
     if found is None:
-        raise BadRequest(f"No such {'group' if body.user is None else 'user'}: {body.user or body.group}")
+        raise BadRequest(
+            f"No such group: {body.group}" if body.user is None else f"No such user: {body.user}"
+        )
     return found
 
 

@@ -6,6 +6,8 @@ const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 const say = (text) => { $("[data-say]").textContent = text; };
 const later = (ms) => new Promise((done) => setTimeout(done, ms));
 const away = (answer) => !answer || [502, 503, 504].includes(answer.status); // the hub, not what it says
+const WORDS = JSON.parse(document.body.dataset.words); // in the reader's language
+const word = (name, holes = {}) => WORDS[name].replace(/%\((\w+)\)s/g, (_, hole) => holes[hole]);
 const proof = { "X-XSRFToken": document.body.dataset.xsrf };
 
 // ---- times that stay true: the same words as pages/words.py
@@ -18,12 +20,12 @@ function span(seconds) {
 }
 function ago(seconds) {
   const [size, unit] = UNITS.find(([least]) => seconds >= least) ?? [];
-  return size ? `${Math.floor(seconds / size)} ${unit} ago` : "just now";
+  return size ? word("ago", { span: `${Math.floor(seconds / size)} ${unit}` }) : word("now");
 }
 setInterval(() => {
   const age = (time) => (Date.now() - Date.parse(time.dateTime)) / 1000;
   for (const time of $$("time[data-span]")) time.textContent = span(age(time));
-  for (const time of $$("time[data-until]")) time.textContent = age(time) > -60 ? "any moment" : `in ${span(-age(time))}`;
+  for (const time of $$("time[data-until]")) time.textContent = age(time) > -60 ? word("soon") : word("in", { span: span(-age(time)) });
   for (const notice of $$("[data-soon][hidden]")) if (Date.parse(notice.dataset.soon) - Date.now() < 300000) {
     notice.hidden = false;
     say(`${named(notice.closest("[data-state]"))}: ${notice.textContent.trim()}`);
@@ -34,7 +36,7 @@ setInterval(() => {
 // ---- a part of the page that is fetched again while something in it moves, and only then
 async function refresh(part, url = part.dataset.fragment, more = {}) {
   const answer = await fetch(url, { ...more, headers: { ...proof, "X-Himalia-Fragment": "1" } }).catch(() => null);
-  if (away(answer)) throw new Error("The hub does not answer. Try again in a moment.");
+  if (away(answer)) throw new Error(word("away"));
   if (answer.status === 403 && !more.method) return location.reload(); // signed out meanwhile
   const text = await answer.text();
   if (!answer.ok) throw new Error(text.trim());
@@ -109,7 +111,7 @@ function stream(root) {
   let source, silence, again, failures = 0, last = "";
   const say_state = (state) => {
     document.body.dataset.live = state;
-    if (mark) { mark.hidden = false; mark.dataset.mark = state; $("[data-mark-text]").textContent = state; }
+    if (mark) { mark.hidden = false; mark.dataset.mark = state; $("[data-mark-text]").textContent = word(state); }
     online();
   };
   const reread = async () => {
@@ -192,7 +194,7 @@ function used(figures) { // as often as they are measured, so nothing is announc
   for (const [id, words] of Object.entries(figures)) {
     const row = document.getElementById(id);
     for (const part of row ? $$("[data-use]", row) : []) {
-      if (part.dataset.use === "chart") part.innerHTML = words.chart; else part.textContent = words[part.dataset.use] ?? "unknown";
+      if (part.dataset.use === "chart") part.innerHTML = words.chart; else part.textContent = words[part.dataset.use] ?? word("unknown");
     }
   }
 }
@@ -209,7 +211,7 @@ function note(id) {
   const box = $("[data-moved]");
   if (!box) return;
   box.hidden = false;
-  $("[data-moved-text]").textContent = `${moved.size} ${moved.size === 1 ? "change" : "changes"}: refresh the order`;
+  $("[data-moved-text]").textContent = word(moved.size === 1 ? "moved" : "moved_many", { count: moved.size });
 }
 function merge(html) { // the same list read anew: row by row, so that nothing moves under the pointer
   const fresh = new DOMParser().parseFromString(html, "text/html"), list = $("#list");
@@ -226,7 +228,7 @@ function picked() {
   const rows = $$("tr[data-row]"), chosen = rows.filter((row) => $("input", row)?.checked), all = $("[data-all]")?.checked;
   const count = all ? Number($("#list").dataset.total) : chosen.length;
   bar.classList.toggle("on", count > 0);
-  $("[data-picked]", bar).textContent = count ? `${count} selected` : "Nothing selected";
+  $("[data-picked]", bar).textContent = count ? word("picked", { count }) : word("none");
   for (const button of $$("[data-act]", bar)) {
     const able = chosen.some((row) => row.dataset.can.split(" ").includes(button.dataset.act));
     button.disabled = !(all || able);
@@ -288,7 +290,7 @@ for (const kind of ["htmx:responseError", "htmx:sendError"]) document.addEventLi
   const { xhr, elt } = event.detail, answered = kind === "htmx:responseError" && !away(xhr);
   if (answered && xhr.status === 403 && event.detail.requestConfig.verb === "get") return location.reload();
   const place = $("[data-problem]", elt.closest("tr[data-row]") ?? undefined) ?? $("[data-problem]");
-  place.textContent = answered ? xhr.responseText.trim() : "The hub does not answer. Try again in a moment.";
+  place.textContent = answered ? xhr.responseText.trim() : word("away");
   place.hidden = false;
 });
 
@@ -300,7 +302,7 @@ function progress(panel) {
     const news = JSON.parse(event.data), ended = news.ready || news.failed;
     if (ended) source.close();
     if (panel.dataset.mode === "start" && news.ready) {
-      say("Your server is ready.");
+      say(word("ready"));
       location.replace(panel.dataset.after || news.url); // Back must not lead here again
     } else if (ended) location.reload();
     else if (panel.dataset.mode === "start") step(panel, event.lastEventId, news);
@@ -348,7 +350,7 @@ for (const button of $$("[data-copy]")) {
   button.hidden = !navigator.clipboard;
   button.onclick = async () => {
     await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
-    say(button.textContent = "Copied");
+    say(button.textContent = word("copied"));
   };
 }
 for (const text of $$("[data-countdown]")) {

@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 GIB = 2**30
 HOUR = 3600.0
 Period = Literal["day", "week", "month"]
+UNBOUNDED = "Choose a profile that has one, or ask an administrator."
+TOO_LARGE = "Stop another server first, or choose a smaller profile."
 
 
 class Limits(NamedTuple):
@@ -77,41 +79,60 @@ def by_day(began: datetime, ended: datetime) -> Iterator[tuple[datetime, float]]
 
 def refusal(whose: str, limits: Limits, use: Use, asked: Asked, resets: datetime) -> Refusal | None:
     """Why one more start is too much, or None. `whose` is such as `ann` or `the group 'ml'`."""
-    if limits.servers is not None and use.servers >= limits.servers:
-        return Refusal(
-            f"The quota of {whose} is {_count(limits.servers)} at once, and {use.servers} run or wait to start.",
-            "Stop one first.",
-        )
-    amounts = (
-        ("memory", limits.memory, use.memory, asked.memory, size),
-        ("CPUs", limits.cpus, use.cpus, asked.cpus, lambda cpus: f"{cpus:g}"),
+    said = (
+        _servers_said(whose, limits, use)
+        or _memory_said(whose, limits, use, asked)
+        or _cpus_said(whose, limits, use, asked)
     )
-    for what, limit, used, wanted, shown in amounts:
-        if limit is None:
-            continue
-        if wanted is None:
-            return Refusal(
-                f"The quota of {whose} counts {what}, and this server would have no limit of it.",
-                "Choose a profile that has one, or ask an administrator.",
-            )
-        if used + wanted > limit + 1e-9:
-            return Refusal(
-                f"The quota of {whose} is {shown(limit)} of {what} at once: {shown(used)} are in use, and this "
-                f"server needs {shown(wanted)}.",
-                "Stop another server first, or choose a smaller profile.",
-            )
-    hours = (
-        ("server-hours", limits.server_hours, use.server_hours),
-        ("GiB-hours of memory", limits.memory_hours, use.memory_hours),
-    )
-    for what, limit, used in hours:
-        if limit is not None and used >= limit:
-            return Refusal(
-                f"The {limit:g} {what} of {whose} are used up.",
-                f"There are new ones on {resets:%-d %B %Y, %H:%M} UTC.",
-                wait=True,
-            )
+    if said is not None:
+        return said
+    again = f"There are new ones on {resets:%-d %B %Y, %H:%M} UTC."
+    if limits.server_hours is not None and use.server_hours >= limits.server_hours:
+        return Refusal(f"The {limits.server_hours:g} server-hours of {whose} are used up.", again, wait=True)
+    if limits.memory_hours is not None and use.memory_hours >= limits.memory_hours:
+        spent = f"The {limits.memory_hours:g} GiB-hours of memory of {whose} are used up."
+        return Refusal(spent, again, wait=True)
     return None
+
+
+def _servers_said(whose: str, limits: Limits, use: Use) -> Refusal | None:
+    if limits.servers is None or use.servers < limits.servers:
+        return None
+    if limits.servers == 1:
+        said = f"The quota of {whose} is 1 server at once, and {use.servers} run or wait to start."
+    else:
+        said = f"The quota of {whose} is {limits.servers} servers at once, and {use.servers} run or wait to start."
+    return Refusal(said, "Stop one first.")
+
+
+def _memory_said(whose: str, limits: Limits, use: Use, asked: Asked) -> Refusal | None:
+    if limits.memory is None:
+        return None
+    if asked.memory is None:
+        said = f"The quota of {whose} counts memory, and this server would have no limit of it."
+        return Refusal(said, UNBOUNDED)
+    if use.memory + asked.memory <= limits.memory:
+        return None
+    return Refusal(
+        f"The quota of {whose} is {size(limits.memory)} of memory at once: {size(use.memory)} are in use, and this "
+        f"server needs {size(asked.memory)}.",
+        TOO_LARGE,
+    )
+
+
+def _cpus_said(whose: str, limits: Limits, use: Use, asked: Asked) -> Refusal | None:
+    if limits.cpus is None:
+        return None
+    if asked.cpus is None:
+        said = f"The quota of {whose} counts CPUs, and this server would have no limit of it."
+        return Refusal(said, UNBOUNDED)
+    if use.cpus + asked.cpus <= limits.cpus + 1e-9:
+        return None
+    return Refusal(
+        f"The quota of {whose} is {limits.cpus:g} of CPUs at once: {use.cpus:g} are in use, and this server needs "
+        f"{asked.cpus:g}.",
+        TOO_LARGE,
+    )
 
 
 def written(amount: float) -> str:
@@ -125,10 +146,6 @@ def written(amount: float) -> str:
 def size(amount: float) -> str:
     """`1.5 GB` (2^30 bytes each, as limits are written), or MB below one."""
     return f"{amount / GIB:.3g} GB" if amount >= GIB or not amount else f"{amount / 2**20:.3g} MB"
-
-
-def _count(servers: int) -> str:
-    return "1 server" if servers == 1 else f"{servers} servers"
 
 
 def _midnight(day: date) -> datetime:

@@ -1,4 +1,4 @@
-"""Quotas and use as pages show them. Pure."""
+"""Quotas and use as pages show them, in the reader's language."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from himalia_hub.languages import gettext
 from himalia_hub.usage.quota import size
 from himalia_hub.usage.store import Standing
 
@@ -26,14 +27,26 @@ def quota_lines(standings: Iterable[Standing]) -> list[Line]:
     for one in standings:
         limits, use = one.limits, one.use
         amounts = (
-            (use.servers, limits.servers, str, "servers", None),
-            (use.memory, limits.memory, size, "memory", None),
-            (use.cpus, limits.cpus, "{:g}".format, "CPUs", None),
-            (use.server_hours, limits.server_hours, "{:.3g}".format, "server-hours", one.resets),
-            (use.memory_hours, limits.memory_hours, "{:.3g}".format, "GiB-hours of memory", one.resets),
+            (use.servers, limits.servers, str, gettext("%(used)s of %(limit)s servers"), None),
+            (use.memory, limits.memory, size, gettext("%(used)s of %(limit)s memory"), None),
+            (use.cpus, limits.cpus, "{:g}".format, gettext("%(used)s of %(limit)s CPUs"), None),
+            (
+                use.server_hours,
+                limits.server_hours,
+                "{:.3g}".format,
+                gettext("%(used)s of %(limit)s server-hours"),
+                one.resets,
+            ),
+            (
+                use.memory_hours,
+                limits.memory_hours,
+                "{:.3g}".format,
+                gettext("%(used)s of %(limit)s GiB-hours of memory"),
+                one.resets,
+            ),
         )
-        for used, limit, shown, what, resets in amounts:
+        for used, limit, shown, words, resets in amounts:
             if limit is not None:
-                text = f"{shown(used)} of {shown(limit)} {what}"
+                text = words % {"used": shown(used), "limit": shown(limit)}
                 lines.append(Line(text, min(1.0, used / limit), one.group, resets))
     return lines

@@ -298,7 +298,9 @@ async def test_what_failed_in_bulk_can_be_tried_again(hub: Site, tab: Tab) -> No
             await hub.change(row, **values)
 
         await expect(page.locator("#job-title")).to_have_text("1 of 2 started, 1 not")
-        await expect(page.locator(".failures")).to_contain_text("again-b: ended while starting: exit code 1")
+        await expect(page.locator(".failures")).to_contain_text(
+            "again-b: ended while starting: the server ended with status 1"
+        )
         await page.get_by_role("button", name="Try the 1 again").click()
         await expect(page.locator("#job-title")).to_have_text("Starting: 0 of 1")
 

@@ -25,11 +25,13 @@ from himalia_hub.db.base import Base
 from himalia_hub.db.engine import Database
 from himalia_hub.db.memo import Memo
 from himalia_hub.ending import Ending
-from himalia_hub.keys import DB, DOORBELL, ENDING, FIGURES, LAUNCH_BELL, MEMO, SECRETS, SETTINGS
+from himalia_hub.keys import DB, DOORBELL, ENDING, FIGURES, LAUNCH_BELL, MEMO, SECRETS, SETTINGS, TOGETHER
+from himalia_hub.languages import choosing
 from himalia_hub.measures.store import Point, keep
 from himalia_hub.metrics.figures import Figures
 from himalia_hub.oauth import models as oauth_models  # noqa: F401
 from himalia_hub.pages import live
+from himalia_hub.replicas.together import Together
 from himalia_hub.secrets import Secrets
 from himalia_hub.servers import store
 from himalia_hub.servers.doorbell import Doorbell
@@ -42,7 +44,7 @@ from himalia_hub.users.models import User
 RUNNING, STOPPED = Desired.RUNNING, Desired.STOPPED
 FAILURE = {
     "cause": "ended while starting",
-    "message": "exit code 1",
+    "message": "the server ended with status 1",
     "log_tail": ["first <b>line</b>", "OSError: No space left on device"],
     "at": "2026-11-23T20:00:00Z",
 }
@@ -147,6 +149,7 @@ async def site(folder: Path, *, at_port: int = 0, **settings: Any) -> AsyncItera
     app[MEMO], app[FIGURES] = Memo(db), Figures()
     app[DB], app[SECRETS], app[DOORBELL] = db, Secrets(b"x" * 32), Doorbell()
     app[ENDING], app[LAUNCH_BELL] = Ending(), Doorbell()
+    app[TOGETHER] = Together()
     live.install(app)
     work.install(app)
     prefix, base_url = app[SETTINGS].hub_prefix, app[SETTINGS].base_url
@@ -154,6 +157,7 @@ async def site(folder: Path, *, at_port: int = 0, **settings: Any) -> AsyncItera
     app.add_routes(
         [web.get(user + "/server/progress", progress), web.get(user + "/servers/{server}/progress", progress)]
     )
+    app.add_routes(choosing.routes(prefix))
     app.add_routes(login.routes(prefix))
     app.add_routes(account.routes(prefix))
     app.add_routes(pages.routes(prefix, base_url))

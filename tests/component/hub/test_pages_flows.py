@@ -38,7 +38,7 @@ async def test_home_shows_each_state_as_a_word(hub: Site, ann: User, browser: Br
         assert f"</svg>{word}</span>" in text
     assert ">3 h 12 min</time>" in text
     assert ">4 min ago</time>" in text
-    assert "It ended while starting: exit code 1" in text
+    assert "It ended while starting: the server ended with status 1" in text
 
 
 async def test_our_script_gets_only_the_cards(browser: Browser) -> None:
@@ -232,7 +232,7 @@ async def test_a_failed_start_shows_cause_log_and_another_try(hub: Site, ann: Us
     answer = await browser.get("/hub/spawn-pending/ann?next=/user/ann/lab")
 
     assert answer.status == 500
-    assert "It ended while starting: exit code 1" in answer.text
+    assert "It ended while starting: the server ended with status 1" in answer.text
     assert "first &lt;b&gt;line&lt;/b&gt;\nOSError: No space left" in answer.text
     assert 'action="/hub/spawn/ann?next=/user/ann/lab"' in answer.text
 

@@ -76,7 +76,7 @@ async def test_the_page_shows_the_most_first_its_total_and_leads_to_the_csv(root
     assert page.index("<bdi>ann</bdi>") < page.index("<bdi>ben</bdi>")
     assert '<td class="figure strong" data-label="Server-hours">15.00</td>' in page
     assert 'href="/hub/admin/usage.csv?by=person&amp;period=month&amp;on=2026-11-18"' in page
-    assert "11 November: 3.0 h" in page
+    assert "2026-11-11: 3.0 h" in page
     assert "Nothing was used" in (await root("GET", "/hub/admin/usage?period=day&on=2020-01-01")).text
     assert "ann" in (await root("GET", "/hub/admin/usage?period=year&on=2999-13-99&by=cat")).text
 
@@ -92,7 +92,7 @@ async def test_days_without_use_are_there_and_home_shows_ones_own(hub: Site, roo
         await ann.login("ann")
         home = (await ann("GET", "/hub/home")).text
     assert "12.0 server-hours in the last 30 days" in home
-    assert "17 November: 5.0 h" in home
+    assert "2026-11-17: 5.0 h" in home
 
 
 async def test_who_runs_one_group_reads_the_use_of_its_members_only(hub: Site) -> None:

@@ -76,6 +76,6 @@ def test_bars_fill_the_box_with_the_tallest_day() -> None:
     bars = charts.bars(days)
 
     assert [bar.height for bar in bars] == [0.0, 40.0, 20.0]
-    assert bars[1].words == "2 November: 4.0 h"
+    assert bars[1].words == "2026-11-02: 4.0 h"
     assert charts.bars([]) == ()
     assert [bar.height for bar in charts.bars(days[:1])] == [0.0]

@@ -9,12 +9,31 @@ from himalia_hub.health import running
 from himalia_hub.health.examine import examine
 from himalia_hub.health.finding import Grade
 from himalia_hub.keys import ENDING, SETTINGS, WORLD
+from himalia_hub.languages import gettext, later, sentence
 from himalia_hub.pages.admin import viewer
 from himalia_hub.pages.render import page
 from himalia_hub.rbac.guard import signed_in
 
 CHOICES = {"keep": False, "stop": True}
 WORD = "shut down"
+ABOUT = frozenset(
+    {
+        later("data folder"),
+        later("disk"),
+        later("secret"),
+        later("open files"),
+        later("kernels"),
+        later("database"),
+        later("rows"),
+        later("clock"),
+        later("proxy"),
+        later("hub"),
+        later("accounts"),
+        later("reconcile"),
+        later("orphans"),
+    }
+)
+"""What is looked at. Words like these may be names of people elsewhere, so they are no sentences."""
 
 
 def routes(prefix: str) -> list[web.RouteDef]:
@@ -37,7 +56,10 @@ async def health(request: web.Request) -> web.Response:
     return await page(
         request,
         "admin_health.html",
-        findings=sorted(findings, key=lambda finding: order.index(finding.grade)),
+        findings=[
+            (gettext(one.about) if one.about in ABOUT else sentence(one.about), one)
+            for one in sorted(findings, key=lambda finding: order.index(finding.grade))
+        ],
         wrong=sum(finding.grade is Grade.PROBLEM for finding in findings),
     )
 
@@ -62,7 +84,7 @@ async def shut_down(request: web.Request) -> web.Response:
             status=400,
             word=WORD,
             servers=servers,
-            problem=f"Type “{WORD}” to confirm.",
+            problem=gettext("Type “%(word)s” to confirm.") % {"word": WORD},
         )
     tell(request, change={"after": {"servers": servers}})
     response = await page(request, "admin_down.html", servers=servers)

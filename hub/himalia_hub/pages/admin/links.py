@@ -14,6 +14,7 @@ from himalia_hub.ephemeral import bans, sources, store
 from himalia_hub.ephemeral.models import OVER, Environment, Launch, Stage
 from himalia_hub.errors import BadRequest, HimaliaError, NotFound
 from himalia_hub.keys import DB, LAUNCH_BELL, SETTINGS
+from himalia_hub.languages import later
 from himalia_hub.pages.admin import viewer
 from himalia_hub.pages.paths import redirect
 from himalia_hub.pages.render import page, wants_fragment
@@ -23,15 +24,15 @@ from himalia_hub.rbac.identity import Identity
 SCOPE = "links"
 FORM = {"repository": "", "why": "", "running": ""}
 STATES = {
-    Stage.RESOLVING: "Looking up",
-    Stage.FETCHING: "Fetching",
-    Stage.WAITING: "Queued",
-    Stage.BUILDING: "Building",
-    Stage.LAUNCHING: "Starting",
-    Stage.WARM: "Warm",
-    Stage.READY: "Running",
-    Stage.KEEPING: "Being kept",
-    Stage.ENDING: "Ending",
+    Stage.RESOLVING: later("Looking up"),
+    Stage.FETCHING: later("Fetching"),
+    Stage.WAITING: later("Queued"),
+    Stage.BUILDING: later("Building"),
+    Stage.LAUNCHING: later("Starting"),
+    Stage.WARM: later("Warm"),
+    Stage.READY: later("Running"),
+    Stage.KEEPING: later("Being kept"),
+    Stage.ENDING: later("Ending"),
 }
 
 

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from himalia_hub import clock
 from himalia_hub.keys import DB, SETTINGS
+from himalia_hub.languages import later
 from himalia_hub.pages.admin import columns, listing, viewer
 from himalia_hub.pages.admin.listing import CHIPS, PAGE_SIZE, SORTS, Wanted
 from himalia_hub.pages.admin.query import EXAMPLES, parse
@@ -19,13 +20,13 @@ from himalia_hub.rbac.guard import signed_in
 from himalia_hub.signups import store as signups
 
 CHIP_TITLES = {
-    "all": ("Everything", ""),
-    "running": ("Running", "ready"),
-    "starting": ("Starting", "starting"),
-    "failed": ("Failed", "failed"),
-    "idle": ("Idle over 1 h", "stopped"),
-    "ephemeral": ("Ephemeral", ""),
-    "admins": ("Admins", ""),
+    "all": (later("Everything"), ""),
+    "running": (later("Running"), "ready"),
+    "starting": (later("Starting"), "starting"),
+    "failed": (later("Failed"), "failed"),
+    "idle": (later("Idle over 1 h"), "stopped"),
+    "ephemeral": (later("Ephemeral"), ""),
+    "admins": (later("Admins"), ""),
 }
 
 

@@ -13,6 +13,7 @@ from aiohttp import web
 from himalia_hub import logs
 from himalia_hub.errors import NotFound
 from himalia_hub.keys import DB, SPAWNER
+from himalia_hub.languages import gettext
 from himalia_hub.pages.admin import viewer
 from himalia_hub.pages.render import page
 from himalia_hub.rbac.guard import signed_in
@@ -68,7 +69,7 @@ async def show(request: web.Request) -> web.Response:
         problem=problem,
         levels=LEVELS,
         kept=logs.KEPT,
-        where=f"{socket.gethostname()}, process {os.getpid()}",
+        where=gettext("%(host)s, process %(number)s") % {"host": socket.gethostname(), "number": os.getpid()},
     )
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from himalia_hub import clock
 from himalia_hub.errors import BadRequest, HimaliaError, NotAuthorized
 from himalia_hub.keys import DB, SETTINGS
+from himalia_hub.languages import gettext
 from himalia_hub.notices import handlers, maintenance, store
 from himalia_hub.notices.notice import LEVELS, LONGEST, Level, Notice
 from himalia_hub.notices.schemas import AnnouncementBody, MaintenanceBody, maintenance_from, notice_from
@@ -120,6 +121,12 @@ def _local(when: datetime | None) -> str:
     return "" if when is None else f"{when:%Y-%m-%dT%H:%M}"
 
 
+def _when(one: Notice, now: datetime) -> str:
+    if one.over(now):
+        return gettext("over")
+    return gettext("shown") if one.holds(now) else gettext("coming")
+
+
 async def _page(
     request: web.Request,
     identity: Identity,
@@ -136,9 +143,7 @@ async def _page(
         request,
         "admin_notices.html",
         status=problem.status if problem else 200,
-        listed=[
-            (one, "over" if one.over(now) else "shown" if one.holds(now) else "coming") for one in listed
-        ],
+        listed=[(one, _when(one, now)) for one in listed],
         lasting=lasting,
         over=typed.get("over", _local(lasting.ends) if lasting else ""),
         why=typed.get("why", lasting.text if lasting else ""),

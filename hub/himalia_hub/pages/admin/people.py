@@ -16,6 +16,7 @@ from himalia_hub.audit.record import tell
 from himalia_hub.errors import BadRequest, HimaliaError, NotAuthorized, NotFound
 from himalia_hub.groups import store as groups
 from himalia_hub.keys import DB, SETTINGS
+from himalia_hub.languages import gettext, sentence
 from himalia_hub.pages.admin import viewer
 from himalia_hub.pages.cards import cards
 from himalia_hub.pages.paths import redirect
@@ -52,7 +53,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
 
 
 def read_names(text: str, there: Collection[str]) -> list[Line]:
-    """The pasted names, one a line or with commas between, each judged: in use, twice, or not to be used. Pure."""
+    """The pasted names, one a line or with commas between, each judged: in use, twice, or not to be used."""
     seen: set[str] = set()
     lines = []
     for written in (part.strip() for part in text.replace(",", "\n").replace(";", "\n").splitlines()):
@@ -61,9 +62,13 @@ def read_names(text: str, there: Collection[str]) -> list[Line]:
         try:
             name = store.normalise(written)
         except BadRequest as wrong:
-            lines.append(Line(written, "", f"{wrong.message}: {wrong.remedy}"))
+            lines.append(Line(written, "", f"{sentence(wrong.message)}: {sentence(wrong.remedy)}"))
             continue
-        problem = "is in the list twice" if name in seen else "exists already" if name in there else ""
+        problem = ""
+        if name in seen:
+            problem = gettext("is in the list twice")
+        elif name in there:
+            problem = gettext("exists already")
         lines.append(Line(written, name, problem))
         seen.add(name)
     return lines

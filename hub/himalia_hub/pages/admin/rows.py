@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlsplit
 
+from himalia_hub.languages import later
 from himalia_hub.pages.admin.listing import Found
 from himalia_hub.pages.cards import Card, card, never_started
 from himalia_hub.profiles.choice import image_of
@@ -13,18 +14,18 @@ from himalia_hub.rbac.identity import Identity
 from himalia_hub.settings import HubSettings
 
 COLUMNS = {
-    "server": ("Server", "server"),
-    "state": ("State", "state"),
-    "since": ("In this state since", "since"),
-    "activity": ("Last activity", "activity"),
-    "started": ("Up for", "started"),
-    "memory": ("Memory", "memory"),
-    "cpu": ("CPU", "cpu"),
-    "profile": ("Profile", ""),
-    "groups": ("Groups", ""),
-    "image": ("Image", ""),
-    "node": ("Node", "node"),
-    "address": ("Address", ""),
+    "server": (later("Server"), "server"),
+    "state": (later("State"), "state"),
+    "since": (later("In this state since"), "since"),
+    "activity": (later("Last activity"), "activity"),
+    "started": (later("Up for"), "started"),
+    "memory": (later("Memory"), "memory"),
+    "cpu": (later("CPU"), "cpu"),
+    "profile": (later("Profile"), ""),
+    "groups": (later("Groups"), ""),
+    "image": (later("Image"), ""),
+    "node": (later("Node"), "node"),
+    "address": (later("Address"), ""),
 }
 """Every column that can be hidden: its title, and what it sorts by. The person's name and the actions always show."""
 SHOWN = ("server", "state", "activity", "started", "memory", "cpu", "groups")

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from himalia_hub import clock
 from himalia_hub.keys import LIVE, SETTINGS
+from himalia_hub.languages import spoken
 from himalia_hub.pages.admin import columns, viewer
 from himalia_hub.pages.admin.rows import May, may, row
 from himalia_hub.pages.cards import use_of
@@ -61,10 +62,11 @@ def _event(request: web.Request, rights: May, shown: tuple[str, ...], change: Ch
         return sse("gone", change.row)
     if change.only_use:
         return ""
-    html = change.drawn.get((rights, shown))
+    alike = rights, shown, spoken().tag
+    html = change.drawn.get(alike)
     if html is None:
         settings = request.app[SETTINGS]
-        html = change.drawn[(rights, shown)] = (
+        html = change.drawn[alike] = (
             environment_of(settings)
             .get_template("row.html")
             .render(

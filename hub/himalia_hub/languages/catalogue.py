@@ -1,0 +1,111 @@
+"""Catalogues of translated messages, as GNU gettext keeps them (`LANGUAGE/LC_MESSAGES/himalia.mo`)."""
+
+from __future__ import annotations
+
+import functools
+import gettext
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from himalia_hub.languages.sentences import SENTENCES
+
+LOCALE = Path(__file__).parent / "locale"
+DOMAIN = "himalia"
+PSEUDO = "qps-ploc"
+"""The pseudo-locale: every message that is ready for translation stands in ⟦brackets⟧, so what is not can be seen."""
+
+_HOLE = re.compile(r"%\((\w+)\)s")
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """A language: its tag (BCP 47), its own name for itself, and its messages."""
+
+    tag: str
+    title: str
+    translations: gettext.NullTranslations = field(default_factory=gettext.NullTranslations)
+
+    def sentence(self, text: str) -> str:
+        """This finished English sentence in this language; itself where it is none of those listed."""
+        if self.tag == "en":
+            return text
+        if (whole := self.translations.gettext(text)) != text:
+            return whole
+        for shape, message in _shapes():
+            if found := shape.fullmatch(text):
+                values = {name: self.sentence(value) for name, value in found.groupdict().items()}
+                return self.translations.gettext(message) % values
+        return text
+
+
+class _Unknown(gettext.NullTranslations):
+    """Answers for the messages that a catalogue does not have."""
+
+    def gettext(self, message: str) -> str:
+        return ""
+
+    def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
+        return ""
+
+
+class _Pseudo(gettext.GNUTranslations):
+    """Marks what a real catalogue could translate: it knows the same messages, and no others."""
+
+    def gettext(self, message: str) -> str:
+        return f"⟦{message}⟧" if super().gettext(message) else message
+
+    def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
+        message = msgid1 if n == 1 else msgid2
+        return f"⟦{message}⟧" if super().ngettext(msgid1, msgid2, n) else message
+
+
+OWN_NAME = "English"
+"""The message whose translation is what a language calls itself: `Deutsch`."""
+
+ENGLISH = Language("en", OWN_NAME)
+
+
+@functools.cache
+def load(tag: str, folders: tuple[Path, ...] = ()) -> Language:
+    """The language of this tag; catalogues in `folders` win. FileNotFoundError when there is none."""
+    if tag == ENGLISH.tag:
+        return ENGLISH
+    if tag == PSEUDO:
+        with (LOCALE / "de/LC_MESSAGES/himalia.mo").open("rb") as file:
+            pseudo = _Pseudo(file)
+        pseudo.add_fallback(_Unknown())
+        return Language(tag, "⟦Pseudo⟧", pseudo)
+    found = [folder / tag / "LC_MESSAGES" / f"{DOMAIN}.mo" for folder in (*folders, LOCALE)]
+    paths = [path for path in found if path.is_file()]
+    if not paths:
+        raise FileNotFoundError(f"no catalogue of {tag!r}: {found[0]} is not there")
+    first, *others = [_read(path) for path in paths]
+    for other in others:
+        first.add_fallback(other)
+    return Language(tag, first.gettext(OWN_NAME), first)
+
+
+def _read(path: Path) -> gettext.GNUTranslations:
+    with path.open("rb") as file:
+        return gettext.GNUTranslations(file)
+
+
+def load_all(tags: Sequence[str], folders: Sequence[Path] = ()) -> tuple[Language, ...]:
+    """Several, in this order."""
+    return tuple(load(tag, tuple(folders)) for tag in tags)
+
+
+@functools.cache
+def _shapes() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """The listed sentences as patterns: a hole matches any text. Those with the most words of their own come first."""
+
+    def pattern(message: str) -> re.Pattern[str]:
+        parts = _HOLE.split(message.replace("%%", "%"))
+        return re.compile(
+            "".join(re.escape(part) if at % 2 == 0 else f"(?P<{part}>.+?)" for at, part in enumerate(parts)),
+            re.DOTALL,
+        )
+
+    return tuple((pattern(one), one) for one in sorted(SENTENCES, key=lambda one: -len(_HOLE.sub("", one))))

@@ -1,0 +1,26 @@
+"""Sentences that are finished before it is known who reads them: errors, steps of a start, causes in rows.
+
+Each stands here as the code says it, with `%(name)s` for what changes; a test looks each up in the code. English ones
+are kept and logged; a page shows them in its reader's language (`languages.sentence`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from himalia_hub.languages.sentences import admin, links, people, servers
+
+SENTENCES: Final[tuple[str, ...]] = (
+    *servers.STEPS,
+    *servers.CAUSES,
+    *servers.REFUSALS,
+    *servers.STARTS,
+    *admin.QUERY,
+    *admin.SIGN_UPS,
+    *admin.ADMINISTRATION,
+    *admin.FINDINGS,
+    *people.ACCOUNTS,
+    *people.SHARES,
+    *links.LINKS,
+    *links.LINK_FAILURES,
+)
