@@ -20,7 +20,7 @@ from himalia_hub import clock
 from himalia_hub.ephemeral import store
 from himalia_hub.ephemeral.models import BuildLine, Launch, LaunchEvent, Stage
 from himalia_hub.errors import HimaliaError, TooMany
-from himalia_hub.keys import DB, LAUNCH_BELL, SETTINGS
+from himalia_hub.keys import DB, LAUNCH_BELL, SETTINGS, TOGETHER
 
 HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 KEEP_ALIVE_S = 15.0
@@ -193,6 +193,8 @@ async def _follow(
             if time.monotonic() - spoke > KEEP_ALIVE_S:
                 await response.write(b":keepalive\n\n")
                 spoke = time.monotonic()
+            if request.app[TOGETHER].leaving.is_set():
+                return False  # whoever comes back with `Last-Event-ID` is told the rest by another hub
             await watch.wait(LOOK_IN_QUEUE_S if standing is not None else LOOK_S)
 
 

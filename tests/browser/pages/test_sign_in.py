@@ -111,6 +111,13 @@ async def test_a_second_step_is_confirmed_before_it_counts_and_each_code_works_o
     await page.get_by_label("Code").fill(pyotp.TOTP(secret).at(clock.now()))
     await page.get_by_role("button", name="Turn on").click()
     codes = (await page.locator("#codes").inner_text()).split()
+    async with page.expect_download() as kept:
+        await page.get_by_role("link", name="Download").click()
+    file = await kept.value
+    assert (file.suggested_filename, Path(await file.path()).read_text().split()) == (
+        "himalia-recovery-codes.txt",
+        codes,
+    )
 
     async def second_step(code: str) -> Page:
         other = await chromium.new_page(base_url=whole.url)
