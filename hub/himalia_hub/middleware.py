@@ -280,6 +280,6 @@ def _open_before_setup(request: web.Request) -> bool:
     prefix = request.app[SETTINGS].hub_prefix
     rest = request.path.removeprefix(prefix)
     first = rest.partition("/")[0]
-    return first in ("setup", "static", "health", "logo", "favicon.ico", "error") or (
+    return first in ("setup", "static", "health", "language", "logo", "favicon.ico", "error") or (
         rest == "login" and request.method in ("GET", "HEAD")
     )

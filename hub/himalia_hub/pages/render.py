@@ -91,7 +91,7 @@ def render(request: web.Request, template: str, context: Mapping[str, Any]) -> s
         "announcements": (),
         "language": spoken().tag,
         "languages": offered(settings),
-        "here_again": request.path_qs,
+        "here_again": request.path_qs if request.method in ("GET", "HEAD") else prefix,
         "now": clock.now(),
     }
     return environment_of(settings).get_template(template).render(common | dict(context))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 from pathlib import Path
 from types import ModuleType
@@ -184,3 +185,24 @@ async def test_texts_are_sent_small_to_who_can_unpack_them(browser: Browser) -> 
     assert int(packed.headers["Content-Length"]) < 18_000
     assert packed.text == plain.text
     assert "Content-Encoding" not in plain.headers
+
+
+async def test_a_language_that_is_not_offered_is_refused_by_name(tmp_path: Path) -> None:
+    async with site(tmp_path) as hub, hub.browser() as browser:
+        page = await browser.get("/hub/login")
+        answer = await browser.post("/hub/language", {"language": "xx"}, xsrf=page.xsrf)
+
+        assert (answer.status, "'xx' is none of this hub's languages" in html.unescape(answer.text)) == (
+            400,
+            True,
+        )
+
+
+async def test_a_page_that_answers_a_form_does_not_lead_back_to_the_form(tmp_path: Path) -> None:
+    async with site(tmp_path) as hub:
+        await hub.person("ann")
+        async with hub.browser("ann") as browser:
+            answer = await browser.post("/hub/home/start", {"server": ""})
+
+            assert answer.status == 400
+            assert '<input type="hidden" name="next" value="/hub/">' in answer.text
