@@ -24,8 +24,9 @@ def _run(argv: list[str] | None) -> int:
     lean.stay_small()
     import structlog
 
+    from himalia_singleuser.environ import SettingsError
     from himalia_singleuser.log_stream import LogStream
-    from himalia_singleuser.settings import SettingsError, parse
+    from himalia_singleuser.settings import parse
 
     structlog.configure(
         processors=[

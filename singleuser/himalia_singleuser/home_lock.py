@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import structlog
 
-from himalia_singleuser.settings import SettingsError
+from himalia_singleuser.environ import SettingsError
 
 log = structlog.get_logger(__name__)
 

@@ -16,10 +16,11 @@ import structlog
 from aiohttp import WSCloseCode, web
 
 from himalia_singleuser.app import make_app
+from himalia_singleuser.environ import SettingsError
 from himalia_singleuser.keys import SHUTDOWN, SOCKETS
 from himalia_singleuser.lingering import LingeringRunner
 from himalia_singleuser.log_stream import LogStream
-from himalia_singleuser.settings import Settings, SettingsError
+from himalia_singleuser.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,6 @@ A plain dataclass and argparse, because this process exists a thousand times and
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import secrets
@@ -17,6 +16,16 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from himalia_singleuser.environ import (
+    SettingsError,
+    descriptor,
+    json_list,
+    json_object,
+    mode,
+    number,
+    switch,
+)
+
 SPARE_KERNEL_S = 600.0
 HEARTBEAT_S = 15.0
 PING_S = 10.0
@@ -24,10 +33,6 @@ LONGEST_S = 10e6
 KEEP_KERNELS_S = 3600.0
 PASSWORD_NAME = "himalia_password"
 PASSWORD_FILE = f"~/.jupyter/{PASSWORD_NAME}"
-
-
-class SettingsError(Exception):
-    """The start is refused: the message names the value and what would be right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +143,9 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         port=port,
         port_was_given=args.port is not None or hub is not None,
         socket=socket,
-        listen_fd=_descriptor(environ, "HIMALIA_LISTEN_FD"),
-        lock_fd=_descriptor(environ, "HIMALIA_LOCK_FD"),
-        socket_mode=_mode(environ, "HIMALIA_SOCKET_MODE"),
+        listen_fd=descriptor(environ, "HIMALIA_LISTEN_FD"),
+        lock_fd=descriptor(environ, "HIMALIA_LOCK_FD"),
+        socket_mode=mode(environ, "HIMALIA_SOCKET_MODE"),
         home_lock=Path(environ["HIMALIA_HOME_LOCK"]) if environ.get("HIMALIA_HOME_LOCK") else None,
         hub=hub,
         runtime_dir=Path(environ.get("JUPYTER_RUNTIME_DIR") or data_dir / "runtime"),
@@ -151,7 +156,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         config_path=_search_path(environ.get("JUPYTER_CONFIG_PATH", ""), config_dir, "etc/jupyter"),
         allow_hidden=args.allow_hidden,
         delete_to_trash=not args.no_trash,
-        clear_outputs_on_save=args.clear_outputs_on_save or _switch(environ, "HIMALIA_CLEAR_OUTPUTS_ON_SAVE"),
+        clear_outputs_on_save=args.clear_outputs_on_save or switch(environ, "HIMALIA_CLEAR_OUTPUTS_ON_SAVE"),
         allow_origin=args.allow_origin,
         allow_origin_pat=_pattern(args.allow_origin_pat),
         allow_remote_access=hub is not None or ip not in {"127.0.0.1", "::1", "localhost"},
@@ -233,7 +238,7 @@ def _seconds(
     """What `--flag` or `HIMALIA_FLAG` says."""
     name = flag.replace("-", "_")
     given: float | None = getattr(args, name)
-    seconds = _number(environ, f"HIMALIA_{name.upper()}", default) if given is None else given
+    seconds = number(environ, f"HIMALIA_{name.upper()}", default) if given is None else given
     if not least <= seconds < LONGEST_S:
         raise SettingsError(
             f"--{flag} is {seconds}: it must be a number of seconds from {least:g} to {LONGEST_S:g}"
@@ -250,7 +255,7 @@ def _keep_kernels_s(args: argparse.Namespace, environ: Mapping[str, str]) -> flo
     if args.keep_kernels is not None:
         return max(0.0, float(args.keep_kernels))
     behind_a_hub = bool(environ.get("JUPYTERHUB_API_TOKEN"))
-    return _number(environ, "HIMALIA_KEEP_KERNELS", 0.0 if behind_a_hub else KEEP_KERNELS_S)
+    return number(environ, "HIMALIA_KEEP_KERNELS", 0.0 if behind_a_hub else KEEP_KERNELS_S)
 
 
 def _default_url(args: argparse.Namespace, environ: Mapping[str, str]) -> str:
@@ -296,22 +301,6 @@ def _root_dir(text: str, home: Path) -> Path:
     return root
 
 
-def _descriptor(environ: Mapping[str, str], name: str) -> int | None:
-    value = environ.get(name, "")
-    if not value:
-        return None
-    if not value.isdecimal():
-        raise SettingsError(f"{name} is {value!r}: it must be the number of an open descriptor")
-    return int(value)
-
-
-def _mode(environ: Mapping[str, str], name: str) -> int:
-    value = environ.get(name) or "700"
-    if not re.fullmatch("[0-7]{3}", value):
-        raise SettingsError(f"{name} is {value!r}: it must be three octal digits, such as 666")
-    return int(value, 8)
-
-
 def _address(
     args: argparse.Namespace, environ: Mapping[str, str], hub: HubSettings | None
 ) -> tuple[str, int, str]:
@@ -351,13 +340,13 @@ def _hub_settings(environ: Mapping[str, str]) -> HubSettings | None:
         public_url=environ.get("JUPYTERHUB_PUBLIC_URL", ""),
         public_hub_url=environ.get("JUPYTERHUB_PUBLIC_HUB_URL", ""),
         activity_url=_over_socket(environ.get("JUPYTERHUB_ACTIVITY_URL", ""))[0],
-        activity_interval_s=_number(environ, "JUPYTERHUB_ACTIVITY_INTERVAL", 300.0),
+        activity_interval_s=number(environ, "JUPYTERHUB_ACTIVITY_INTERVAL", 300.0),
         busy_kernels_count=environ.get("HIMALIA_BUSY_KERNELS_COUNT", "1") != "0",
         oauth_callback_url=environ.get("JUPYTERHUB_OAUTH_CALLBACK_URL", ""),
         token_in_url=environ.get("JUPYTERHUB_ALLOW_TOKEN_IN_URL", "0") == "1",
-        access_scopes=tuple(_json_list("JUPYTERHUB_OAUTH_ACCESS_SCOPES", scopes or "[]")),
+        access_scopes=tuple(json_list("JUPYTERHUB_OAUTH_ACCESS_SCOPES", scopes or "[]")),
         cookie_host_prefix=environ.get("JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED", "0") == "1",
-        cookie_options=_json_object(environ, "JUPYTERHUB_COOKIE_OPTIONS"),
+        cookie_options=json_object(environ, "JUPYTERHUB_COOKIE_OPTIONS"),
     )
 
 
@@ -367,42 +356,6 @@ def _over_socket(url: str) -> tuple[str, str]:
     if parts.scheme != "http+unix":
         return url, ""
     return f"http://hub{parts.path}", unquote(parts.netloc)
-
-
-def _json_list(name: str, text: str) -> list[str]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise SettingsError(f"{name} is {text!r}: it must be a JSON list of strings")
-    return value
-
-
-def _json_object(environ: Mapping[str, str], name: str) -> dict[str, str]:
-    text = environ.get(name) or "{}"
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise SettingsError(f"{name} is {text!r}: it must be a JSON object")
-    return {str(key).lower(): str(item) for key, item in value.items()}
-
-
-def _switch(environ: Mapping[str, str], name: str) -> bool:
-    text = environ.get(name, "")
-    if text not in {"", "0", "1"}:
-        raise SettingsError(f"{name} is {text!r}: it must be 0 or 1")
-    return text == "1"
-
-
-def _number(environ: Mapping[str, str], name: str, default: float) -> float:
-    text = environ.get(name, "")
-    try:
-        return float(text) if text else default
-    except ValueError:
-        raise SettingsError(f"{name} is {text!r}: it must be a number of seconds") from None
 
 
 def _search_path(extra: str, own: Path, below_prefix: str) -> tuple[Path, ...]:

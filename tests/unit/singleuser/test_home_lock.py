@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from himalia_singleuser import home_lock
-from himalia_singleuser.settings import SettingsError
+from himalia_singleuser.environ import SettingsError
 
 
 def test_the_second_server_of_a_home_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from himalia_singleuser.auth_marks import access_of
 from himalia_singleuser.contents import notebooks
 from himalia_singleuser.contents.paths import Root, is_below
 from himalia_singleuser.contents.shape import complaint
+from himalia_singleuser.environ import SettingsError
 from himalia_singleuser.errors import ApiError
 from himalia_singleuser.frontend.workspaces import slug
 from himalia_singleuser.hub import HubUser
-from himalia_singleuser.settings import SettingsError, normal_base_url, parse
+from himalia_singleuser.settings import normal_base_url, parse
 
 PUBLIC = {
     "/api",
