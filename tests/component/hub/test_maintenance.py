@@ -112,8 +112,10 @@ async def test_a_throw_away_link_is_refused_too(tmp_path: Path) -> None:
             page = await visitor("GET", "/hub/v2/gh/o/r/HEAD", headers={"Sec-Fetch-Mode": "navigate"})
             events = await visitor("GET", "/build/gh/o/r/HEAD", headers={"Accept": "text/event-stream"})
 
-    assert (page.status, events.status) == (503, 503)
+    assert (page.status, events.status) == (503, 200)
     assert "New disks" in page.text
+    assert '"failed": true' in events.text, "programs read refusals as events"
+    assert "New disks" in events.text
 
 
 @pytest.mark.parametrize("right", ["announcements", "maintenance"])

@@ -241,7 +241,9 @@ async def test_a_kernel_that_died_while_no_server_lived_says_how(start: Start, t
 async def test_a_deliberate_stop_leaves_no_process_and_no_file(
     start: Start, tmp_path: Path, number: int
 ) -> None:
+    inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup a server goes on, as it should
     server = await start()
+    signal.signal(signal.SIGHUP, inherited)
     _, page = await opened(server)
     await page.execute(PRINTING, cell="a")
     await page.until(lambda got: number_in(got, 1))
