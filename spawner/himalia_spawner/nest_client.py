@@ -109,7 +109,7 @@ class NestClient:
             if self._hello is None or self._closed:
                 return False
             try:
-                if not _ask(self._hello, "hello")["stale"]:
+                if not self._asked("hello")["stale"]:
                     return False
             except OSError:
                 self._forget()
@@ -143,10 +143,8 @@ class NestClient:
 
     def sync(self) -> None:
         """Return when the nest has written down every end there was; at once if there is no nest."""
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as request:
-            request.settimeout(_ANSWER_S)
-            request.connect(str(self.path))
-            _ask(request, "sync")
+        with suppress(OSError):
+            self._asked("sync")
 
     def exit_of(self, pid: int, ticks: int) -> Exit | None:
         """How that process ended, if a nest wrote it down; told once."""
@@ -174,6 +172,13 @@ class NestClient:
         with self._lock:
             self._closed = True
             self._forget()
+
+    def _asked(self, what: str) -> dict[str, Any]:
+        """An answer over a connection of its own: on the hello, anything to read is taken for the nest's end."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as request:
+            request.settimeout(_ANSWER_S)
+            request.connect(str(self.path))
+            return _ask(request, what)
 
     # -- with the lock held ---------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import pytest
 
 from himalia_spawner.base import ServerRef
 from himalia_spawner.errors import BackendGone, SpawnFailed
+from himalia_spawner.nest_client import NestClient
 from support import eventually
 
 OTHER = ServerRef("bob-server", "8-1")
@@ -81,6 +82,23 @@ async def test_the_spare_ends_with_its_nest(warm, own) -> None:
     os.kill(nest, signal.SIGKILL)
 
     await eventually(lambda: not warm.spares())
+
+
+async def test_a_nest_that_is_looked_after_is_not_taken_for_gone(warm, own, monkeypatch) -> None:
+    monkeypatch.setattr("himalia_spawner.process._HOUSEKEEPING_S", 0.001)
+    spawner = warm.spawner()
+    await spawner.start(own)
+    looks, ends = [], []
+    renew, lost = NestClient.renew, NestClient.lost
+    monkeypatch.setattr(NestClient, "renew", lambda nest: looks.append(renew(nest)))
+    monkeypatch.setattr(NestClient, "lost", lambda nest: ends.append(lost(nest)))
+    watching = asyncio.ensure_future(anext(spawner.watch()))
+
+    await eventually(lambda: len(looks) > 50 or watching.done())
+    watching.cancel()
+
+    assert not any(looks), "its code has not changed"
+    assert not ends
 
 
 async def test_a_spare_knows_nothing_of_the_servers_before_it(warm, own) -> None:
