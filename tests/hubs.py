@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 
 import aiohttp
 
+from himalia_spawner.ledger import runtime_folder
 from support import eventually
 
 HIMALIA = [sys.executable, "-I", "-m", "himalia_hub"]
@@ -164,7 +166,8 @@ class Hub:
         return leaders[0]
 
     def clean_up(self) -> None:
-        """Kill whatever is left: hub, proxy, servers. For the end of a test, whatever happened in it."""
+        """Kill whatever is left: hub, proxy, servers, and their runtime folder. For the end of a test, whatever happened
+        in it."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -173,9 +176,10 @@ class Hub:
             for pid in (*(pid for pid, _ in record.get("former", ())), record["pid"]):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        for pid, _ in self.processes():
+        for pid in (*(pid for pid, _ in self.processes()), *self.nests()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(runtime_folder(None, self.data), ignore_errors=True)
 
 
 def _environ(pid: int) -> dict[str, str]:
