@@ -32,7 +32,6 @@ from himalia_hub.groups import handlers as groups
 from himalia_hub.keys import (
     DB,
     DOORBELL,
-    ENDING,
     FIGURES,
     LAUNCH_BELL,
     MEMO,
@@ -98,7 +97,7 @@ def make_app(
     app[DOOR] = make_door(world.settings, world.db, app[VAULT])
     app.cleanup_ctx.append(_door)
     app.on_shutdown.append(following.end_streams)
-    app[ENDING], app[reloading.RELOADER] = ending.Ending(), reloading.Reloader()
+    app[ending.ENDING], app[reloading.RELOADER] = ending.Ending(), reloading.Reloader()
     app[LAUNCH_BELL] = Doorbell()
     live.install(app)
     work.install(app)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import structlog
 from aiohttp import web
 
-from himalia_hub.keys import ENDING
 from himalia_hub.rbac.guard import scoped
 from himalia_hub.schemas import Body, read, takes
 
@@ -22,6 +21,9 @@ class Ending:
     wished: asyncio.Event = field(default_factory=asyncio.Event)
     servers: bool | None = None
     proxy: bool | None = None
+
+
+ENDING: web.AppKey[Ending] = web.AppKey("ending")
 
 
 class Shutdown(Body):

@@ -9,12 +9,9 @@ from aiohttp import web
 if TYPE_CHECKING:
     import asyncio
 
-    from himalia_hub.audit.record import Told
     from himalia_hub.db.engine import Database
     from himalia_hub.db.memo import Memo
-    from himalia_hub.ending import Ending
     from himalia_hub.metrics.figures import Figures
-    from himalia_hub.pages.live import Live
     from himalia_hub.rbac.identity import Identity
     from himalia_hub.replicas.together import Together
     from himalia_hub.secrets import Secrets
@@ -34,11 +31,8 @@ PROXY: web.AppKey[Proxy] = web.AppKey("proxy")
 DOORBELL: web.AppKey[Doorbell] = web.AppKey("doorbell")
 WORLD: web.AppKey[World] = web.AppKey("world")
 TOGETHER: web.AppKey[Together] = web.AppKey("together")
-LIVE: web.AppKey[Live] = web.AppKey("live")
-ENDING: web.AppKey[Ending] = web.AppKey("ending")
 ROUTES_WAKE_UP: web.AppKey[asyncio.Event] = web.AppKey("routes_wake_up")
 LAUNCH_BELL: web.AppKey[Doorbell] = web.AppKey("launch_bell")
 
 IDENTITY: web.RequestKey[Identity | None] = web.RequestKey("identity")
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id")
-AUDIT: web.RequestKey[Told] = web.RequestKey("audit")

@@ -23,7 +23,7 @@ from himalia_hub.metrics.requests import count
 from himalia_hub.notices.maintenance import UnderMaintenance
 from himalia_hub.pages.errors import error_page
 from himalia_hub.rbac.guard import Access, access_of, is_api
-from himalia_hub.rbac.identity import resolve
+from himalia_hub.rbac.resolve import resolve
 from himalia_hub.rbac.touch import TOUCHES, Touches, touching
 from himalia_hub.secrets import mint
 

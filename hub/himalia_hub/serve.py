@@ -22,12 +22,10 @@ from himalia_hub.auth import setup
 from himalia_hub.auth.door import DOOR, Door
 from himalia_hub.db import migrate
 from himalia_hub.db.engine import Database
-from himalia_hub.ending import Ending
+from himalia_hub.ending import ENDING, Ending
 from himalia_hub.ephemeral import ground
 from himalia_hub.errors import ConfigError
-from himalia_hub.faults import fault
 from himalia_hub.folder import only_one, prepare_data_dir
-from himalia_hub.keys import ENDING
 from himalia_hub.metrics.figures import Figures
 from himalia_hub.metrics.measured import MeasuredProxy
 from himalia_hub.reloading import RELOADER, on_hangup
@@ -42,11 +40,10 @@ from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.servers.world import World
 from himalia_hub.services.sync import write_configured
 from himalia_hub.settings import HubSettings, address_of
+from himalia_hub.spawning import make_spawner
 from himalia_proxy.base import ProxyError
 from himalia_proxy.client import HttpProxy
 from himalia_spawner.base import HeardBySocket, Spawner
-from himalia_spawner.errors import SpawnError
-from himalia_spawner.registry import load_spawner
 
 log = structlog.get_logger()
 
@@ -205,21 +202,6 @@ async def _world(settings: HubSettings, hub_url: str) -> AsyncIterator[World]:
         await database.close()
 
 
-def make_spawner(settings: HubSettings, secret: secrets.Secrets) -> Spawner:
-    """The configured spawner. ConfigError names what is wrong with its settings."""
-    section = getattr(settings.spawner, settings.spawner.kind, None) or {}
-    try:
-        return load_spawner(
-            settings.spawner.kind,
-            section,
-            hub_id=secret.hub_id,
-            data_dir=settings.data_dir,
-            fault=_spawner_fault,
-        )
-    except SpawnError as error:
-        raise ConfigError(str(error)) from None
-
-
 def _warn_of_root(settings: HubSettings, report: Reporter) -> None:
     if (
         os.geteuid() == 0
@@ -236,10 +218,6 @@ async def _open_the_door(world: World, report: Reporter) -> None:
         await world.proxy.put(hub_route(world))
     except ProxyError as error:
         report.note(f"The proxy does not answer yet ({error}); it is asked again every second")
-
-
-def _spawner_fault(point: str) -> None:
-    fault(f"spawner.{point}")
 
 
 async def _tell_how_to_sign_in(world: World, door: Door, report: Reporter) -> None:

@@ -15,7 +15,7 @@ from himalia_hub import clock
 from himalia_hub.audit.models import AuditRow
 from himalia_hub.auth import origin
 from himalia_hub.auth.xsrf import SAFE
-from himalia_hub.keys import AUDIT, DB, IDENTITY, REQUEST_ID, SETTINGS
+from himalia_hub.keys import DB, IDENTITY, REQUEST_ID, SETTINGS
 from himalia_hub.rbac.identity import Identity
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -38,6 +38,9 @@ class Told:
     target: str = ""
     change: dict[str, Any] | None = None
     written: bool = False
+
+
+AUDIT: web.RequestKey[Told] = web.RequestKey("audit")
 
 
 def tell(request: web.Request, **facts: Any) -> None:

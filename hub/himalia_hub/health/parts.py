@@ -10,8 +10,8 @@ from himalia_hub import secrets
 from himalia_hub.errors import ConfigError
 from himalia_hub.health.finding import Finding, advice, ok, problem
 from himalia_hub.routes.launch import auth_token
-from himalia_hub.serve import make_spawner
 from himalia_hub.settings import HubSettings
+from himalia_hub.spawning import make_spawner
 from himalia_proxy.base import ProxyError
 from himalia_proxy.client import HttpProxy
 from himalia_spawner.errors import SpawnError

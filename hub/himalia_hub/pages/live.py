@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.db.engine import Database
-from himalia_hub.keys import DB, DOORBELL, LIVE
+from himalia_hub.keys import DB, DOORBELL
 from himalia_hub.measures.models import ServerUse
 from himalia_hub.notices import store as notices
 from himalia_hub.pages.admin import listing
@@ -222,6 +222,9 @@ class Live:
             self._seen.clear()
             self._counts.clear()
             self._said = None
+
+
+LIVE: web.AppKey[Live] = web.AppKey("live")
 
 
 def install(app: web.Application) -> None:

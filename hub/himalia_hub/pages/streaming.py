@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
-from himalia_hub.keys import LIVE
 from himalia_hub.notices import board
 from himalia_hub.notices.notice import Notice
-from himalia_hub.pages.live import PAUSE_S, Change, sse
+from himalia_hub.pages.live import LIVE, PAUSE_S, Change, sse
 from himalia_hub.pages.render import moment_of_rows, render
-from himalia_hub.rbac.identity import Identity, resolve
+from himalia_hub.rbac.identity import Identity
+from himalia_hub.rbac.resolve import resolve
 
 BEAT_S = 8.0
 """A page that hears nothing for three of these takes the line for dead."""

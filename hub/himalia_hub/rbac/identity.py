@@ -1,4 +1,4 @@
-"""Who asks: from the token or cookie of a request to an Identity with everything it may do."""
+"""Who asks, with everything they may do; made from a token or a sign-in. Which one a request brings: resolve.py."""
 
 from __future__ import annotations
 
@@ -7,13 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import sqlalchemy as sa
-from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from himalia_hub import clock
-from himalia_hub.auth import cookies
-from himalia_hub.importing import tokens as imported
-from himalia_hub.keys import DB, MEMO, SETTINGS
 from himalia_hub.rbac import expand, rights, roles
 from himalia_hub.rbac.expand import Members
 from himalia_hub.rbac.rights import Rights
@@ -121,12 +116,6 @@ class Identity:
         return self.login.session_id if self.login else self.token.session_id if self.token else None
 
 
-def bearer(request: web.Request) -> str | None:
-    """The token of the Authorization header, or None. The scheme's case does not matter."""
-    scheme, _, value = request.headers.get("Authorization", "").strip().partition(" ")
-    return value.strip() or None if scheme.lower() in ("token", "bearer") else None
-
-
 async def from_token(db: AsyncSession, secret: str, rules: Rules, *, now: datetime) -> Identity | None:
     """Who holds this token; None when it is unknown or expired."""
     found = await tokens.find_by_secret(db, secret, now=now)
@@ -201,34 +190,3 @@ def of_person(user: User, theirs: Rights, *, login: Login | None = None) -> Iden
         roles=theirs.roles,
         until=theirs.until,
     )
-
-
-def _kept_as(secret: str | None) -> str | None:
-    """Secrets do not lie about in memory."""
-    return None if secret is None else hash_token(secret)
-
-
-async def resolve(request: web.Request, *, tokens_too: bool) -> Identity | None:
-    """Who asks. A header token wins; one that is unknown falls back to the cookie, as in JupyterHub."""
-    token = bearer(request) if tokens_too else None
-    cookie = cookies.login_secret(request)
-    if token is None and cookie is None:
-        return None
-    now, rules = clock.now(), request.app[SETTINGS].rules
-
-    async def read(db: AsyncSession) -> Identity | None:
-        found = await from_token(db, token, rules, now=now) if token else None
-        if found is None and cookie is not None:
-            found = await from_login(db, cookie, rules, now=now)
-        return found
-
-    async def look() -> Identity | None:
-        return await request.app[DB].read_in_one(read)
-
-    found = await request.app[MEMO].get(("identity", _kept_as(token), _kept_as(cookie)), look)
-    if found is not None and found.ends is not None and found.ends <= now:
-        found = await look()
-    if found is None and token is not None and await imported.adopt(request.app[DB], token):
-        async with request.app[DB].read() as db:
-            return await from_token(db, token, rules, now=now)
-    return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from himalia_hub.errors import BadRequest
 from himalia_hub.languages import gettext
@@ -12,10 +12,19 @@ from himalia_hub.rbac import expand
 from himalia_hub.rbac.expand import Custom
 from himalia_hub.rbac.roles import DEFAULT_ROLES
 from himalia_hub.rbac.scopes import SCOPES
-from himalia_hub.rbac.settings import RoleSection, check_custom
+from himalia_hub.rbac.settings import CustomScopeSection, RoleSection, check_custom
+from himalia_hub.services.settings import ServiceSection
 
-if TYPE_CHECKING:
-    from himalia_hub.settings import HubSettings
+
+class Configured(Protocol):
+    """The sections of a configuration that name scopes."""
+
+    @property
+    def roles(self) -> Sequence[RoleSection]: ...
+    @property
+    def services(self) -> Sequence[ServiceSection]: ...
+    @property
+    def custom_scopes(self) -> Mapping[str, CustomScopeSection]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,7 @@ class Rules:
 NO_RULES = Rules()
 
 
-def rules_of(settings: HubSettings) -> Rules:
+def rules_of(settings: Configured) -> Rules:
     """The rules of a configuration. ValueError names what is wrong in it."""
     names = [role.name for role in settings.roles]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -84,7 +93,7 @@ def rules_of(settings: HubSettings) -> Rules:
     return rules
 
 
-def _scopes_in(settings: HubSettings) -> Iterator[tuple[str, str]]:
+def _scopes_in(settings: Configured) -> Iterator[tuple[str, str]]:
     for role in settings.roles:
         yield from ((f"roles: {role.name}", scope) for scope in role.scopes)
     for service in settings.services:

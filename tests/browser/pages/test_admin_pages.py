@@ -11,7 +11,7 @@ from playwright.async_api import expect
 
 from browser.pages.conftest import Tab, sign_in
 from component.hub.pages_site import RUNNING, Site, site
-from himalia_hub.keys import ENDING
+from himalia_hub.ending import ENDING
 from himalia_hub.servers.state import Phase
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]

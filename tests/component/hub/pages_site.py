@@ -24,8 +24,8 @@ from himalia_hub.db import lease  # noqa: F401 -- its table belongs to the schem
 from himalia_hub.db.base import Base
 from himalia_hub.db.engine import Database
 from himalia_hub.db.memo import Memo
-from himalia_hub.ending import Ending
-from himalia_hub.keys import DB, DOORBELL, ENDING, FIGURES, LAUNCH_BELL, MEMO, SECRETS, SETTINGS, TOGETHER
+from himalia_hub.ending import ENDING, Ending
+from himalia_hub.keys import DB, DOORBELL, FIGURES, LAUNCH_BELL, MEMO, SECRETS, SETTINGS, TOGETHER
 from himalia_hub.languages import choosing
 from himalia_hub.measures.store import Point, keep
 from himalia_hub.metrics.figures import Figures

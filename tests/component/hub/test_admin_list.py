@@ -15,9 +15,9 @@ from component.hub.hub_site import Client, Site
 from himalia_hub import clock
 from himalia_hub.audit.models import AuditRow
 from himalia_hub.groups import store as groups
-from himalia_hub.keys import LIVE
 from himalia_hub.pages.admin.listing import SORTS, STATE, Wanted, counts, page_of
 from himalia_hub.pages.admin.query import parse
+from himalia_hub.pages.live import LIVE
 from himalia_hub.rbac.models import Role, RoleAssignment
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase

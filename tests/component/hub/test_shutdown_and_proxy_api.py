@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from component.hub.hub_site import Client, Site, site
-from himalia_hub.keys import ENDING
+from himalia_hub.ending import ENDING
 from himalia_proxy.base import Route
 
 

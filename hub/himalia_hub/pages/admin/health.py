@@ -5,10 +5,11 @@ from __future__ import annotations
 from aiohttp import web
 
 from himalia_hub.audit.record import tell
+from himalia_hub.ending import ENDING
 from himalia_hub.health import running
 from himalia_hub.health.examine import examine
 from himalia_hub.health.finding import Grade
-from himalia_hub.keys import ENDING, SETTINGS, WORLD
+from himalia_hub.keys import SETTINGS, WORLD
 from himalia_hub.languages import gettext, later, sentence
 from himalia_hub.pages.admin import viewer
 from himalia_hub.pages.render import page

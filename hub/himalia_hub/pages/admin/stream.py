@@ -8,12 +8,12 @@ from dataclasses import asdict, replace
 from aiohttp import web
 
 from himalia_hub import clock
-from himalia_hub.keys import LIVE, SETTINGS
+from himalia_hub.keys import SETTINGS
 from himalia_hub.languages import spoken
 from himalia_hub.pages.admin import columns, viewer
 from himalia_hub.pages.admin.rows import May, may, row
 from himalia_hub.pages.cards import use_of
-from himalia_hub.pages.live import Change, sse
+from himalia_hub.pages.live import LIVE, Change, sse
 from himalia_hub.pages.render import environment_of
 from himalia_hub.pages.streaming import stream
 from himalia_hub.rbac.guard import signed_in
