@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from logging import INFO, WARNING
 from typing import Any
 
 import structlog
@@ -99,8 +100,14 @@ RELOADER: web.AppKey[Reloader] = web.AppKey("reloader")
 
 
 async def on_hangup(app: web.Application) -> None:
-    """At SIGHUP; the answer stands in the log."""
-    await as_asked(app)
+    """At SIGHUP: here and, when the file is good, at the other hubs; every answer stands in the log."""
+    if "refused" in await as_asked(app):
+        return
+    try:
+        for url, said in (await elsewhere.reload(app[WORLD])).items():
+            log.log(WARNING if "refused" in said else INFO, "config.reloaded_elsewhere", hub=url, **said)
+    except (SQLAlchemyError, OSError) as error:
+        log.error("config.not_reloaded_elsewhere", cause=str(error)[:2000])
 
 
 async def as_asked(app: web.Application) -> dict[str, Any]:
@@ -129,6 +136,7 @@ async def _adopt(app: web.Application, new: HubSettings) -> Outcome:
     await app[DOOR].replace_by(door)
     app[MEMO].forget()
     world.doorbell.ring_all()
+    world.pace.changed()
     log.info("config.reloaded", changed=outcome.changed, needs_restart=outcome.needs_restart)
     return outcome
 

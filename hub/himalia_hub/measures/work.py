@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -86,21 +86,22 @@ def _rate(before: tuple[float, float | None], now: tuple[float, float | None]) -
 
 async def run(world: World, owner: str) -> None:
     """Measure every `servers.measure_s` until cancelled; not at all where the spawner cannot, or it is 0."""
-    every_s, sampler = world.settings.servers.measure_s, Sampler()
-    if not every_s or not isinstance(world.spawner, Measures):
+    if not isinstance(world.spawner, Measures):
         return
+    sampler = Sampler()
     while True:
-        await asyncio.sleep(every_s)
+        await world.pace.pause(lambda: world.settings.servers.measure_s or math.inf)
         try:
-            if world.spawner.node is not None or await _mine(world, owner, every_s):
+            if world.spawner.node is not None or await _mine(world, owner):
                 await measure(world, sampler)
         except (SQLAlchemyError, OSError) as error:
             log.warning("measures.database", error=type(error).__name__)
 
 
-async def _mine(world: World, owner: str, every_s: float) -> bool:
+async def _mine(world: World, owner: str) -> bool:
+    ttl = timedelta(seconds=2.5 * world.settings.servers.measure_s)
     async with world.db.begin() as db:
-        return await lease.take(db, LEASE, owner, now=clock.now(), ttl=timedelta(seconds=2.5 * every_s))
+        return await lease.take(db, LEASE, owner, now=clock.now(), ttl=ttl)
 
 
 async def measure(world: World, sampler: Sampler) -> None:

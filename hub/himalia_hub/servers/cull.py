@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -149,16 +148,14 @@ def spoken(seconds: float) -> str:
 async def run(world: World, owner: str) -> None:
     """Look every `cull.every_s` until cancelled, in one replica at a time; not while nothing has a limit."""
     while True:
-        every_s = world.settings.cull.every_s
         # The pause comes first: while no hub ran, nobody could report that they work. Servers try again each minute.
-        await asyncio.sleep(every_s)
+        await world.pace.pause(lambda: world.settings.cull.every_s)
         if not world.settings.cull.limits:
             continue
         try:
             async with world.db.begin() as db:
-                mine = await lease.take(
-                    db, LEASE, owner, now=clock.now(), ttl=timedelta(seconds=2.5 * every_s)
-                )
+                ttl = timedelta(seconds=2.5 * world.settings.cull.every_s)
+                mine = await lease.take(db, LEASE, owner, now=clock.now(), ttl=ttl)
             if mine:
                 await cull(world)
         except (SQLAlchemyError, OSError) as error:

@@ -38,7 +38,6 @@ class Orphan:
 
 async def run(world: World) -> None:
     """Look until cancelled. Needs no lease: every replica sees its own backend, and ending twice is fine."""
-    grace_s = world.settings.servers.orphan_grace_s
     found: dict[Orphan, float] = {}
     while True:
         try:
@@ -46,7 +45,7 @@ async def run(world: World) -> None:
             world.looks.orphans, world.looks.found = clock.now(), [one.kind for one in found]
         except (SpawnError, SQLAlchemyError, OSError) as error:
             log.warning("orphans.not_looked_for", error=str(error) or type(error).__name__)
-        await asyncio.sleep(max(grace_s / 2, 0.1))
+        await world.pace.pause(lambda: max(world.settings.servers.orphan_grace_s / 2, 0.1))
 
 
 async def reap(world: World, found: Mapping[Orphan, float], *, now_s: float) -> dict[Orphan, float]:

@@ -13,6 +13,7 @@ from himalia_hub.db.engine import Database
 from himalia_hub.faults import async_fault
 from himalia_hub.metrics.figures import Figures
 from himalia_hub.metrics.measured import timed
+from himalia_hub.pace import Pace
 from himalia_hub.replicas.together import Together
 from himalia_hub.secrets import Secrets
 from himalia_hub.servers.doorbell import Doorbell
@@ -112,6 +113,7 @@ class World:
     furnish: Furnish = nothing
     looks: Looks = field(default_factory=Looks)
     together: Together = field(default_factory=Together)
+    pace: Pace = field(default_factory=Pace)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,11 @@ LEASE = "services"
 
 async def run(world: World, owner: str) -> None:
     """Keep every service with a command running, until cancelled; those of another configuration after a reload."""
-    ttl_s = max(world.settings.servers.lease_s, 1.0)
     keeping: asyncio.Task[None] | None = None
     held_until, kept = 0.0, world.settings.services
     try:
         while True:
+            ttl_s = max(world.settings.servers.lease_s, 1.0)
             if keeping is not None and kept != world.settings.services:
                 await _let_go(keeping)
                 keeping = None

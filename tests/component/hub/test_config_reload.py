@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import socket
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from pydantic import BaseModel
 
 from component.hub.hub_site import Client, Site, site
 from himalia_hub import config
 from himalia_hub.cli import reload as cli
+from himalia_hub.db.lease import JobLease
 from himalia_hub.errors import ConfigError, Unavailable
+from himalia_hub.measures import work as measures
 from himalia_hub.reloading import COLD, HOT, RELOADER, differences, is_hot, merged
+from himalia_hub.servers import cull, orphans
 from himalia_hub.settings import HubSettings
 from himalia_hub.tokens.models import ApiToken
+from support import eventually
 
 RELOAD = "/hub/api/config/reload"
 FILE = '[servers]\nslow_start_s = 0\nallow_named = true\n[auth.methods.all]\nkind = "shared-password"\npassword = "long enough"\n'
@@ -91,6 +100,54 @@ async def test_ways_to_sign_in_follow_the_file(hub: Site, root: Client) -> None:
     async with hub.client() as browser:
         assert (await browser.login("zoe", "long enough")).status == 403
         assert (await browser.login("zoe", "another one")).status == 302
+
+
+async def test_background_work_takes_a_new_pace_at_once_and_not_after_the_old_pause(
+    hub: Site, root: Client
+) -> None:
+    slow = "\n[cull]\nevery_s = 3600\nidle_s = 9000\n"
+    await reload(root, hub, FILE.replace("[auth", "orphan_grace_s = 7200\nmeasure_s = 0\n[auth") + slow)
+    world = hub.world
+    work = [
+        asyncio.create_task(part)
+        for part in (cull.run(world, "me"), measures.run(world, "me"), orphans.run(world))
+    ]
+    try:
+        await eventually(lambda: world.looks.orphans is not None, within_s=30)
+        first = world.looks.orphans
+        quick = slow.replace("3600", "0.01")
+        await reload(
+            root, hub, FILE.replace("[auth", "orphan_grace_s = 0.01\nmeasure_s = 0.01\n[auth") + quick
+        )
+        await eventually(lambda: world.looks.orphans != first, within_s=30)
+        await eventually(lambda: _leases(hub), within_s=30)
+    finally:
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+
+
+async def _leases(hub: Site) -> bool:
+    async with hub.db.read() as db:
+        return {cull.LEASE, measures.LEASE} <= set(await db.scalars(sa.select(JobLease.name)))
+
+
+async def test_nobody_keeps_a_part_of_the_configuration_that_was(hub: Site, root: Client) -> None:
+    await reload(root, hub, FILE)  # the parts before this one are also the test's own
+    before = [weakref.ref(getattr(hub.world.settings, name)) for name in HOT if _is_section(hub, name)]
+    async with hub.client() as browser:
+        assert (await browser.login("zoe", "long enough")).status == 403
+    assert (await root("POST", "/hub/api/users/root/servers/x")).status == 202
+
+    await reload(root, hub, FILE.replace("slow_start_s = 0", "slow_start_s = 1"))
+    gc.collect()
+
+    assert len(before) > 5
+    assert [part() for part in before if part() is not None] == []
+
+
+def _is_section(hub: Site, name: str) -> bool:
+    return isinstance(getattr(hub.world.settings, name), BaseModel)
 
 
 async def test_the_command_asks_the_running_hub_and_leaves_no_token(hub: Site, root: Client) -> None:

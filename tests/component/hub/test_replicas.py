@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from himalia_hub import clock
 from himalia_hub.db import lease
 from himalia_hub.errors import ConfigError
-from himalia_hub.reloading import RELOADER, as_asked
+from himalia_hub.reloading import RELOADER, as_asked, on_hangup
 from himalia_hub.replicas import elsewhere, presence
 from himalia_hub.secrets import Secrets
 from himalia_hub.servers import leases, listen, progress, store
@@ -191,6 +191,22 @@ async def test_a_reload_at_one_hub_reaches_the_other_and_the_answer_says_what_ea
     there = {"changed": ["servers.active_limit", "servers.resync_s"], "needs_restart": []}
     assert answer.json["hubs"] == {two.world.hub_url: there}
     assert two.world.settings.servers.active_limit == 7
+
+
+async def test_a_signal_at_one_hub_reaches_the_other_unless_the_first_ones_file_is_refused(hubs, asking):
+    one, two = hubs
+    reads(two, active_limit=7)
+    good = one.app[RELOADER].load
+
+    def broken():
+        raise ConfigError("servers.activ_limit: there is no such key")
+
+    one.app[RELOADER].load = broken
+    await on_hangup(one.app)
+    assert two.world.settings.servers.active_limit == 0
+    one.app[RELOADER].load = good
+    await on_hangup(one.app)
+    assert [hub.world.settings.servers.active_limit for hub in hubs] == [7, 7]
 
 
 async def test_a_hub_that_refuses_its_file_says_why_at_the_one_that_was_asked(hubs, asking):
