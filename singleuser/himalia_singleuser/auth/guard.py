@@ -58,13 +58,14 @@ async def admit(request: web.Request) -> Admission:
 
 async def _identify(request: web.Request) -> tuple[Identity | None, list[CookieChange]]:
     auth = request.app[AUTH]
-    if auth.hub is not None:
-        token = token_of(request)
-        known = await oauth.identify(request, auth.hub, token)
-        by_link = token != "" and token == request.query.get("token") and not is_websocket(request)
-        return known, [_remember_token(request, token)] if known is not None and by_link else []
     token = token_of(request)
     name = auth.cookie_name(request)
+    if auth.hub is not None:
+        known = await oauth.identify(request, auth.hub, token)
+        if known is None:
+            return None, _forget_stale(request, name) if not token else []
+        by_link = token != "" and token == request.query.get("token") and not is_websocket(request)
+        return known, [_remember_token(request, token)] if by_link else []
     kept = auth.read_cookie(request, name, max_age_s=MONTH_S)
     known = _identity_from(kept) if kept else None
     if token and request.app[SETTINGS].token and _same(token, request.app[SETTINGS].token):
@@ -72,9 +73,13 @@ async def _identify(request: web.Request) -> tuple[Identity | None, list[CookieC
             return replace(known, via_token=True), []
         known = new_identity()
         return replace(known, via_token=True), [remember(request, known)]
-    if known is None and name in request.cookies:
-        return None, [lambda answer: auth.drop_cookie(request, answer, name)]
-    return known, []
+    return known, _forget_stale(request, name) if known is None else []
+
+
+def _forget_stale(request: web.Request, name: str) -> list[CookieChange]:
+    """A login cookie that opens nothing any more is taken back; one that was not sent may be another tab's new one."""
+    auth = request.app[AUTH]
+    return [lambda answer: auth.drop_cookie(request, answer, name)] if name in request.cookies else []
 
 
 def token_of(request: web.Request) -> str:
@@ -143,9 +148,10 @@ def _send_to_login(request: web.Request, cookies: Sequence[CookieChange]) -> web
         raise Stranger(cookies)
     auth = request.app[AUTH]
     if auth.hub is not None:
-        return oauth.begin(request, auth.hub)
-    wanted = quote(request.rel_url.raw_path_qs, safe="/")
-    answer = web.Response(status=302, headers={hdrs.LOCATION: f"{base_of(request)}login?next={wanted}"})
+        answer = oauth.begin(request, auth.hub)
+    else:
+        wanted = quote(request.rel_url.raw_path_qs, safe="/")
+        answer = web.Response(status=302, headers={hdrs.LOCATION: f"{base_of(request)}login?next={wanted}"})
     for change in cookies:
         change(answer)
     return answer

@@ -122,6 +122,31 @@ async def test_programs_get_403_not_a_redirect(start: Any, hub: Any) -> None:
     assert (await server.bare("POST", "lab"))[0] in {403, 405}
 
 
+async def test_a_cookie_that_opens_nothing_any_more_is_taken_back(start: Any, hub: Any) -> None:
+    server = await behind(start, hub)
+    cookie = await signed_in(server)
+    hub.tokens.clear()
+    await server.stop()
+    again = await behind(start, hub)  # what the first one remembered of the token went with it
+
+    for path, status in (("api/contents", 403), ("api/events/subscribe", 403), ("lab", 302)):
+        answer = await again.bare("GET", path, headers={"Cookie": cookie})
+        assert answer[0] == status
+        assert taken_back(answer[2]) == ["jupyterhub-user-ada"], path
+    assert taken_back((await again.bare("GET", "api/contents"))[2]) == [], "none was sent"
+    wrong = {"Cookie": cookie, "Authorization": "token wrong"}
+    assert taken_back((await again.bare("GET", "api/contents", headers=wrong))[2]) == [], (
+        "nobody looked at it"
+    )
+
+
+def taken_back(headers: Any) -> list[str]:
+    """The names of the cookies that an answer asks the browser to forget."""
+    return [
+        one.partition("=")[0] for one in headers.getall("Set-Cookie", []) if "Max-Age=0" in one.split("; ")
+    ]
+
+
 async def test_a_callback_that_nobody_asked_for_is_refused(start: Any, hub: Any) -> None:
     server = await behind(start, hub)
     hub.codes["stolen"] = {"code_challenge": "x"}
