@@ -103,7 +103,7 @@ class Live:
 
     def since(self, event_id: str) -> list[Change] | None:
         """The last change of each row after this event; None when that is too long ago, or of another life."""
-        epoch, _, text = event_id.partition("-")
+        epoch, _, text = event_id.rpartition("-")  # a minted name may hold a dash itself
         if epoch != self.epoch or not text.isdigit():
             return None
         rev = int(text)
