@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import TypeVar
 
 from himalia_hub.db.engine import Database
+from himalia_hub.db.shared import Shared
 
 V = TypeVar("V")
 
@@ -24,6 +25,7 @@ class Memo:
         self.db = db
         self._at: Hashable | None = None
         self._kept: dict[Hashable, object] = {}
+        self._making = Shared()
         self._room = MOST_BYTES
 
     def forget(self) -> None:
@@ -34,8 +36,8 @@ class Memo:
     async def get(self, key: Hashable, make: Callable[[], Awaitable[V]]) -> V:
         """What `make()` gives, from memory when it can be. None is never kept, nor is what it raises.
 
-        Beyond MOST_BYTES values are made anew each time, until the next commit clears all: whoever asks for ever other
-        things must not fill the memory.
+        Whoever asks while it is being made for the same state waits for that. Beyond MOST_BYTES values are made anew
+        each time, until the next commit clears all: whoever asks for ever other things must not fill the memory.
         """
         at = await self.db.revision.now()
         if at is None:
@@ -45,7 +47,7 @@ class Memo:
             self._at, self._room = at, MOST_BYTES
         elif key in self._kept:
             return self._kept[key]  # type: ignore[return-value]
-        value = await make()
+        value = await self._making.one((at, key), make)
         # `at` is older than what was read, and nothing older may be kept for a newer state.
         weight = ABOUT_BYTES + (len(value) if isinstance(value, bytes) else 0)
         if at == self._at and value is not None and weight <= self._room and key not in self._kept:

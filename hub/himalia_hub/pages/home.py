@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
@@ -131,7 +131,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     person = request[IDENTITY]
     assert person is not None
 
-    async def draw(identity: Identity, changes: list[Change] | None) -> str:
+    async def draw(identity: Identity, changes: list[Change] | None, _: Hashable) -> str:
         mine = [change for change in changes or () if change.user_id == person.person]
         if changes is not None and all(change.only_use for change in mine):
             return await _used(request, mine) if mine else ""

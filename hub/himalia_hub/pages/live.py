@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Hashable
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 import structlog
@@ -22,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.db.engine import Database
+from himalia_hub.db.shared import Shared
 from himalia_hub.keys import DB, DOORBELL
 from himalia_hub.measures.models import ServerUse
 from himalia_hub.notices import store as notices
@@ -34,6 +36,7 @@ from himalia_hub.servers.models import Server
 from himalia_hub.users.models import User
 
 log = structlog.get_logger()
+V = TypeVar("V")
 
 PAUSE_S = 0.25
 """At most four times a second, whatever happens: changes in between are one."""
@@ -68,6 +71,10 @@ class Change:
     drawn: dict[Hashable, str] = field(default_factory=dict)
 
 
+_Look = tuple[dict[str, tuple[Any, ...]], list[tuple[str, Found, bool]]]
+"""What was seen of rows, by their names on the page; and those that changed, with whether only their use did."""
+
+
 class Live:
     """The one reader. `rev` counts its rounds with changes; with `epoch` it names a moment of this hub's life."""
 
@@ -79,16 +86,19 @@ class Live:
         self._rung: set[int] = set()
         self._bell, self._news = asyncio.Event(), asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
-        self._viewers = 0
-        self._counts: dict[Hashable, tuple[int, dict[str, int]]] = {}
+        self.logins: Counter[str] = Counter()
+        self._shared, self._made, self._made_at = Shared(), dict[Hashable, object](), 0
         self._said: tuple[object, ...] | None = None
 
     # ---- for those who watch
 
     @contextlib.asynccontextmanager
-    async def watching(self) -> AsyncIterator[None]:
-        """While inside, changes are read. The first one in waits until the rows have been looked at once."""
-        self._viewers += 1
+    async def watching(self, login: str = "") -> AsyncIterator[None]:
+        """While inside, changes are read. The first one in waits until the rows have been looked at once.
+
+        `logins` counts by whom (hashes of their cookies): so all can be asked for at once.
+        """
+        self.logins[login] += 1
         try:
             if self._task is None:
                 self._doorbell.listen(self._heard)
@@ -97,8 +107,9 @@ class Live:
                 await self._news.wait_for(lambda: bool(self.rev) or self.closing)
             yield
         finally:
-            self._viewers -= 1
-            if not self._viewers:
+            self.logins[login] -= 1
+            self.logins += Counter()  # without those that are zero
+            if not self.logins:
                 await self._rest()
 
     def since(self, event_id: str) -> list[Change] | None:
@@ -112,6 +123,18 @@ class Live:
         later = (change for change in self._ring if change.rev > rev)
         return list({(change.row, change.only_use): change for change in later}.values())
 
+    async def once(self, key: Hashable, make: Callable[[], Awaitable[V]]) -> V:
+        """What `make()` gives: made once in a round for all who watch and would get the same."""
+        rev = self.rev
+        if self._made_at != rev:
+            self._made, self._made_at = {}, rev
+        if key in self._made:
+            return cast("V", self._made[key])
+        value = await self._shared.one((rev, key), make)
+        if self._made_at == rev:
+            self._made[key] = value
+        return value
+
     async def later(self, rev: int, *, at_most_s: float) -> None:
         """Until there is something after `rev`, the hub ends, or the time is over."""
         with contextlib.suppress(TimeoutError):
@@ -119,14 +142,12 @@ class Live:
                 await self._news.wait_for(lambda: self.rev > rev or self.closing)
 
     async def counts(self, only: frozenset[str] | None) -> dict[str, int]:
-        """The chips' numbers as this viewer may know them; counted once for all who may know the same."""
-        kept = self._counts.get(only)
-        if kept is None or kept[0] != self.rev:
-            rev = self.rev
-            async with self._db.read() as db:
-                kept = rev, await listing.counts(db, now=clock.now(), only=only)
-            self._counts[only] = kept
-        return kept[1]
+        """The chips' numbers as this viewer may know them."""
+
+        async def count() -> dict[str, int]:
+            return await self._db.read_in_one(lambda db: listing.counts(db, now=clock.now(), only=only))
+
+        return await self.once(("counts", only), count)
 
     @property
     def event_id(self) -> str:
@@ -168,23 +189,43 @@ class Live:
 
     async def _compare(self, only: set[int] | None) -> None:
         """Find what is another than before: among these servers, or among all rows."""
-        query = listing.joined(*_SEEN, *_USED)
-        async with self._db.read() as db:
-            rows = await db.execute(query if only is None else query.where(Server.id.in_(only)))
-            now = {row_id(row[0], row[1], row[2]): tuple(row) for row in rows}
-            gone = {} if only is not None else {key: was for key, was in self._seen.items() if key not in now}
-            if only is not None and len(now) < len(only):
+        first = not self._seen and not self.rev
+        said, gone = self._said, dict[str, tuple[Any, ...]]()
+        if only is None:
+            now, found = await self._look_at_all(quietly=first)
+            gone = {key: was for key, was in self._seen.items() if key not in now}
+            said = await self._db.read_in_one(notices.everything)
+        else:
+            now, found = await self._look(Server.id.in_(only))
+            if len(now) < len(only):
                 self._heard(ANY)  # one was deleted; which row it was, only the whole list says
-            changed = {key: seen for key, seen in now.items() if self._seen.get(key) != seen}
-            said = self._said if only is not None else await notices.everything(db)
-            first = not self._seen and not self.rev
-            found = [] if first or not changed else await self._read(db, changed)
         self._seen.update(now)
         for key in gone:
             del self._seen[key]
         announced, self._said = said != self._said, said
         if first or found or gone or announced:
             await self._tell(found, gone)
+
+    async def _look_at_all(self, *, quietly: bool) -> _Look:
+        """Some people at a time: whoever else reads, there and in this thread, gets a turn in between."""
+        now, found, after = dict[str, tuple[Any, ...]](), list[tuple[str, Found, bool]](), 0
+        while (last := await self._db.read_in_one(partial(listing.last_of_some, after=after))) is not None:
+            some, others = await self._look(User.id > after, User.id <= last, quietly=quietly)
+            now |= some
+            found += others
+            after = last
+        return now, found
+
+    async def _look(self, *which: sa.ColumnElement[bool], quietly: bool = False) -> _Look:
+        """These rows as they are, and those of them that have changed, whole; `quietly` without the latter."""
+
+        async def look(db: AsyncSession) -> _Look:
+            rows = await db.execute(listing.joined(*_SEEN, *_USED).where(*which))
+            now = {row_id(row[0], row[1], row[2]): tuple(row) for row in rows}
+            changed = {key: seen for key, seen in now.items() if self._seen.get(key) != seen}
+            return now, await self._read(db, changed) if changed and not quietly else []
+
+        return await self._db.read_in_one(look)
 
     async def _read(
         self, db: AsyncSession, changed: dict[str, tuple[Any, ...]]
@@ -220,7 +261,7 @@ class Live:
             self.epoch, self.rev = mint(6), 0
             self._ring.clear()
             self._seen.clear()
-            self._counts.clear()
+            self._made.clear()
             self._said = None
 
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from himalia_hub import clock
+from himalia_hub.auth import cookies
+from himalia_hub.keys import DB, MEMO, SETTINGS
 from himalia_hub.notices import board
 from himalia_hub.notices.notice import Notice
 from himalia_hub.pages.live import LIVE, PAUSE_S, Change, sse
 from himalia_hub.pages.render import moment_of_rows, render
-from himalia_hub.rbac.identity import Identity
+from himalia_hub.rbac.identity import Identity, from_logins
 from himalia_hub.rbac.resolve import resolve
+from himalia_hub.secrets import hash_token
 
 BEAT_S = 8.0
 """A page that hears nothing for three of these takes the line for dead."""
 
-Draw = Callable[[Identity, list[Change] | None], Awaitable[str]]
-"""Makes the events for these changes; None stands for "anything may have changed"."""
+Draw = Callable[[Identity, list[Change] | None, Hashable], Awaitable[str]]
+"""Makes the events for these changes; None stands for "anything may have changed". The third names them within a round,
+for what is drawn once for several viewers (`Live.once`).
+"""
 
 
 async def stream(request: web.Request, draw: Draw) -> web.StreamResponse:
@@ -32,8 +39,9 @@ async def stream(request: web.Request, draw: Draw) -> web.StreamResponse:
     )
     await response.prepare(request)
     try:
-        async with request.app[LIVE].watching():
-            async for text in _events(request, draw):
+        login = hash_token(cookies.login_secret(request) or "")
+        async with request.app[LIVE].watching(login):
+            async for text in _events(request, login, draw):
                 await response.write(text.encode())
         await response.write_eof()
     except (ConnectionResetError, asyncio.CancelledError):
@@ -42,15 +50,15 @@ async def stream(request: web.Request, draw: Draw) -> web.StreamResponse:
     return response
 
 
-async def _events(request: web.Request, draw: Draw) -> AsyncIterator[str]:
+async def _events(request: web.Request, login: str, draw: Draw) -> AsyncIterator[str]:
     live = request.app[LIVE]
     last = request.headers.get("Last-Event-ID") or request.query.get("after", "")
     here, rev = live.event_id, live.rev
-    missed = live.since(last) if last else await _since_page(request)
+    missed, span = live.since(last) if last else await _since_page(request), (last, here)
     said: list[Notice] | None = None
     yield "retry: 1000\n" + sse("hello", "", here)
     while not live.closing:
-        identity = await resolve(request, tokens_too=False)
+        identity = await _who(request, login)
         if identity is None:
             yield sse("out", "")
             return
@@ -58,15 +66,31 @@ async def _events(request: web.Request, draw: Draw) -> AsyncIterator[str]:
             yield sse("banner", render(request, "fragment_notices.html", {"announcements": news}))
             said = news
         if missed is None or missed:
-            text = await draw(identity, missed)
+            text = await draw(identity, missed, span)
             if text:
                 yield text + sse("beat", "", here)
             await asyncio.sleep(PAUSE_S)
         await live.later(rev, at_most_s=BEAT_S)
         before, here, rev = here, live.event_id, live.rev
-        missed = live.since(before)
+        missed, span = live.since(before), (before, here)
         if not missed and missed is not None:
             yield sse("beat", "", here)
+
+
+async def _who(request: web.Request, login: str) -> Identity | None:
+    """Who watches now: asked for all open streams at once, whenever anything was committed."""
+    live, rules, now = request.app[LIVE], request.app[SETTINGS].rules, clock.now()
+    asked = tuple(live.logins)
+
+    async def read(db: AsyncSession) -> dict[str, Identity | None]:
+        found = await from_logins(db, asked, rules, now=now)
+        return {one: found.get(one) for one in asked}
+
+    everybody = await request.app[MEMO].get("watchers", lambda: request.app[DB].read_in_one(read))
+    found = everybody.get(login)
+    if login in everybody and (found is None or found.ends is None or found.ends > now):
+        return found
+    return await resolve(request, tokens_too=False)
 
 
 async def _since_page(request: web.Request) -> list[Change] | None:

@@ -165,17 +165,28 @@ def token_scopes(token: ApiToken, rules: Rules) -> tuple[str, ...]:
 
 async def from_login(db: AsyncSession, secret: str, rules: Rules, *, now: datetime) -> Identity | None:
     """Who signed in with this cookie; None when signed out or over."""
+    hashed = hash_token(secret)
+    return (await from_logins(db, [hashed], rules, now=now)).get(hashed)
+
+
+async def from_logins(
+    db: AsyncSession, hashes: Collection[str], rules: Rules, *, now: datetime
+) -> dict[str, Identity]:
+    """Who signed in with each of these cookies, by the hash of its secret; who is signed out is left out.
+
+    As many queries for a hundred as for one.
+    """
     found = await db.execute(
         sa.select(Login, User)
         .join(User, User.id == Login.user_id)
-        .where(Login.hashed == hash_token(secret), Login.expires_at > now, User.suspended.is_(None))
+        .where(Login.hashed.in_(hashes), Login.expires_at > now, User.suspended.is_(None))
     )
-    row = found.one_or_none()
-    if row is None:
-        return None
-    login, user = row
-    theirs = await rights.of_user(db, user, rules, now=now)
-    return of_person(user, theirs, login=login)
+    rows = found.all()
+    if not rows:
+        return {}
+    people = list({user.id: user for _, user in rows}.values())
+    theirs = await rights.of_users(db, people, rules, now=now)
+    return {login.hashed: of_person(user, theirs[user.id], login=login) for login, user in rows}
 
 
 def of_person(user: User, theirs: Rights, *, login: Login | None = None) -> Identity:

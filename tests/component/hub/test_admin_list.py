@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -15,6 +16,7 @@ from component.hub.hub_site import Client, Site
 from himalia_hub import clock
 from himalia_hub.audit.models import AuditRow
 from himalia_hub.groups import store as groups
+from himalia_hub.pages.admin import stream as stream_module
 from himalia_hub.pages.admin.listing import SORTS, STATE, Wanted, counts, page_of
 from himalia_hub.pages.admin.query import parse
 from himalia_hub.pages.live import LIVE
@@ -168,6 +170,34 @@ async def test_the_stream_shows_a_viewer_their_rows_only_and_goes_on_where_it_wa
         async with events.open(**{"Last-Event-ID": "another-7"}) as third:
             await third.until("resync")
         assert not any("elsewhere" in text for text in events.seen)
+
+
+async def test_alike_viewers_are_drawn_for_once_and_others_for_themselves(
+    hub: Site, tutor: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    draw = stream_module._event
+    monkeypatch.setattr(
+        stream_module, "_event", lambda *given: drawn.append(given[3].found.user.name) or draw(*given)
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        viewers = []
+        for name in ("root", "roy"):
+            await hub.person(name, admin=True)
+            client = await stack.enter_async_context(hub.client())
+            await client.login(name)
+            viewers.append(client)
+        streams = []
+        for client in (*viewers, tutor):
+            xsrf = (await client("GET", "/hub/admin")).xsrf
+            streams.append(await stack.enter_async_context(Events(client, xsrf).open()))
+        for stream in streams:
+            await stream.until("counts")
+        await change(hub, "bob", node="shown")
+        rows = [(await stream.until("row"))["data"] for stream in streams]
+
+    assert drawn == ["bob", "bob"]
+    assert rows[0] == rows[1] != rows[2]
 
 
 async def change(hub: Site, name: str, **values: object) -> None:

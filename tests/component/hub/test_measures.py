@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 from component.hub.hub_site import Site
 from himalia_hub import clock
 from himalia_hub.measures.models import ServerUse, ServerUseMinute
-from himalia_hub.measures.work import Sampler, measure
+from himalia_hub.measures.work import Sampler, measure, run
 from himalia_hub.pages.admin.listing import Wanted, counts, page_of
 from himalia_hub.pages.admin.query import parse
 from himalia_hub.servers.models import Server
@@ -18,6 +19,7 @@ from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.users.models import User
 from himalia_spawner.base import Handle, Measure, ServerRef
 from himalia_spawner.fake import FakeServer
+from support import eventually
 
 GB = 2**30
 
@@ -86,6 +88,31 @@ async def test_the_last_hour_is_kept_and_no_more(hub: Site, monkeypatch: pytest.
     assert len(points) == 61
     assert points[-1] - points[0] == timedelta(hours=1)
     assert ann.id
+
+
+async def test_a_server_that_has_just_started_is_measured_twice_without_waiting_for_the_next_turn(
+    hub: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("himalia_hub.measures.work.SOON_S", 0.05)
+    hub.world.spawner.node = "here"
+    turns = asyncio.create_task(run(hub.world, "me"))
+    try:
+        await eventually(lambda: hub.world.doorbell._listeners)
+        server = await runs(hub, "ann", memory=GB)
+        async with hub.db.begin() as db:
+            await db.execute(sa.update(Server).values(node="here"))
+        hub.world.doorbell.settle(server.id)
+
+        async def has_both() -> bool:
+            async with hub.db.read() as db:
+                use = await db.get(ServerUse, server.id)
+            return use is not None and use.memory == GB and use.cpus is not None
+
+        await eventually(has_both, within_s=30)
+    finally:
+        turns.cancel()
+        await asyncio.gather(turns, return_exceptions=True)
+    assert not hub.world.doorbell._listeners
 
 
 async def test_home_and_the_list_show_figures_and_the_last_hour(hub: Site) -> None:

@@ -17,8 +17,10 @@ from himalia_hub import clock
 from himalia_hub.db import memo as memo_module
 from himalia_hub.db.engine import Database, sync_url
 from himalia_hub.db.memo import Memo
+from himalia_hub.db.shared import Shared
 from himalia_hub.tokens.models import ApiToken
 from himalia_hub.users.models import User
+from support import eventually
 
 
 @pytest.fixture
@@ -146,3 +148,45 @@ async def test_what_is_kept_is_bounded_whatever_is_asked(hub: Site, monkeypatch:
             await memo.get(key, make)
     assert sum(len(value) for value in memo._kept.values() if isinstance(value, bytes)) <= 100_000
     assert made == 10 + (10 - len(memo._kept))
+
+
+async def test_twenty_who_ask_at_once_are_answered_by_one_look(hub: Site) -> None:
+    memo, looks, go = Memo(hub.db), 0, asyncio.Event()
+
+    async def look() -> str:
+        nonlocal looks
+        looks += 1
+        await go.wait()
+        return "seen"
+
+    await hub.db.revision.now()
+    waiting = [asyncio.create_task(memo.get("x", look)) for _ in range(20)]
+    await eventually(lambda: looks == 1)
+    go.set()
+    assert await asyncio.gather(*waiting) == ["seen"] * 20
+    assert looks == 1
+
+
+async def test_one_who_asks_in_vain_fails_alone() -> None:
+    """What the first one meets, an error or that it is cancelled, is not what those who wait for it get."""
+    shared, entered, go = Shared(), 0, asyncio.Event()
+
+    async def first_fails() -> int:
+        nonlocal entered
+        entered += 1
+        if entered == 1:
+            await go.wait()
+            raise OSError("mine alone")
+        return entered
+
+    first = asyncio.create_task(shared.one("x", first_fails))
+    await eventually(lambda: entered == 1)
+    others = [asyncio.create_task(shared.one("x", first_fails)) for _ in range(3)]
+    others[0].cancel()
+    go.set()
+    with pytest.raises(OSError, match="mine alone"):
+        await first
+    done = await asyncio.gather(*others, return_exceptions=True)
+    assert isinstance(done[0], asyncio.CancelledError)
+    assert done[1:] == [2, 2] or done[1:] == [2, 3]
+    assert not shared._making

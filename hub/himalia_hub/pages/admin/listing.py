@@ -111,6 +111,13 @@ async def matching(db: AsyncSession, wanted: Wanted, *, now: datetime, at_most: 
     return [(row[0], row[1]) for row in rows]
 
 
+async def last_of_some(db: AsyncSession, *, after: int) -> int | None:
+    """The id of the last of the next few hundred people; None when there is nobody after this id."""
+    some = sa.select(User.id).where(User.id > after).order_by(User.id).limit(CHUNK).subquery()
+    last: int | None = await db.scalar(sa.select(sa.func.max(some.c.id)))
+    return last
+
+
 async def rows_of(
     db: AsyncSession, *, servers: Collection[int] = (), users: Collection[int] = ()
 ) -> list[Found]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Hashable
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlsplit
@@ -10,6 +12,7 @@ from himalia_hub.languages import later
 from himalia_hub.pages.admin.listing import Found
 from himalia_hub.pages.cards import Card, card, never_started
 from himalia_hub.profiles.choice import image_of
+from himalia_hub.rbac.expand import split as split_scope
 from himalia_hub.rbac.identity import Identity
 from himalia_hub.settings import HubSettings
 
@@ -72,6 +75,20 @@ class Row:
 def row_id(user_id: int, server_id: int | None, name: str) -> str:
     """The row's name on the page; a person's default server keeps it when it is started for the first time."""
     return f"s{server_id}" if name else f"u{user_id}"
+
+
+_ASKED = ("list:users", "read:servers", "start:servers", "delete:servers", "access:servers", "admin:users")
+
+
+def rights_in_rows(identity: Identity) -> Hashable:
+    """Equal for viewers who may see and do the same in every row."""
+    groups = tuple(sorted((name, frozenset(people)) for name, people in identity.members.items()))
+    return _about_rows(identity.scopes), groups
+
+
+@functools.lru_cache(maxsize=256)
+def _about_rows(scopes: frozenset[str]) -> frozenset[str]:
+    return frozenset(scope for scope in scopes if split_scope(scope)[0] in _ASKED)
 
 
 def may(identity: Identity, user: str, name: str) -> May:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Hashable
 from dataclasses import asdict, replace
 
 from aiohttp import web
@@ -11,13 +13,16 @@ from himalia_hub import clock
 from himalia_hub.keys import SETTINGS
 from himalia_hub.languages import spoken
 from himalia_hub.pages.admin import columns, viewer
-from himalia_hub.pages.admin.rows import May, may, row
+from himalia_hub.pages.admin.rows import May, may, rights_in_rows, row
 from himalia_hub.pages.cards import use_of
 from himalia_hub.pages.live import LIVE, Change, sse
 from himalia_hub.pages.render import environment_of
 from himalia_hub.pages.streaming import stream
 from himalia_hub.rbac.guard import signed_in
 from himalia_hub.rbac.identity import Identity
+
+BREATH = 10
+"""So many rows are drawn before others get a turn: a few milliseconds."""
 
 
 def routes(prefix: str) -> list[web.RouteDef]:
@@ -29,22 +34,33 @@ def routes(prefix: str) -> list[web.RouteDef]:
 async def events(request: web.Request) -> web.StreamResponse:
     """200 the stream; a viewer gets the rows that they may list, with the buttons that they may press."""
     viewer.must_be(request)
-    shown = await columns.of(request)
+    live, shown = request.app[LIVE], await columns.of(request)
 
-    async def draw(identity: Identity, changes: list[Change] | None) -> str:
+    async def draw(identity: Identity, changes: list[Change] | None, span: Hashable) -> str:
         only = viewer.listable(identity)
-        if changes is None:
-            text = sse("resync", "")
-        else:
-            mine = [(change, rights) for change in changes if (rights := _rights(identity, only, change)).see]
-            used = {
-                change.row: use_of(change.found.use) for change, _ in mine if change.found and change.only_use
-            }
-            text = "".join(_event(request, rights, shown, change) for change, rights in mine)
-            text += sse("use", json.dumps({row: asdict(use) for row, use in used.items()})) if used else ""
-        return text + sse("counts", json.dumps(await request.app[LIVE].counts(only)))
+        text = sse("resync", "")
+        if changes is not None:
+            alike = span, rights_in_rows(identity), shown, spoken().tag
+            text = await live.once(alike, lambda: _drawn(request, identity, shown, changes))
+        return text + sse("counts", json.dumps(await live.counts(only)))
 
     return await stream(request, draw)
+
+
+async def _drawn(
+    request: web.Request, identity: Identity, shown: tuple[str, ...], changes: list[Change]
+) -> str:
+    """What these changes are to this viewer, and to all with the same rights, columns and language."""
+    only, texts, used = viewer.listable(identity), [], {}
+    for number, change in enumerate(changes):
+        if number % BREATH == BREATH - 1:
+            await asyncio.sleep(0)
+        rights = _rights(identity, only, change)
+        if rights.see and change.found and change.only_use:
+            used[change.row] = asdict(use_of(change.found.use))
+        elif rights.see:
+            texts.append(_event(request, rights, shown, change))
+    return "".join(texts) + (sse("use", json.dumps(used)) if used else "")
 
 
 def _rights(identity: Identity, only: frozenset[str] | None, change: Change) -> May:
@@ -60,8 +76,6 @@ def _event(request: web.Request, rights: May, shown: tuple[str, ...], change: Ch
     found = change.found
     if found is None:
         return sse("gone", change.row)
-    if change.only_use:
-        return ""
     alike = rights, shown, spoken().tag
     html = change.drawn.get(alike)
     if html is None:
