@@ -13,6 +13,14 @@ from typing import Any
 
 BATCH = 200
 BATCH_BYTES = 1024 * 1024
+BURST = 32
+"""More messages than this without a `calm` between them are a burst."""
+PACE_S = 0.01
+"""How long a burst may wait in ZMQ's queue. To wake for each message costs more than to pass it on, and takes the
+processor from the kernel that writes the next one.
+"""
+FEW = 4
+"""A burst in which no more came meanwhile is over."""
 RECONNECT_MS = 20
 
 
@@ -45,6 +53,7 @@ class Channel:
     """One connected socket; every message received goes to `on_message`, in order, on the event loop.
 
     With `on_connected`, which is called once, messages are only taken while the kernel is there: others are dropped.
+    What is subscribed to is read every `PACE_S` while it comes as a burst.
     """
 
     def __init__(
@@ -83,6 +92,9 @@ class Channel:
         # ZMQ then calls the socket writable when the kernel is connected, not before.
         self._socket.immediate = self._drops
         self._socket.connect(endpoint)
+        self._is_paced = subscribe
+        self._streak = 0
+        self._next_look: asyncio.TimerHandle | None = None
         self._fd = self._socket.fd
         self._loop.add_reader(self._fd, self._drain)
         self._loop.call_soon(self._drain)
@@ -103,32 +115,56 @@ class Channel:
         if self._socket.getsockopt(self._events) & self._pollin:
             self._loop.call_soon(self._drain)
 
+    def calm(self) -> None:
+        """What came was no burst, or its end: whatever is next should be here at once."""
+        self._streak = 0
+
     def close(self) -> None:
         """Twice is fine. What was not sent yet is dropped."""
-        if self._socket is not None:
+        if self._socket is None:
+            return
+        if self._next_look is not None:
+            self._next_look.cancel()
+        else:
             self._loop.remove_reader(self._fd)
-            self._socket.close(linger=0)
-            self._socket = None
+        self._socket.close(linger=0)
+        self._socket = None
 
-    def _drain(self) -> None:
-        read = 0
-        for _ in range(BATCH):
+    def _drain(self, burst: int = BURST) -> None:
+        taken = read = 0
+        # Between large messages whoever writes to browsers gets a turn, or their queues overflow here.
+        while taken < BATCH and read <= BATCH_BYTES:
             if self._socket is None:
                 return
-            # Between large messages whoever writes to browsers gets a turn, or their queues overflow here.
-            if read > BATCH_BYTES:
-                break
             try:
                 frames = self._receive()
             except self._again:
-                if self._on_connected is not None and self._socket.getsockopt(self._events) & self._pollout:
-                    on_connected, self._on_connected = self._on_connected, None
-                    on_connected()
+                self._note_connection()
+                if self._is_paced and self._streak > burst:
+                    self._pause()
                 return
+            taken += 1
             read += sum(map(len, frames))
+            self._streak += 1
             self._on_message(frames)
         # More may wait without a new edge; the other sockets get their turn first.
-        self._loop.call_soon(self._drain)
+        self._loop.call_soon(self._drain, burst)
+
+    def _note_connection(self) -> None:
+        if self._on_connected is not None and self._socket.getsockopt(self._events) & self._pollout:
+            on_connected, self._on_connected = self._on_connected, None
+            on_connected()
+
+    def _pause(self) -> None:
+        if self._next_look is None:
+            self._loop.remove_reader(self._fd)
+            self._next_look = self._loop.call_later(PACE_S, self._look)
+
+    def _look(self) -> None:
+        self._next_look = None
+        self._loop.add_reader(self._fd, self._drain)
+        self._streak = 0
+        self._drain(FEW)
 
     def _receive(self) -> list[bytes]:
         """One message. `recv_multipart` asks the socket after each frame whether another follows; a frame knows it."""

@@ -43,6 +43,8 @@ class RateLimit:
         """Count one message of `size` content bytes at `now` seconds and say whether it may pass."""
         if msg_type in FREE_TYPES or not (self._most_messages or self._most_bytes):
             return Verdict.PASS
+        if not self._most_messages and msg_type != "stream" and not self._cut_bytes:
+            return Verdict.PASS  # nothing of it is counted
         self._forget(now - self._window_s)
         counted = size if msg_type == "stream" else 0
         was_cut = self._cut_messages or self._cut_bytes

@@ -324,8 +324,8 @@ class Relay:
         # After the browsers have it, and still before anybody else gets a turn.
         self._on_published(message)
         self.requests.published(message)
-        if self._idle_after and message.type == "status":
-            self._note_idle(message)
+        if message.type == "status":
+            self._note_status(message)
         self.latest = frames
         self._note_shown()
 
@@ -334,7 +334,9 @@ class Relay:
         if self.latest and not any(one.client and one.client.is_behind for one in self._sessions.values()):
             self._witness.shown(self._kernel_id, self.latest)
 
-    def _note_idle(self, message: Message) -> None:
+    def _note_status(self, message: Message) -> None:
+        if self._iopub is not None:
+            self._iopub.calm()
         waiting = self._idle_after.get(str(message.parent.get("msg_id")))
         if waiting is not None and message.content.get("execution_state") == "idle":
             waiting.set()

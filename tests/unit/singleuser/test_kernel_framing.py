@@ -17,7 +17,7 @@ from himalia_singleuser.kernels.framing import (
     encode_v1,
     read_header,
 )
-from himalia_singleuser.kernels.messages import Message, Signer, dump
+from himalia_singleuser.kernels.messages import Message, Signer, dump, parse_object
 
 channels = st.sampled_from(["shell", "control", "stdin", "iopub"])
 values = st.recursive(
@@ -27,6 +27,20 @@ values = st.recursive(
 )
 objects = st.dictionaries(st.text(), values, max_size=4)
 buffers = st.lists(st.binary(max_size=200), max_size=4)
+
+
+@given(
+    before=st.text(" \t\n\r{\ufeff", max_size=2),
+    value=values | objects,
+    after=st.text(" \t\n\r}{\0", max_size=2),
+)
+def test_an_object_is_read_where_the_standard_library_reads_one(before, value, after):
+    text = before + json.dumps(value) + after
+    try:
+        expected = json.loads(text)
+    except ValueError:
+        expected = None
+    assert parse_object(text.encode()) == (expected if isinstance(expected, dict) else None)
 
 
 @given(channel=channels, parts=st.lists(st.binary(max_size=100), min_size=4, max_size=8))
