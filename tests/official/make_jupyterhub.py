@@ -21,7 +21,8 @@ class_.users.extend([ada, ben])
 roles.assign_default_roles(db, ada)
 roles.assign_default_roles(db, ben)
 db.add(orm.Spawner(user=ada, name=""))
-db.add(orm.Spawner(user=ada, name="gpu", display_name="The big one", user_options={"profile": "gpu"}))
+gpu = orm.Spawner(user=ada, name="gpu", display_name="The big one", user_options={"profile": "gpu"})
+db.add(gpu)
 db.commit()
 
 tokens = {
@@ -32,5 +33,10 @@ tokens = {
 }
 ben.new_api_token(note="Server at /user/ben/")
 service.new_api_token(note="of the service")
+access = ["access:servers!server=ada/gpu"]
+orm.Share.grant(db, gpu, ben, access)
+orm.Share.grant(db, gpu, class_, [*access, "read:servers!server=ada/gpu"])
+orm.Share.grant(db, gpu, empty, [*access, "users:activity!server=ada/gpu"])
+_, tokens["code"] = orm.ShareCode.new(db, gpu, scopes=access)
 db.close()
 print(json.dumps(tokens))

@@ -18,7 +18,9 @@ from himalia_hub.importing.jupyterhub import Theirs
 from himalia_hub.importing.write import write
 from himalia_hub.settings import HubSettings
 
-HELP = "carry people, groups, tokens, servers and settings of a JupyterHub over, and list what cannot be"
+HELP = (
+    "carry people, groups, tokens, servers, shares and settings of a JupyterHub over, and list what cannot be"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

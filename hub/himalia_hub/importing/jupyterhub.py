@@ -67,6 +67,45 @@ class TheirGroup:
     members: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class TheirShare:
+    """What a person or a group may do with somebody's server. `scopes` are bare names."""
+
+    owner: str
+    server: str
+    user: str | None
+    group: str | None
+    scopes: list[str]
+    created: datetime | None
+    expires_at: datetime | None
+
+    @property
+    def words(self) -> str:
+        """What to call it."""
+        with_whom = f"group {self.group!r}" if self.user is None else f"{self.user!r}"
+        return f"the share of {self.owner}/{self.server} with {with_whom}"
+
+
+@dataclass(frozen=True, slots=True)
+class TheirShareCode:
+    """A code for such a share, hashed as a token is."""
+
+    owner: str
+    server: str
+    scopes: list[str]
+    hashed: str
+    prefix: str
+    created: datetime | None
+    expires_at: datetime | None
+    exchange_count: int
+    last_exchanged: datetime | None
+
+    @property
+    def words(self) -> str:
+        """What to call it."""
+        return f"the share code {self.prefix}… for {self.owner}/{self.server}"
+
+
 @dataclass(slots=True)
 class Theirs:
     """All that can be carried over, and in words what cannot."""
@@ -75,6 +114,8 @@ class Theirs:
     groups: list[TheirGroup] = field(default_factory=list)
     servers: list[TheirServer] = field(default_factory=list)
     tokens: list[TheirToken] = field(default_factory=list)
+    shares: list[TheirShare] = field(default_factory=list)
+    codes: list[TheirShareCode] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
 
 
@@ -88,9 +129,10 @@ def read(
     with _opened(database) as connection:
         theirs = Theirs()
         people = _people(connection, theirs)
-        _groups(connection, theirs, people)
-        _servers(connection, theirs, people)
+        groups = _groups(connection, theirs, people)
+        servers = _servers(connection, theirs, people)
         _tokens(connection, theirs, people)
+        _shares(connection, theirs, people, groups, servers)
         _what_is_left(connection, theirs, services, BUILT_IN_ROLES | roles)
         return theirs
 
@@ -136,20 +178,25 @@ def _people(connection: Connection, theirs: Theirs) -> dict[int, str]:
     return names
 
 
-def _groups(connection: Connection, theirs: Theirs, people: dict[int, str]) -> None:
+def _groups(connection: Connection, theirs: Theirs, people: dict[int, str]) -> dict[int, str]:
+    names: dict[int, str] = {}
     members: dict[int, list[str]] = {}
     for row in _rows(connection, "user_group_map"):
         members.setdefault(row["group_id"], []).append(people[row["user_id"]])
     for row in _rows(connection, "groups"):
+        names[row["id"]] = row["name"]
         properties = _document(row.get("properties")) or {}
         theirs.groups.append(TheirGroup(row["name"], properties, sorted(members.get(row["id"], []))))
+    return names
 
 
-def _servers(connection: Connection, theirs: Theirs, people: dict[int, str]) -> None:
+def _servers(connection: Connection, theirs: Theirs, people: dict[int, str]) -> dict[int, tuple[str, str]]:
+    names: dict[int, tuple[str, str]] = {}
     for row in _rows(connection, "spawners"):
         owner = people.get(row["user_id"])
         if owner is None:
             continue
+        names[row["id"]] = owner, row["name"] or ""
         options = _document(row.get("user_options")) or {}
         shown = row.get("display_name") or ""
         theirs.servers.append(
@@ -158,6 +205,7 @@ def _servers(connection: Connection, theirs: Theirs, people: dict[int, str]) -> 
         if row["server_id"] is not None:
             what = f"server {row['name']!r}" if row["name"] else "the server"
             theirs.left.append(f"{what} of {owner!r} runs under JupyterHub: stop it there, start it here")
+    return names
 
 
 def _tokens(connection: Connection, theirs: Theirs, people: dict[int, str]) -> None:
@@ -176,6 +224,34 @@ def _tokens(connection: Connection, theirs: Theirs, people: dict[int, str]) -> N
         )  # fmt: skip
 
 
+def _shares(
+    connection: Connection,
+    theirs: Theirs,
+    people: dict[int, str],
+    groups: dict[int, str],
+    servers: dict[int, tuple[str, str]],
+) -> None:
+    """Since version 5. Scopes carry the names of owner and server; here a share is tied to the row of the server."""
+    there = {"shares", "share_codes"} & set(sa.inspect(connection).get_table_names())
+    for table in sorted(there):
+        for row in _rows(connection, table):
+            if row["spawner_id"] not in servers:
+                continue
+            owner, server = servers[row["spawner_id"]]
+            wide = _document(row["scopes"]) or []
+            bare = [scope.removesuffix(f"!server={owner}/{server}") for scope in wide]
+            created, over = _moment(row["created_at"]), _moment(row["expires_at"])
+            if table == "share_codes":
+                code = TheirShareCode(
+                    owner, server, bare, row["hashed"], row["prefix"], created, over,
+                    row["exchange_count"] or 0, _moment(row["last_exchanged_at"]),
+                )  # fmt: skip
+                theirs.codes.append(code)
+            elif row["user_id"] in people or row["group_id"] in groups:
+                user, group = people.get(row["user_id"]), groups.get(row["group_id"])
+                theirs.shares.append(TheirShare(owner, server, user, group, bare, created, over))
+
+
 def _what_is_left(
     connection: Connection, theirs: Theirs, services: frozenset[str], roles: frozenset[str]
 ) -> None:
@@ -188,10 +264,6 @@ def _what_is_left(
         if row["name"] not in roles:
             scopes = ", ".join(_document(row["scopes"]) or [])
             theirs.left.append(f"role {row['name']!r} ({scopes}): write it as [[roles]]")
-    tables = set(sa.inspect(connection).get_table_names())
-    for table, what in (("shares", "shares"), ("share_codes", "share links")):
-        if table in tables and (count := sum(1 for _ in _rows(connection, table))):
-            theirs.left.append(f"{count} {what}: their owners give them again")
 
 
 def _moment(value: Any) -> datetime | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,13 +11,20 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from himalia_hub.errors import BadRequest
 from himalia_hub.groups.models import Group, Membership
 from himalia_hub.importing import tokens
-from himalia_hub.importing.jupyterhub import Theirs
-from himalia_hub.importing.models import ImportedToken
+from himalia_hub.importing.jupyterhub import Theirs, TheirShare, TheirShareCode
+from himalia_hub.importing.models import ImportedShareCode, ImportedToken
 from himalia_hub.rbac.scopes import META, SCOPES
 from himalia_hub.servers import store as servers
+from himalia_hub.servers.models import Server
+from himalia_hub.shares import store as shares
+from himalia_hub.shares.models import Share, ShareCode
+from himalia_hub.shares.view import SHAREABLE
 from himalia_hub.tokens.models import ApiToken
 from himalia_hub.users import store as users
 from himalia_hub.users.models import User
+
+CODE_LASTS = timedelta(days=365)
+"""The longest that JupyterHub lets a code live; for one in whose row no end stands."""
 
 
 async def write(db: AsyncSession, theirs: Theirs, *, now: datetime) -> Counter[str]:
@@ -31,6 +38,8 @@ async def write(db: AsyncSession, theirs: Theirs, *, now: datetime) -> Counter[s
     await _groups(db, theirs, people, made)
     await _servers(db, theirs, people, made, now=now)
     await _tokens(db, theirs, people, made, now=now)
+    await _shares(db, theirs, people, made, now=now)
+    await _codes(db, theirs, people, made, now=now)
     return made
 
 
@@ -103,3 +112,61 @@ async def _tokens(
         )  # fmt: skip
         await tokens.put(db, row, prefix=one.prefix, hashed=one.hashed)
         made["tokens"] += 1
+
+
+async def _shares(
+    db: AsyncSession, theirs: Theirs, people: dict[str, User], made: Counter[str], *, now: datetime
+) -> None:
+    for one in theirs.shares:
+        server = await _shared_server(db, theirs, one, people)
+        if server is None or (one.expires_at is not None and one.expires_at <= now):
+            continue
+        target: User | Group | None = (
+            people.get(one.user)
+            if one.user is not None
+            else await db.scalar(sa.select(Group).where(Group.name == one.group))
+        )
+        if target is None or await shares.find(db, server, target, now=now) is not None:
+            continue
+        holder = {"user_id": target.id} if isinstance(target, User) else {"group_id": target.id}
+        created = one.created or now
+        db.add(
+            Share(
+                server_id=server.id,
+                scopes=sorted(one.scopes),
+                created=created,
+                expires_at=one.expires_at,
+                **holder,
+            )
+        )
+        await db.flush()
+        made["shares"] += 1
+
+
+async def _codes(
+    db: AsyncSession, theirs: Theirs, people: dict[str, User], made: Counter[str], *, now: datetime
+) -> None:
+    known = set(await db.scalars(sa.select(ImportedShareCode.hashed)))
+    for one in theirs.codes:
+        over = one.expires_at or (one.created or now) + CODE_LASTS
+        server = await _shared_server(db, theirs, one, people)
+        if server is None or one.hashed in known or over <= now:
+            continue
+        row = ShareCode(
+            server_id=server.id, scopes=sorted(one.scopes), created=one.created or now, expires_at=over,
+            exchange_count=one.exchange_count, last_exchanged=one.last_exchanged,
+        )  # fmt: skip
+        await tokens.put_code(db, row, prefix=one.prefix, hashed=one.hashed)
+        made["share codes"] += 1
+
+
+async def _shared_server(
+    db: AsyncSession, theirs: Theirs, one: TheirShare | TheirShareCode, people: dict[str, User]
+) -> Server | None:
+    """Our row of the server; None, and why, when what it is shared with cannot be shared here."""
+    strange = [scope for scope in one.scopes if scope not in SHAREABLE]
+    if strange:
+        theirs.left.append(f"{one.words}: the scope {strange[0]!r} cannot be shared")
+        return None
+    owner = people.get(one.owner)
+    return None if owner is None else await servers.find(db, owner.name, one.server)

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from himalia_hub.groups.models import Group, Membership
+from himalia_hub.importing import tokens as imported
 from himalia_hub.secrets import hash_token, mint
 from himalia_hub.servers.models import Server
 from himalia_hub.shares.models import Share, ShareCode
@@ -155,10 +156,15 @@ async def find_code(db: AsyncSession, code: str, *, now: datetime) -> tuple[Shar
         sa.select(ShareCode, Server, User)
         .join(Server, Server.id == ShareCode.server_id)
         .join(User, User.id == Server.user_id)
-        .where(ShareCode.hashed == hash_token(code), ShareCode.expires_at > now)
+        .where(await _is(db, code), ShareCode.expires_at > now)
     )
     row = rows.one_or_none()
     return None if row is None else (row[0], row[1], row[2])
+
+
+async def _is(db: AsyncSession, code: str) -> sa.ColumnElement[bool]:
+    theirs = await imported.code_of(db, code)
+    return ShareCode.hashed == hash_token(code) if theirs is None else ShareCode.id == theirs
 
 
 async def exchange(db: AsyncSession, code: ShareCode, server: Server, user: User, *, now: datetime) -> Share:
@@ -172,7 +178,7 @@ async def delete_codes(db: AsyncSession, server: Server, *, code: str = "", numb
     """End all codes of a server, or the one that is named by itself or by its number; how many."""
     which: list[Any] = [ShareCode.server_id == server.id]
     if code:
-        which.append(ShareCode.hashed == hash_token(code))
+        which.append(await _is(db, code))
     elif number is not None:
         which.append(ShareCode.id == min(number, LARGEST_ID))
     return int((await db.execute(sa.delete(ShareCode).where(*which))).rowcount)  # type: ignore[attr-defined]

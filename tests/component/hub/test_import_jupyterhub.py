@@ -12,12 +12,14 @@ import sqlalchemy as sa
 
 import official
 from component.hub.hub_site import site
+from himalia_hub import clock
 from himalia_hub.cli import main
 from himalia_hub.config import load
 from himalia_hub.errors import BadRequest
 from himalia_hub.importing import config
 from himalia_hub.importing.models import ImportedToken
 from himalia_hub.importing.tokens import matches
+from himalia_hub.shares import store as shares
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,8 @@ async def test_people_groups_servers_and_tokens_come_over_and_work(
     file, tokens = theirs
     said = await asyncio.to_thread(carry, tmp_path, database_url, str(file), capsys=capsys)
 
-    assert "2 people, 2 groups, 2 memberships, 2 servers, 4 tokens" in said
+    assert "2 people, 2 groups, 2 memberships, 2 servers, 4 tokens, 2 shares, 1 share code" in said
+    assert "the share of ada/gpu with group 'nobody': the scope 'users:activity' cannot be shared" in said
     assert "service 'announcements': write it as [[services]]" in said
     assert "role 'teachers' (list:users): write it as [[roles]]" in said
     async with site(tmp_path / "site", database_url) as hub:
@@ -56,6 +59,18 @@ async def test_people_groups_servers_and_tokens_come_over_and_work(
             assert groups["class"]["users"] == ["ada", "ben.o'neil+1"]
             model = (await ada("GET", "/hub/api/users/ada?include_stopped_servers=1")).json
             assert model["servers"]["gpu"]["user_options"] == {"profile": "gpu"}
+            codes = (await ada("GET", "/hub/api/share-codes/ada/gpu")).json["items"]
+            assert [code["scopes"] for code in codes] == [["access:servers!server=ada/gpu"]]
+            async with hub.db.read() as db:
+                found = await shares.find_code(db, tokens["code"], now=clock.now())
+            assert found is not None
+            assert (found[1].name, found[2].name) == ("gpu", "ada")
+            void = f"/hub/api/share-codes/ada/gpu?code={tokens['code']}"
+            assert (await ada("DELETE", void[:-1])).status == 404
+            assert [(await ada("DELETE", void)).status for _ in range(2)] == [204, 404]
+        async with hub.client(tokens["ben"]) as ben:
+            shared = (await ben("GET", "/hub/api/users/ben.o'neil+1/shared")).json["items"]
+            assert [(share["kind"], len(share["scopes"])) for share in shared] == [("user", 1), ("group", 2)]
         async with hub.client(tokens["ada-narrow"]) as narrow:
             assert (await narrow("GET", "/hub/api/users")).status == 200
             assert (await narrow("POST", "/hub/api/users/new")).status == 403
@@ -63,8 +78,8 @@ async def test_people_groups_servers_and_tokens_come_over_and_work(
             async with hub.client(tokens[name]) as ben:
                 assert (await ben("GET", "/hub/api/user")).json["name"] == "ben.o'neil+1"
         async with hub.db.read() as db:
-            left = await db.scalar(sa.select(sa.func.count()).select_from(ImportedToken))
-        assert left == 0, "each token is ours since its first use"
+            left = list(await db.scalars(sa.select(ImportedToken.prefix)))
+        assert left == [""] * 4, "each token is ours since its first use"
         for wrong in (tokens["ada"][:-1] + "x", tokens["ada"][:4], "x" * 5000):
             async with hub.client(wrong) as nobody:
                 assert (await nobody("GET", "/hub/api/user")).status == 403
