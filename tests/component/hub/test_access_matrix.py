@@ -6,7 +6,7 @@ The list of paths is the hub's own, so a new one is in the matrix on the day it 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -103,10 +103,22 @@ async def token_of(hub: Site, who: str) -> str:
             return await hub.token(await person(hub, who))
 
 
-@pytest.mark.parametrize("who", HELD)
-async def test_who_lacks_the_right_is_refused_and_who_has_it_is_not(hub: Site, who: str) -> None:
+@asynccontextmanager
+async def asks(hub: Site, who: str, by: str) -> AsyncIterator[Client]:
+    """With a token, or in a browser with the proof of their own page."""
+    async with hub.client(await token_of(hub, who) if by == "token" else None) as client:
+        if by == "cookie":
+            assert (await client.login(who)).status == 302
+            client.session.headers["X-XSRFToken"] = (await client("GET", "/hub/home")).xsrf
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("who", "by"), [*((who, "token") for who in HELD), *((who, "cookie") for who in HELD if who in OWNERS)]
+)
+async def test_who_lacks_the_right_is_refused_and_who_has_it_is_not(hub: Site, who: str, by: str) -> None:
     held = HELD[who]()
-    async with hub.client(await token_of(hub, who)) as client:
+    async with asks(hub, who, by) as client:
         for method, path, access in API:
             allowed = may(access, path, held)
             listed = "{" not in path and any(expand.filters_of(held, scope) for scope in access.scopes)
