@@ -2,9 +2,9 @@
 
     make bench WHAT=admin    or    .venv/bin/python tests/bench/admin.py [--people 5000] [--rounds 10] [--watchers 20] [--servers 200]
 
-The list of JupyterHub is its page and the API request that the page's script makes (its scripts, 400 KB, are left out);
-ours is the page. Both are asked in turn, at the hubs' own ports. The class starts at our hub twice, without anybody who
-watches and with: servers are real processes that cost next to nothing.
+First as a person sees it, in Chromium (`first_row.py`); then the bare requests: JupyterHub's page and the API request that
+the page's script makes, and our page. Both are asked in turn, at the hubs' own ports. The class starts at our hub twice,
+without anybody who watches and with: servers are real processes that cost next to nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import aiohttp
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from bench.first_row import first_rows
 from bench.hub import PASSWORD as ANY
 from bench.hub import Peer, cpu_s, longest_wait, make_people, say, small_server, start
 from bench.jupyterhub import JupyterHub
@@ -164,6 +165,7 @@ async def measure(folder: Path, args: argparse.Namespace) -> None:
         await make_people(peers[0], args.people)
         theirs.people(args.people)
         print(f"{'':<44} {'himalia':>10} {'jupyterhub':>10} {'':<10} {'ratio':>7}")
+        await first_rows(peers, args.rounds)
         await lists(peers, args.people, args.rounds)
         await theirs.stop()
         await watched(peers[0], args.watchers, args.servers)

@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -22,9 +22,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
-from himalia_hub.db.engine import Database
+from himalia_hub.db.memo import Memo
 from himalia_hub.db.shared import Shared
-from himalia_hub.keys import DB, DOORBELL
+from himalia_hub.keys import DOORBELL, MEMO
 from himalia_hub.measures.models import ServerUse
 from himalia_hub.notices import store as notices
 from himalia_hub.pages.admin import listing
@@ -41,6 +41,8 @@ V = TypeVar("V")
 PAUSE_S = 0.25
 """At most four times a second, whatever happens: changes in between are one."""
 COMPARE_S = 2.0
+COUNTED_S = 10
+"""One of the numbers, who is idle, changes by the clock alone."""
 ANY = 0
 KEPT = 2000
 """Changes that a page which lost its connection can catch up with; about three minutes of a class that starts."""
@@ -58,7 +60,7 @@ _USED = ServerUse.memory, ServerUse.cpus
 
 @dataclass(slots=True)
 class Change:
-    """A row that is another now, or is gone (`found` is None). `drawn` keeps its HTML for viewers that see the same.
+    """A row that is another now, or is gone (`found` is None).
 
     `only_use` where nothing but what its server uses has changed.
     """
@@ -68,7 +70,6 @@ class Change:
     user_id: int
     found: Found | None
     only_use: bool = False
-    drawn: dict[Hashable, str] = field(default_factory=dict)
 
 
 _Look = tuple[dict[str, tuple[Any, ...]], list[tuple[str, Found, bool]]]
@@ -78,8 +79,8 @@ _Look = tuple[dict[str, tuple[Any, ...]], list[tuple[str, Found, bool]]]
 class Live:
     """The one reader. `rev` counts its rounds with changes; with `epoch` it names a moment of this hub's life."""
 
-    def __init__(self, db: Database, doorbell: Doorbell) -> None:
-        self._db, self._doorbell = db, doorbell
+    def __init__(self, memo: Memo, doorbell: Doorbell) -> None:
+        self._memo, self._db, self._doorbell = memo, memo.db, doorbell
         self.epoch, self.rev, self.closing = mint(6), 0, False
         self._ring: deque[Change] = deque(maxlen=KEPT)
         self._seen: dict[str, tuple[Any, ...]] = {}
@@ -142,12 +143,13 @@ class Live:
                 await self._news.wait_for(lambda: self.rev > rev or self.closing)
 
     async def counts(self, only: frozenset[str] | None) -> dict[str, int]:
-        """The chips' numbers as this viewer may know them."""
+        """The chips' numbers as this viewer may know them: counted once for all, until anything is committed."""
+        now = clock.now()
 
         async def count() -> dict[str, int]:
-            return await self._db.read_in_one(lambda db: listing.counts(db, now=clock.now(), only=only))
+            return await self._db.read_in_one(lambda db: listing.counts(db, now=now, only=only))
 
-        return await self.once(("counts", only), count)
+        return await self._memo.get(("counts", only, int(now.timestamp()) // COUNTED_S), count)
 
     @property
     def event_id(self) -> str:
@@ -270,7 +272,7 @@ LIVE: web.AppKey[Live] = web.AppKey("live")
 
 def install(app: web.Application) -> None:
     """Give the application its reader; it ends, with those who watch, before the server waits for open answers."""
-    app[LIVE] = Live(app[DB], app[DOORBELL])
+    app[LIVE] = Live(app[MEMO], app[DOORBELL])
 
     async def end(app: web.Application) -> None:
         await app[LIVE].close()

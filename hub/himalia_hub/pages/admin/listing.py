@@ -89,13 +89,16 @@ def _rows() -> sa.Select[Any]:
 
 
 async def page_of(
-    db: AsyncSession, wanted: Wanted, *, now: datetime, offset: int, limit: int
+    db: AsyncSession, wanted: Wanted, *, now: datetime, offset: int, limit: int, total: int | None = None
 ) -> tuple[list[Found], int]:
-    """One page of the list, and how many rows match in all. A query with a problem matches nothing."""
+    """One page of the list, and how many rows match in all, where that is not known. A query with a problem matches
+    nothing.
+    """
     if wanted.query.problems:
         return [], 0
     where = sa.and_(sa.true(), *conditions(wanted, now))
-    total = await db.scalar(joined(sa.func.count()).where(where))
+    if total is None:
+        total = await db.scalar(joined(sa.func.count()).where(where))
     rows = await db.execute(_rows().where(where).order_by(*_order(wanted.sort)).offset(offset).limit(limit))
     return await _with_groups(db, rows.all()), total or 0
 

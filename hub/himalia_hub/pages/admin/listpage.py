@@ -7,14 +7,17 @@ from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.keys import DB, SETTINGS
 from himalia_hub.languages import later
 from himalia_hub.pages.admin import columns, listing, viewer
-from himalia_hub.pages.admin.listing import CHIPS, PAGE_SIZE, SORTS, Wanted
+from himalia_hub.pages.admin.drawing import drawn
+from himalia_hub.pages.admin.listing import CHIPS, PAGE_SIZE, SORTS, Found, Wanted
 from himalia_hub.pages.admin.query import EXAMPLES, parse
 from himalia_hub.pages.admin.rows import COLUMNS, may, row
+from himalia_hub.pages.live import LIVE
 from himalia_hub.pages.render import moment_of_rows, page, wants_fragment
 from himalia_hub.rbac.guard import signed_in
 from himalia_hub.signups import store as signups
@@ -83,20 +86,29 @@ async def admin(request: web.Request) -> web.Response:
     only, query = viewer.listable(identity), parse(where.q)
     # Named before the rows are read: what changes in between makes the page read them again.
     at = await moment_of_rows(request)
-    async with request.app[DB].read() as db:
+    counts, shown = await request.app[LIVE].counts(only), await columns.of(request)
+
+    async def read(db: AsyncSession) -> tuple[list[Found], int, int]:
         found, total = await listing.page_of(
-            db, Wanted(query, where.sort, only), now=now, offset=(where.page - 1) * PAGE_SIZE, limit=PAGE_SIZE
+            db,
+            Wanted(query, where.sort, only),
+            now=now,
+            offset=(where.page - 1) * PAGE_SIZE,
+            limit=PAGE_SIZE,
+            total=None if query.terms else counts["all"],
         )
-        counts = await listing.counts(db, now=now, only=only)
-        waiting = await signups.count(db) if identity.allows("admin:users") else 0
+        return found, total, await signups.count(db) if identity.allows("admin:users") else 0
+
+    found, total, waiting = await request.app[DB].read_in_one(read)
     rows = [row(one, settings) for one in found]
-    rights = {one.on: may(identity, one.card.owner, one.card.name) for one in rows}
+    rights = [may(identity, one.card.owner, one.card.name) for one in rows]
     return await page(
         request,
         "fragment_list.html" if wants_fragment(request) else "admin.html",
-        rows=[one for one in rows if rights[one.on].see],
-        rights=rights,
-        changeable=any(right.change for right in rights.values()),
+        rows=[
+            drawn(one, right, shown, settings) for one, right in zip(rows, rights, strict=True) if right.see
+        ],
+        changeable=any(right.change for right in rights),
         can_add=identity.allows("admin:users"),
         waiting=waiting,
         total=total,
@@ -105,7 +117,7 @@ async def admin(request: web.Request) -> web.Response:
         examples=EXAMPLES,
         pages=max(-(-total // PAGE_SIZE), 1),
         first=(where.page - 1) * PAGE_SIZE + 1,
-        columns=await columns.of(request),
+        columns=shown,
         every_column=COLUMNS,
         chips=[
             (name, title, icon, CHIPS.get(name, ""), counts[name])

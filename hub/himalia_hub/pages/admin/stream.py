@@ -9,14 +9,13 @@ from dataclasses import asdict, replace
 
 from aiohttp import web
 
-from himalia_hub import clock
 from himalia_hub.keys import SETTINGS
 from himalia_hub.languages import spoken
 from himalia_hub.pages.admin import columns, viewer
+from himalia_hub.pages.admin.drawing import drawn
 from himalia_hub.pages.admin.rows import May, may, rights_in_rows, row
 from himalia_hub.pages.cards import use_of
 from himalia_hub.pages.live import LIVE, Change, sse
-from himalia_hub.pages.render import environment_of
 from himalia_hub.pages.streaming import stream
 from himalia_hub.rbac.guard import signed_in
 from himalia_hub.rbac.identity import Identity
@@ -42,7 +41,7 @@ async def events(request: web.Request) -> web.StreamResponse:
         if changes is not None:
             alike = span, rights_in_rows(identity), shown, spoken().tag
             text = await live.once(alike, lambda: _drawn(request, identity, shown, changes))
-        return text + sse("counts", json.dumps(await live.counts(only)))
+        return text + sse("counts", json.dumps(await live.once(("counts", only), lambda: live.counts(only))))
 
     return await stream(request, draw)
 
@@ -76,15 +75,5 @@ def _event(request: web.Request, rights: May, shown: tuple[str, ...], change: Ch
     found = change.found
     if found is None:
         return sse("gone", change.row)
-    alike = rights, shown, spoken().tag
-    html = change.drawn.get(alike)
-    if html is None:
-        settings = request.app[SETTINGS]
-        html = change.drawn[alike] = (
-            environment_of(settings)
-            .get_template("row.html")
-            .render(
-                row=row(found, settings), may=rights, columns=shown, now=clock.now(), hub=settings.hub_prefix
-            )
-        )
-    return sse("row", html)
+    settings = request.app[SETTINGS]
+    return sse("row", drawn(row(found, settings), rights, shown, settings))
