@@ -8,6 +8,9 @@ no browser adds that header by itself.
 
 from __future__ import annotations
 
+import base64
+import secrets
+
 from aiohttp import web
 
 from himalia_hub.auth import cookies, origin
@@ -44,6 +47,28 @@ def xsrf_token(request: web.Request) -> str:
         bound = f"anonymous:{request[ANONYMOUS_ID]}"
     # Only the signature is shown: the token must not carry the session id or the cookie's value.
     return request.app[SECRETS].sign("xsrf", bound).rpartition(".")[2]
+
+
+def masked(token: str) -> str:
+    """The token in another form each time, for pages that are packed: what never repeats cannot be guessed from how
+    well it packs beside what an attacker had a hand in (BREACH, breachattack.com).
+    """
+    plain = token.encode()
+    mask = secrets.token_bytes(len(plain))
+    return base64.urlsafe_b64encode(mask + _xor(mask, plain)).decode().rstrip("=")
+
+
+def _unmasked(given: str, length: int) -> str:
+    """The token behind either form; what is neither comes back as it is, and matches nothing."""
+    try:
+        both = base64.urlsafe_b64decode(given + "=" * (-len(given) % 4))
+        return _xor(both[:length], both[length:]).decode() if len(both) == 2 * length else given
+    except ValueError:
+        return given
+
+
+def _xor(left: bytes, right: bytes) -> bytes:
+    return bytes(one ^ other for one, other in zip(left, right, strict=True))
 
 
 def _anonymous_id(request: web.Request) -> str | None:
@@ -95,7 +120,8 @@ async def check(request: web.Request) -> None:
     given = await _given(request)
     if not given:
         raise XsrfFailed("missing from POST" if request.method == "POST" else "missing")
-    if len(given) > 512 or not same(given, xsrf_token(request)):
+    wanted = xsrf_token(request)
+    if len(given) > 512 or not same(_unmasked(given, len(wanted)), wanted):
         raise XsrfFailed("does not match; the page is too old or belongs to another sign-in")
 
 

@@ -18,7 +18,9 @@ STATIC = Path(__file__).parent.parent / "static"
 FOREVER = "public, max-age=31536000, immutable"
 LOGO = "logo.svg"
 PACKED = ("text/css", "text/javascript", "application/javascript", "image/svg+xml")
-"""Worth packing. Pages are not packed: their size would tell of the secrets beside what a visitor typed (BREACH)."""
+"""Worth packing. Pages are not, but for the list (`render.page`): their size would tell of the secrets beside what a
+visitor typed (BREACH).
+"""
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -151,6 +152,8 @@ async def _page(
     shown: int | None = None,
 ) -> web.Response:
     template = "fragment_problem.html" if wants_fragment(request) else "error.html"
+    # Where the proxy shows it, a form of ours has no cookie to prove itself with.
+    without: dict[str, Any] = {} if shown is None else {"languages": ()}
     return await page(
         request,
         template,
@@ -162,6 +165,5 @@ async def _page(
         retry_s=retry_s,
         log_tail=log_tail,
         when=clock.now(),
-        # Where the proxy shows it, a form of ours has no cookie to prove itself with.
-        **({} if shown is None else {"languages": ()}),
+        **without,
     )

@@ -13,7 +13,6 @@ from playwright.async_api import Page, expect
 from browser.pages.conftest import Tab
 from component.hub.pages_site import FAILURE, RUNNING, STOPPED, Site
 from himalia_hub import clock
-from himalia_hub.keys import LIVE as LIVE_READER
 from himalia_hub.pages import live
 from himalia_hub.servers.state import Phase
 from himalia_hub.users.models import User
@@ -32,7 +31,7 @@ async def look(page: Page, query: str = "") -> None:
 
 async def known_to_the_reader(hub: Site, people: list[User]) -> None:
     """Who still watches, from the test before, has been told of these rows: no patch of theirs comes any more."""
-    reader = hub.app[LIVE_READER]
+    reader = hub.app[live.LIVE]
     rows = {f"u{user.id}" for user in people}
     await eventually(lambda: not reader.logins or rows <= reader._seen.keys(), within_s=60)
 

@@ -60,6 +60,18 @@ async def test_proof_is_taken_from_header_query_and_form(browser: Client) -> Non
     assert browser.cookie("_xsrf") == proof
 
 
+async def test_a_packed_page_never_shows_the_same_proof_twice_and_each_is_taken(browser: Client) -> None:
+    shown = [(await browser("GET", "/hub/admin")).xsrf for _ in range(2)]
+
+    assert len({browser.cookie("_xsrf"), *shown}) == 3
+    for proof in shown:
+        answer = await browser("POST", "/hub/api/users/root/tokens", json={}, headers={"X-XSRFToken": proof})
+        assert answer.status == 201, answer.text
+        wrong = ("A" if proof[0] != "A" else "w") + proof[1:]
+        headers = {"X-XSRFToken": wrong}
+        assert (await browser("POST", "/hub/api/users/root/tokens", json={}, headers=headers)).status == 403
+
+
 async def test_a_form_posted_to_the_api_with_cookies_is_refused_and_told_what_to_send(
     browser: Client,
 ) -> None:

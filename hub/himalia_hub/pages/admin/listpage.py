@@ -125,4 +125,5 @@ async def admin(request: web.Request) -> web.Response:
         ],
         rev=at,
         at=at,
+        packed=True,
     )
