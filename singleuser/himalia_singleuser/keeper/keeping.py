@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import structlog
 from aiohttp import web
 
 from himalia_singleuser.keeper.client import KeptLauncher
 from himalia_singleuser.keeper.folder import KernelFolder, key_of
+from himalia_singleuser.keeper.follow import Follower
 from himalia_singleuser.keeper.notes import Notes
 from himalia_singleuser.keeper.restore import take_back
 from himalia_singleuser.kernels.lifecycle import Kernel
@@ -30,6 +32,8 @@ SOON_S = 0.05
 """After a kernel or a session came, went or changed."""
 AT_ONCE_S = 0.02
 HEARD_WAIT_S = 0.2
+LOOK_S, HELD_UP_S = 0.25, 0.25
+"""While a cell runs: between two looks at the clock, and how late one must be for messages to have been dropped."""
 SHARE = 20
 """Notes take at most one part in so many of the time."""
 
@@ -46,6 +50,8 @@ class Keeping:
         self._notes: Notes | None = None
         self._dirty = False
         self._soon = asyncio.Event()
+        self._runs = asyncio.Event()
+        self._followers: dict[str, Follower] = {}
         self._cost_s = 0.0
         # Behind a hub others count, too, and they cannot see whether a kernel computes.
         most_s = math.inf if settings.hub is None else keep_s
@@ -66,6 +72,7 @@ class Keeping:
         if self._notes is not None:
             self._notes.opened(kernel_id, session_id, parts)
             self._dirty = True
+            self._runs.set()
 
     def shown(self, kernel_id: str, frames: Sequence[bytes]) -> None:
         """The browsers have been given all up to this message."""
@@ -156,6 +163,7 @@ class Keeping:
         self._soon.clear()
         if self._notes is None:
             return
+        self._follow()
         begun = time.thread_time()  # what others do to the machine meanwhile is no cost of this
         try:
             marks = self._notes.write(self._app[KERNELS], self._app[SESSIONS], self._app[RECORDER])
@@ -170,6 +178,33 @@ class Keeping:
         for kernel_id in set(self.launcher.gone()) - set(marks):
             self.launcher.forget(kernel_id)
             self._notes.forget(kernel_id)
+
+    def _follow(self) -> None:
+        """Have the live messages of each kernel looked at that is not catching up yet."""
+        assert self._folder is not None
+        kernels = {kernel.id: kernel.relay for kernel in self._app[KERNELS].all()}
+        for kernel_id in set(self._followers) - set(kernels):
+            del self._followers[kernel_id]
+        for kernel_id, relay in kernels.items():
+            if relay.divert is None:
+                folder = str(self._folder.path)
+                self._followers[kernel_id] = Follower(relay, folder, kernel_id, self._own)
+
+    async def watch_forever(self) -> None:
+        """Notice, while cells run, that this process was stopped or got no processor for long, until cancelled."""
+        while True:
+            await self._runs.wait()
+            before = time.monotonic()
+            await asyncio.sleep(LOOK_S)
+            if time.monotonic() - before > LOOK_S + HELD_UP_S:
+                for follower in self._followers.values():
+                    follower.was_held_up()
+            if not any(kernel.relay.requests.all() for kernel in self._app[KERNELS].all()):
+                self._runs.clear()
+
+    def _own(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks = [task for task in self._tasks if not task.done()]
+        self._tasks.append(asyncio.create_task(work))
 
     async def close(self) -> None:
         """This server is being stopped: nothing is kept."""
@@ -198,10 +233,11 @@ async def keeping_lifetime(app: web.Application) -> AsyncIterator[None]:
     pool.launcher, pool.witness = keeping.launcher, keeping
     app[SESSIONS].changed, app[RECORDER].changed = keeping.changed, keeping.decided
     await keeping.restore()
-    writing = asyncio.create_task(keeping.write_forever())
+    tasks = [asyncio.create_task(keeping.write_forever()), asyncio.create_task(keeping.watch_forever())]
     yield
-    writing.cancel()
-    await asyncio.gather(writing, return_exceptions=True)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
     await keeping.close()
 
 

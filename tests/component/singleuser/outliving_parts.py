@@ -60,6 +60,14 @@ def command(pid: int) -> bytes:
     return b""
 
 
+def bytes_of(file: Path) -> bytes:
+    """Of a file that its writer may take away at any moment."""
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
 async def browser(server: Running, kernel_id: str, session: str = "") -> Browser:
     session = session or uuid.uuid4().hex
     socket = await server.http.ws_connect(

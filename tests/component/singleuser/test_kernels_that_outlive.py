@@ -18,6 +18,7 @@ from component.singleuser.outliving_parts import (
     NOTEBOOK,
     PRINTING,
     browser,
+    bytes_of,
     command,
     complete,
     ended,
@@ -39,14 +40,6 @@ async def no_process_is_left(tmp_path: Path) -> AsyncIterator[None]:
     for pid in processes(tmp_path):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-
-
-def bytes_of(file: Path) -> bytes:
-    """Of a file that its writer may take away at any moment."""
-    try:
-        return file.read_bytes()
-    except FileNotFoundError:
-        return b""
 
 
 async def test_kernel_variables_session_and_all_outputs_outlive_a_killed_server(
