@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class ServerSpec:
     mime_types: tuple[str, ...]
     display_name: str
     env: Mapping[str, str] = field(default_factory=dict)
+    wants_files: bool = False
+    """Whether open documents must be on disk for it."""
 
     def model(self) -> dict[str, Any]:
         """What pages are told: not the command, which may have secrets in it."""
@@ -81,9 +83,7 @@ def find_all(config_path: Sequence[Path], path: str) -> dict[str, ServerSpec]:
             found.pop(spec.name, None)
             continue
         argv = (program, *spec.argv[1:])
-        found[spec.name] = ServerSpec(
-            spec.name, argv, spec.languages, spec.mime_types, spec.display_name, spec.env
-        )
+        found[spec.name] = replace(spec, argv=argv)
     return found
 
 
@@ -120,9 +120,9 @@ def _read(name: str, told: Any) -> ServerSpec | None:
     if not argv or not languages or mime_types is None or not isinstance(env, dict):
         return None
     display_name = str(told.get("display_name") or name)
-    return ServerSpec(
-        name, argv, languages, mime_types, display_name, {str(k): str(v) for k, v in env.items()}
-    )
+    texts = {str(key): str(value) for key, value in env.items()}
+    on_disk = told.get("requires_documents_on_disk", True) is not False  # jupyter-lsp's default
+    return ServerSpec(name, argv, languages, mime_types, display_name, texts, on_disk)
 
 
 def _texts(value: Any) -> tuple[str, ...] | None:

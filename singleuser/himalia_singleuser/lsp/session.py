@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from himalia_singleuser.lsp.servers import ServerSpec
+from himalia_singleuser.lsp.shadows import Shadows
 
 log = structlog.get_logger(__name__)
 
@@ -49,9 +50,11 @@ class LanguageServer:
         self.spec = spec
         self._cwd = cwd
         self._environ = environ
+        self._shadows = Shadows(cwd) if spec.wants_files else None
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
+        self._writing = asyncio.Lock()
         self._pages: set[Page] = set()
         self.status = "not_started"
         self.said_at: datetime | None = None
@@ -89,8 +92,17 @@ class LanguageServer:
         self.asked_at = datetime.now(UTC)
         if self._process is None or self._process.stdin is None:
             raise ConnectionResetError("the language server has ended")
+        if self._shadows is not None:
+            await self._shadow(self._shadows, message)
         self._process.stdin.write(b"Content-Length: %d\r\n\r\n" % len(message) + message)
         await self._process.stdin.drain()
+
+    async def _shadow(self, shadows: Shadows, message: bytes) -> None:
+        async with self._writing:  # pages share documents; a change must meet the text that it is meant for
+            try:
+                await asyncio.to_thread(shadows.note, message)
+            except OSError as error:
+                log.warning("lsp.document_not_written", server=self.spec.name, why=str(error))
 
     async def close(self) -> None:
         """Gone on return."""
@@ -132,6 +144,8 @@ class LanguageServer:
         # At its end by itself, unless something that the server left behind still holds the pipe.
         await asyncio.wait([reading], timeout=END_S)
         reading.cancel()
+        if self._shadows is not None:
+            await asyncio.to_thread(self._shadows.clear)
         self.status = "stopped"
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:

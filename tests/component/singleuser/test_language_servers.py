@@ -28,7 +28,10 @@ while True:
         os._exit(3)
     if asked['method'] == 'babble':
         sys.stdout.write('Content-Length: 99999999999\\r\\n\\r\\n'); sys.stdout.flush(); continue
-    answer = {'jsonrpc': '2.0', 'id': asked.get('id'), 'result': {'pid': os.getpid(), 'got': asked['params'], 'mark': os.environ['MARK']}}
+    got = asked['params']
+    if asked['method'] == 'read':
+        got = open(got).read() if os.path.exists(got) else None
+    answer = {'jsonrpc': '2.0', 'id': asked.get('id'), 'result': {'pid': os.getpid(), 'got': got, 'mark': os.environ['MARK']}}
     body = json.dumps(answer, ensure_ascii=False).encode()
     sys.stdout.buffer.write(b'Content-Type: x\\r\\nContent-Length: %d\\r\\n\\r\\n' % len(body) + body); sys.stdout.flush()
 """
@@ -124,3 +127,59 @@ async def test_one_that_is_not_there_and_a_request_without_an_upgrade_are_refuse
     status, told = await server.ask("GET", "lsp/ws/toy")
     assert (status, "WebSocket" in told["message"]) == (400, True)
     assert (await server.ask("GET", "lsp/ws/..%2ftoy"))[0] == 404
+
+
+async def test_what_is_open_lies_on_disk_for_a_server_that_reads_files_and_goes_with_it(
+    server: Server,
+) -> None:
+    folder = server.root / ".virtual_documents"
+    uri, file = (folder / "a b/n.ipynb.toy").as_uri(), folder / "a b/n.ipynb.toy"
+    socket = await page(server)
+
+    async def tell(method: str, **params: Any) -> Any:
+        await ask(socket, f"textDocument/{method}", params)
+        return (await ask(socket, "read", str(file)))["got"]
+
+    document = {"uri": uri}
+    assert (
+        await tell("didOpen", textDocument={**document, "text": "käse\n\U0001f9c0 x\n"})
+        == "käse\n\U0001f9c0 x\n"
+    )
+    place = {"start": {"line": 1, "character": 2}, "end": {"line": 1, "character": 4}}
+    changes = [
+        {"range": place, "text": "!"},
+        {"range": {"start": place["start"], "end": place["start"]}, "text": "?"},
+    ]
+    assert await tell("didChange", textDocument=document, contentChanges=changes) == "käse\n\U0001f9c0?!\n"
+    assert await tell("didSave", textDocument=document, text="saved") == "saved"
+    assert await tell("didClose", textDocument=document) is None
+    assert await tell("didOpen", textDocument={**document, "text": "again"}) == "again"
+    await socket.close()
+    await eventually(lambda: not folder.exists(), within_s=30)
+
+
+async def test_no_document_is_written_outside_its_folder(server: Server, tmp_path: Path) -> None:
+    """CVE-2024-22415: the address of a document led anywhere."""
+    folder = server.root / ".virtual_documents"
+    folder.mkdir()
+    (folder / "link").symlink_to(tmp_path)
+    before = set(tmp_path.rglob("*"))
+    socket = await page(server)
+    for uri in (
+        f"file://{folder}/../evil",
+        f"file://{folder}/%2e%2e/evil",
+        f"file://{folder}/link/evil",
+        f"file://{folder}x/evil",
+        f"file://{folder}",
+        f"file://host{folder}/evil",
+        f"file://{folder}/%00",
+        f"{folder}/evil",
+        f"https://x{folder}/evil",
+        7,
+    ):
+        opened = {"textDocument": {"uri": uri, "text": "treasure"}}
+        assert (await ask(socket, "textDocument/didOpen", opened))["got"] == opened
+        assert set(tmp_path.rglob("*")) == before, uri
+    for odd in (None, [], {"textDocument": {"uri": f"file://{folder}/x", "text": 3}}):
+        assert (await ask(socket, "textDocument/didOpen", odd))["got"] == odd
+    await socket.close()
