@@ -35,7 +35,8 @@ for i in range(300):
             time.sleep(0.002)
     print(str(i % 10) * 99_999, flush=True)
 """
-STEP = 800
+STEP = 400
+"""ZMQ counts what was read only by the 500, so up to 499 more than are unread may count against a kernel's 1,000."""
 BURST = f"""
 import os, time
 from IPython.display import display
