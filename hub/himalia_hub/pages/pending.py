@@ -79,8 +79,8 @@ async def spawn_pending(request: web.Request) -> web.Response:
 
 
 async def _log(request: web.Request, server: Server) -> list[str]:
-    """What a server has written so far, without what looks like a secret; nothing where this hub cannot read it, or while
-    the log is still that of the life before.
+    """What a server has written so far, without what looks like a secret; nothing where this hub cannot read it, or
+    while the log is still that of the life before.
     """
     spawner = request.app.get(SPAWNER)
     if server.phase is not Phase.STARTING or spawner is None or spawner.node not in (None, server.node):
