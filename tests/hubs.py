@@ -56,6 +56,7 @@ class Hub:
         self.url = f"http://127.0.0.1:{self.port}"
         self.api = f"{self.url}/hub/api"
         self.homes = data
+        self.db_url = db_url or f"sqlite:///{data / 'himalia.sqlite'}"
         self.output = data.parent / f"{data.name}.out"
         database = f"[db]\nurl = {json.dumps(db_url)}\n" if db_url else ""
         (data / "himalia.toml").write_text(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import pkgutil
 import sqlite3
 import stat
 import sys
@@ -17,17 +15,11 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-import himalia_hub
 from himalia_hub.db import migrate
 from himalia_hub.db.base import Base
 from himalia_hub.db.engine import sync_url
 from himalia_hub.errors import ConfigError, Unavailable
-
-
-def load_every_model() -> None:
-    for module in pkgutil.walk_packages(himalia_hub.__path__, "himalia_hub."):
-        if module.name.endswith((".models", ".lease")):
-            importlib.import_module(module.name)
+from himalia_hub.health.rows import load_every_model
 
 
 def connect(url: str) -> sa.Connection:

@@ -1,9 +1,11 @@
-"""Declarative base, naming of constraints, and the two column types of our own."""
+"""Declarative base, naming of constraints, and column types that read whatever lies in a row."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from enum import StrEnum
+from typing import Any, ClassVar, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
@@ -19,11 +21,51 @@ NAMING = {
 }
 
 
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware moment in Python, naive UTC in the database. A naive value is a bug and raises."""
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
+
+
+class Forgiving(TypeDecorator[T]):
+    """A value that cannot be read is `otherwise`, and never the end of the query that meets it.
+
+    Each `otherwise` gives nothing away: damaged rights are none, a moment is over, a server at rest. The next write to
+    the column mends it; until then `health/database.py` names the row.
+    """
+
+    otherwise: Any
+
+    def read(self, value: Any) -> T | None:
+        """What the database's own type made of it, as ours. ValueError or TypeError when that is something else."""
+        raise NotImplementedError
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], T | None]:
+        """Reads one value of a row."""
+        inner = self.impl_instance.result_processor(dialect, coltype)
+        read, otherwise = self.read, self.otherwise
+
+        def process(value: Any) -> Any:
+            try:
+                if inner is not None:
+                    value = inner(value)
+                return None if value is None else read(value)
+            except (ValueError, TypeError, LookupError):
+                return otherwise()
+
+        return process
+
+
+class UtcDateTime(Forgiving[datetime]):
+    """An aware moment in Python, naive UTC in the database. Writing a naive one is a bug and raises."""
 
     impl = sa.DateTime
     cache_ok = True
+
+    @staticmethod
+    def otherwise() -> datetime:
+        """Long over."""
+        return LONG_AGO
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Naive UTC for the driver."""
@@ -33,9 +75,51 @@ class UtcDateTime(TypeDecorator[datetime]):
             raise ValueError(f"naive datetime {value!r}: use clock.now()")
         return value.astimezone(UTC).replace(tzinfo=None)
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def read(self, value: datetime) -> datetime:
         """Aware UTC for us."""
-        return None if value is None else value.replace(tzinfo=UTC)
+        return value.replace(tzinfo=UTC)
+
+
+class Document(Forgiving[Any]):
+    """A JSON object, or with `list` an array; a damaged one is empty."""
+
+    impl = sa.JSON
+    cache_ok = True
+    should_evaluate_none = True  # as JSON itself: None is written as `null`
+
+    def __init__(self, shape: type[dict[str, Any] | list[Any]] = dict) -> None:
+        super().__init__()
+        self.shape = self.otherwise = shape
+
+    def read(self, value: Any) -> Any:
+        """The document, when it has that shape."""
+        if not isinstance(value, self.shape):
+            raise TypeError("another kind of document")
+        return value
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:
+        """As JSON itself, so that parts can be asked for."""
+        return self.impl_instance.coerce_compared_value(op, value)
+
+
+class Word(Forgiving[E]):
+    """One of an enumeration's words, 16 characters at most; one that is none of them is `otherwise`."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def __init__(self, kind: type[E], otherwise: E) -> None:
+        super().__init__(16)
+        self.kind = kind
+        self.otherwise = lambda: otherwise
+
+    def process_bind_param(self, value: E | None, dialect: Dialect) -> str | None:
+        """The word itself. ValueError for one that is not of the enumeration."""
+        return None if value is None else self.kind(value).value
+
+    def read(self, value: str) -> E:
+        """The member of that word."""
+        return self.kind(value)
 
 
 class Base(DeclarativeBase):
@@ -44,6 +128,6 @@ class Base(DeclarativeBase):
     metadata = sa.MetaData(naming_convention=NAMING)
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         datetime: UtcDateTime,
-        dict[str, Any]: sa.JSON,
-        list[str]: sa.JSON,
+        dict[str, Any]: Document(dict),
+        list[str]: Document(list),
     }

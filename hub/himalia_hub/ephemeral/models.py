@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from himalia_hub.db.base import Base
+from himalia_hub.db.base import Base, Word
 
 
 class Stage(StrEnum):
@@ -30,10 +30,6 @@ class Stage(StrEnum):
 
 OVER = (Stage.ENDED, Stage.FAILED)
 """Nothing is left of these but their row."""
-
-
-def _text_enum(kind: type[StrEnum]) -> sa.Enum:
-    return sa.Enum(kind, native_enum=False, length=16, values_callable=lambda e: [m.value for m in e])
 
 
 class Launch(Base):
@@ -61,7 +57,7 @@ class Launch(Base):
     visitor: Mapped[str] = mapped_column(sa.String(300), index=True)
     created: Mapped[datetime]
 
-    stage: Mapped[Stage] = mapped_column(_text_enum(Stage), default=Stage.RESOLVING, index=True)
+    stage: Mapped[Stage] = mapped_column(Word(Stage, Stage.ENDING), default=Stage.RESOLVING, index=True)
     stage_since: Mapped[datetime]
     seated: Mapped[bool] = mapped_column(default=False)
     environment: Mapped[str] = mapped_column(sa.String(64), default="")

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection, make_url
 from himalia_hub.db import migrate
 from himalia_hub.errors import ConfigError, Unavailable
 from himalia_hub.health.finding import Finding, ok, problem
+from himalia_hub.health.rows import unreadable
 from himalia_hub.settings import HubSettings
 
 CLOCKS_APART = timedelta(seconds=2)
@@ -36,40 +37,40 @@ def database(settings: HubSettings) -> Iterator[Finding]:
 def _examine(connection: Connection, revision: str) -> list[Finding]:
     shown = make_url(str(connection.engine.url)).render_as_string(hide_password=True)
     found = [ok("database", f"{shown} answers and is at revision {revision}")]
-    if connection.dialect.name == "sqlite":
-        found += _sqlite(connection)
-    else:
+    found += _rows(connection)
+    if connection.dialect.name != "sqlite":
         found.append(_clock(connection))
     return found
 
 
-def _sqlite(connection: Connection) -> Iterator[Finding]:
+def _sqlite(connection: Connection) -> Finding | None:
+    """Damage that only a database in a file can have."""
     words = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA quick_check(3)")]
     broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
-    spoiled = next(_spoiled(connection), "")
     remedy = "stop the hub and put a backup back: himalia restore FILE --replace"
     if words != ["ok"]:
-        yield problem("rows", f"the database file is damaged: {'; '.join(words)}", remedy)
-    elif broken is not None:
-        yield problem(
+        return problem("rows", f"the database file is damaged: {'; '.join(words)}", remedy)
+    if broken is not None:
+        return problem(
             "rows", f"row {broken[1]} of {broken[0]!r} refers to a row of {broken[2]!r} that is gone", remedy
         )
-    elif spoiled:
-        yield problem("rows", spoiled, remedy)
-    else:
-        yield ok("rows", "the database file is whole")
+    return None
 
 
-def _spoiled(connection: Connection) -> Iterator[str]:
-    """Documents that are no JSON. PostgreSQL never stores any; SQLite stores what it is given."""
-    metadata = sa.MetaData()
-    metadata.reflect(connection)
-    for table in metadata.sorted_tables:
-        for column in table.columns:
-            if isinstance(column.type, sa.JSON):
-                bad = sa.select(sa.func.count()).select_from(table).where(sa.func.json_valid(column) == 0)
-                if count := connection.scalar(bad):
-                    yield f"{count} rows of {table.name!r} have no JSON in {column.name!r}"
+def _rows(connection: Connection) -> Iterator[Finding]:
+    damage = _sqlite(connection) if connection.dialect.name == "sqlite" else None
+    if damage is not None:
+        yield damage
+    found = False
+    for said in () if damage is not None and "damaged" in damage.said else unreadable(connection):
+        found = True
+        yield problem(
+            "rows",
+            said,
+            "they count for nothing until they are written anew; or put a backup back: himalia restore FILE --replace",
+        )
+    if damage is None and not found:
+        yield ok("rows", "all rows are whole")
 
 
 def _clock(connection: Connection) -> Finding:

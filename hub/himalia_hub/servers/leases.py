@@ -53,7 +53,11 @@ def claim_due(
     server = db.scalars(claim).one_or_none()
     if server is None:
         return None
-    username = db.scalars(sa.select(User.name).where(User.id == server.user_id)).one()
+    username = db.scalars(sa.select(User.name).where(User.id == server.user_id)).one_or_none()
+    if username is None:
+        # A row of nobody, which no hub leaves: it rests, and nobody else waits for it. `himalia doctor` names it.
+        db.execute(_update().where(Server.id == server.id).values(due_at=None, **RELEASED))
+        return claim_due(db, owner, node=node, now=now, ttl=ttl)
     return Lease(server.id, owner, server.lease_epoch), server, username
 
 

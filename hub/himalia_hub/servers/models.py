@@ -8,13 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from himalia_hub.db.base import Base
+from himalia_hub.db.base import Base, Word
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.users.models import User
-
-
-def _text_enum(kind: type[Desired | Phase]) -> sa.Enum:
-    return sa.Enum(kind, native_enum=False, length=16, values_callable=lambda e: [m.value for m in e])
 
 
 class Server(Base):
@@ -37,12 +33,12 @@ class Server(Base):
     backend_name: Mapped[str] = mapped_column(sa.String(128), unique=True)
     user_options: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
-    desired: Mapped[Desired] = mapped_column(_text_enum(Desired), default=Desired.STOPPED)
+    desired: Mapped[Desired] = mapped_column(Word(Desired, Desired.STOPPED), default=Desired.STOPPED)
     generation: Mapped[int] = mapped_column(default=0)
     acted_generation: Mapped[int] = mapped_column(default=0)
     doomed: Mapped[bool] = mapped_column(default=False)
 
-    phase: Mapped[Phase] = mapped_column(_text_enum(Phase), default=Phase.STOPPED)
+    phase: Mapped[Phase] = mapped_column(Word(Phase, Phase.FAILED), default=Phase.STOPPED)
     phase_since: Mapped[datetime]
     unknown_since: Mapped[datetime | None]
     incarnation: Mapped[str] = mapped_column(sa.String(64), default="")

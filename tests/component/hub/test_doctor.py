@@ -95,7 +95,7 @@ def run(data: Path, statement: str) -> None:
         (older_schema, "database", "0001", "himalia db upgrade"),
         (damaged_file, "rows", "damaged", "himalia restore"),
         (dangling_row, "rows", "that is gone", "himalia restore"),
-        (spoiled_json, "rows", "no JSON", "himalia restore"),
+        (spoiled_json, "rows", "cannot be read in 'properties'", "himalia restore"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_to_do(
