@@ -6,6 +6,7 @@ would overwrite each other's notebooks. The storage decides, by a lock that is g
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -54,8 +55,9 @@ def take(path: Path, holder: str, *, wait_s: float = WAIT_S) -> int | None:
             raise SettingsError(f"the home cannot be locked at {str(path)!r}: {error.strerror}") from None
         log.warning("home.storage_has_no_locks", path=str(path))
         return None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{holder} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC".encode(), 0)
+    with contextlib.suppress(OSError):  # a full home is locked all the same: safe mode must start in it
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{holder} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC".encode(), 0)
     return descriptor
 
 

@@ -48,7 +48,8 @@ TOLD = web.AppKey("TOLD", Told)
 
 @authenticated
 async def status(request: web.Request) -> web.Response:
-    """200 `{usage: {memory, memory_limit, cpus, cpu_limit}, stop: {in_s, why, can_keep_alive} | null, announcements}`.
+    """200 `{usage: {memory, memory_limit, cpus, cpu_limit}, stop: {in_s, why, can_keep_alive} | null, announcements,
+    safe_mode}`.
 
     Memory in bytes, processors as a number of them; a limit is null where none is known. 404 without a hub.
     """
@@ -125,6 +126,7 @@ def _model(request: web.Request, told: Told) -> dict[str, Any]:
         },
         "stop": stop,
         "announcements": told.announcements,
+        "safe_mode": environ.get("HIMALIA_SAFE_MODE") == "1",
     }
 
 

@@ -325,6 +325,7 @@ function step(panel, id, news) {
   const [item, text, time] = ["li", "span", "time"].map((tag) => document.createElement(tag));
   item.dataset.id = id;
   text.textContent = news.message;
+  text.translate = news.phase !== "building"; // an installer's own words
   time.dateTime = news.at;
   time.textContent = `${((Date.parse(news.at) - Date.parse($("time", steps)?.dateTime || news.at)) / 1000).toFixed(1)} s`;
   last?.removeAttribute("aria-current");
@@ -333,7 +334,7 @@ function step(panel, id, news) {
   steps.append(item);
   bar.value = Math.max(bar.value, news.progress);
   document.body.dataset.rev = id;
-  say(news.message);
+  if (text.translate) say(news.message);
 }
 
 // ---- small things
@@ -373,5 +374,6 @@ $$("[data-down]").forEach(wait_for_hub);
 $$("[data-progress]").forEach(progress);
 $$("[data-fragment]:not([data-events])").forEach(follow);
 $$("[data-events]").forEach(stream);
+$(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 relist();
 document.body.dataset.ready = "yes";

@@ -21,6 +21,7 @@ from himalia_singleuser.errors import ApiError, BadRequest, NotFound
 
 FOLDER = ".ipynb_checkpoints"
 ONLY_ID = "checkpoint"
+NO_ROOM = 507
 MOST_KEPT = 10
 MOST_BYTES = 64 * 2**20
 AUTOSAVE_EVERY_S = 300
@@ -79,9 +80,23 @@ def _folder(copy: Path) -> Path:
 
 
 def create(file: Path) -> dict[str, str]:
-    """Keep the present content as the one that was asked for. NotFound when there is none."""
+    """Keep the present content as the one that was asked for. NotFound when there is none.
+
+    In safe mode a disk without room keeps nothing, and is no error.
+    """
     if file.is_dir():
         raise BadRequest(f"{file.name!r} is a directory: only files have checkpoints", reason="bad type")
+    try:
+        return _create(file).model()
+    except ApiError as error:
+        if error.status != NO_ROOM or os.environ.get("HIMALIA_SAFE_MODE") != "1":
+            raise
+        # Lab opens no file that it cannot make a checkpoint of, and safe mode is for looking what can go.
+        status = file.stat()
+        return Kept(ONLY_ID, file, status.st_mtime, status.st_size).model()
+
+
+def _create(file: Path) -> Kept:
     copy = file_of(file)
     try:
         data = file.read_bytes()
@@ -91,7 +106,7 @@ def create(file: Path) -> dict[str, str]:
     if (before := _kept(copy, ONLY_ID)) and (content := _read(before, file)) != data:
         _keep(file, content, before.saved)
     atomic.write(copy, data)
-    return Kept(ONLY_ID, copy, copy.stat().st_mtime, len(data)).model()
+    return Kept(ONLY_ID, copy, copy.stat().st_mtime, len(data))
 
 
 def before_autosave(file: Path, *, even_first: bool) -> None:

@@ -11,7 +11,7 @@ from playwright.async_api import Browser as Chromium
 from playwright.async_api import Page, expect
 
 from browser.pages.conftest import sign_in
-from browser.pages.sample import PAGES, fill
+from browser.pages.sample import PAGES, SETTINGS, fill
 from component.hub.pages_site import site
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
@@ -37,7 +37,7 @@ FOCUS = """() => {
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def page(tmp_path_factory: pytest.TempPathFactory, chromium: Chromium) -> AsyncIterator[Page]:
     """Root's, on a hub with something of everything; a server of theirs is about to be stopped."""
-    async with site(tmp_path_factory.mktemp("axe"), cull={"idle_s": 900}) as hub:
+    async with site(tmp_path_factory.mktemp("axe"), **SETTINGS | {"cull": {"idle_s": 900}}) as hub:
         await fill(hub)
         context = await chromium.new_context(base_url=hub.url)
         context.set_default_timeout(60_000)

@@ -9,7 +9,7 @@ from playwright.async_api import Browser as Chromium
 from playwright.async_api import expect
 
 from browser.pages.conftest import sign_in
-from browser.pages.sample import PAGES, fill
+from browser.pages.sample import DOORS, PAGES, SETTINGS, fill
 from component.hub.hub_site import PASSWORD
 from component.hub.pages_site import site
 
@@ -40,20 +40,22 @@ UNMARKED = """() => {
   };
   walk(document.body);
   for (const line of left(text).split("\\n")) if (/[a-z]{2}/i.test(line)) wrong.push(line.trim());
-  if (/[a-z]{2}/i.test(left(document.title).replace("· Himalia", ""))) wrong.push(document.title);
+  const title = left(document.title).replace("· Himalia", "").trim(), names = [...document.querySelectorAll("h1 bdi, [translate=no]")];
+  if (/[a-z]{2}/i.test(title) && !names.some((name) => name.textContent.includes(title))) wrong.push(document.title);
   return wrong;
 }"""
 
 
 async def test_no_text_of_any_page_is_left_out_of_translation(tmp_path: Path, chromium: Chromium) -> None:
     found: dict[str, list[str]] = {}
-    async with site(tmp_path, pages={"languages": ["en", "qps-ploc"]}) as hub:
+    async with site(tmp_path, **SETTINGS, pages={"languages": ["en", "qps-ploc"]}) as hub:
         await fill(hub)
         context = await chromium.new_context(base_url=hub.url, locale="qps-ploc")
         context.set_default_timeout(60_000)
         page = await context.new_page()
         for name, path in PAGES.items():
-            if name == "home":
+            if name not in DOORS and page.url.endswith("/hub/sign-up"):
+                await page.goto("/hub/login")
                 await page.locator("[name=username]").fill("root")  # its label is in no language
                 await page.locator("[name=password]").fill(PASSWORD)
                 await page.keyboard.press("Enter")

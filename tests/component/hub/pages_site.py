@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,16 +20,20 @@ from component.hub.hub_site import HASH, PASSWORD, Answer
 from himalia_hub import clock, middleware, pages
 from himalia_hub.auth import account, login
 from himalia_hub.auth.door import DOOR, make_door
+from himalia_hub.auth.vault import VAULT, Vault
 from himalia_hub.bulk import work
 from himalia_hub.db import lease  # noqa: F401 -- its table belongs to the schema
 from himalia_hub.db.base import Base
 from himalia_hub.db.engine import Database
 from himalia_hub.db.memo import Memo
 from himalia_hub.ending import ENDING, Ending
-from himalia_hub.keys import DB, DOORBELL, FIGURES, LAUNCH_BELL, MEMO, SECRETS, SETTINGS, TOGETHER
+from himalia_hub.ephemeral import handlers as links
+from himalia_hub.ephemeral import make_link, sessions
+from himalia_hub.keys import DB, DOORBELL, FIGURES, LAUNCH_BELL, MEMO, SECRETS, SETTINGS, SPAWNER, TOGETHER
 from himalia_hub.languages import choosing
 from himalia_hub.measures.store import Point, keep
 from himalia_hub.metrics.figures import Figures
+from himalia_hub.oauth import handlers as oauth
 from himalia_hub.oauth import models as oauth_models  # noqa: F401
 from himalia_hub.pages import live
 from himalia_hub.replicas.together import Together
@@ -39,7 +44,9 @@ from himalia_hub.servers.models import Server
 from himalia_hub.servers.progress import progress
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.settings import HubSettings
+from himalia_hub.signups import handlers as signups
 from himalia_hub.users.models import User
+from himalia_spawner.fake import FakeSpawner
 
 RUNNING, STOPPED = Desired.RUNNING, Desired.STOPPED
 FAILURE = {
@@ -142,14 +149,27 @@ async def site(folder: Path, *, at_port: int = 0, **settings: Any) -> AsyncItera
     db = Database(f"sqlite:///{folder / 'himalia.sqlite'}")
     async with db.engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
-    app = web.Application(middlewares=middleware.stack())
+    answering: set[asyncio.Task[Any]] = set()
+
+    @web.middleware
+    async def known(request: web.Request, handler: Any) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        answering.add(task)
+        try:
+            return await handler(request)
+        finally:
+            answering.discard(task)
+
+    app = web.Application(middlewares=[known, *middleware.stack()])
     app.on_response_prepare.append(middleware.add_headers)
     app[SETTINGS] = HubSettings(data_dir=folder, **settings)
     app[DOOR] = make_door(app[SETTINGS], db)
     app[MEMO], app[FIGURES] = Memo(db), Figures()
     app[DB], app[SECRETS], app[DOORBELL] = db, Secrets(b"x" * 32), Doorbell()
     app[ENDING], app[LAUNCH_BELL] = Ending(), Doorbell()
-    app[TOGETHER] = Together()
+    app[TOGETHER], app[SPAWNER] = Together(), FakeSpawner()
+    app[VAULT] = Vault.of(app[SETTINGS], app[SECRETS])
     live.install(app)
     work.install(app)
     prefix, base_url = app[SETTINGS].hub_prefix, app[SETTINGS].base_url
@@ -160,6 +180,10 @@ async def site(folder: Path, *, at_port: int = 0, **settings: Any) -> AsyncItera
     app.add_routes(choosing.routes(prefix))
     app.add_routes(login.routes(prefix))
     app.add_routes(account.routes(prefix))
+    for feature in (oauth, signups, sessions):
+        app.add_routes(feature.routes(prefix))
+    for feature in (links, make_link):
+        app.add_routes(feature.routes(prefix, base_url))
     app.add_routes(pages.routes(prefix, base_url))
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
@@ -169,4 +193,8 @@ async def site(folder: Path, *, at_port: int = 0, **settings: Any) -> AsyncItera
         yield Site(app, db, f"http://127.0.0.1:{runner.addresses[0][1]}")
     finally:
         await runner.cleanup()
+        # A stream whose page has gone learns of it at its next word; until then it reads rows, and aiohttp forgot it.
+        for task in (left := list(answering)):
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
         await db.close()

@@ -62,6 +62,7 @@ async def health(request: web.Request) -> web.Response:
             for one in sorted(findings, key=lambda finding: order.index(finding.grade))
         ],
         wrong=sum(finding.grade is Grade.PROBLEM for finding in findings),
+        better=sum(finding.grade is Grade.ADVICE for finding in findings),
     )
 
 

@@ -9,6 +9,8 @@ import { amount, processors, span } from './words.js';
 const ASK_EVERY_MS = 15000;
 const TELL_EVERY_MS = 5000;
 const SOON_S = 300;
+const SAFE = 'this server has a home of its own, without your settings and packages. All your files are there. When you ' +
+  'have made room or put the cause right, stop it and start it again.';
 const LEVELS = { info: 'Note', warning: 'Warning', danger: 'Important' };
 
 /** The plugin for a front end with these modules; none where no hub of ours is behind the server. */
@@ -120,7 +122,8 @@ class Banner {
     this.put = new Set();
     this.drawn = '';
     this.failed = false;
-    window.addEventListener('resize', () => this.fit());
+    this.width = 0;
+    new ResizeObserver(() => requestAnimationFrame(() => this.width !== node.clientWidth && this.fit())).observe(node);
   }
 
   refused() {
@@ -129,17 +132,24 @@ class Banner {
     this.button && (this.button.disabled = false);
   }
 
-  show({ announcements, stop }, left) {
+  show(told, left) {
+    const { announcements, stop } = told;
+    const safe = told.safe_mode && !this.put.has('safe');
     const said = announcements.filter(one => !this.put.has(`${one.id} ${one.text}`));
     const soon = stop && left < SOON_S;
     const minutes = soon ? span(left) : '';
-    const drawn = JSON.stringify([said, soon && [minutes, stop, this.failed]]);
+    const drawn = JSON.stringify([safe, said, soon && [minutes, stop, this.failed]]);
     if (drawn === this.drawn) {
       return;
     }
     const focused = this.widget.node.contains(document.activeElement) && document.activeElement.dataset.himalia;
     this.drawn = drawn;
-    const lines = said.map(one => this.announcement(one, () => this.show({ announcements, stop }, left)));
+    const hide = key => {
+      this.put.add(key);
+      this.show(told, left);
+    };
+    const lines = said.map(one => this.announcement(one, () => hide(`${one.id} ${one.text}`)));
+    safe && lines.unshift(this.safeMode(() => hide('safe')));
     soon && lines.unshift(this.countdown(stop, minutes));
     this.widget.node.replaceChildren(...lines);
     this.widget.setHidden(lines.length === 0);
@@ -147,14 +157,20 @@ class Banner {
     this.fit();
   }
 
-  announcement(one, again) {
-    const line = this.line(one.level);
-    line.append(element('strong', '', `${LEVELS[one.level] ?? 'Note'}:`), element('span', '', one.text));
+  announcement(one, hide) {
+    return this.toHide(one.level, `${LEVELS[one.level] ?? 'Note'}:`, one.text, `hide-${one.id}`, hide);
+  }
+
+  safeMode(hide) {
+    return this.toHide('warning', 'Safe mode:', SAFE, 'hide-safe', hide);
+  }
+
+  toHide(level, title, text, key, hide) {
+    const line = this.line(level);
+    line.append(element('strong', '', title), element('span', '', text));
+    line.children[0].style.flex = 'none';
     line.children[1].style.whiteSpace = 'pre-line';
-    const close = this.action('Hide', `hide-${one.id}`, () => {
-      this.put.add(`${one.id} ${one.text}`);
-      again();
-    });
+    const close = this.action('Hide', key, hide);
     close.setAttribute('aria-label', 'Hide this announcement');
     line.append(close);
     return line;
@@ -198,6 +214,7 @@ class Banner {
   /** Lab's layout asks a widget how high it must be; text only knows once it is laid out. */
   fit() {
     const node = this.widget.node;
+    this.width = node.clientWidth; // none while it was hidden: measured again as soon as it has one
     node.style.minHeight = '0';
     const height = [...node.children].reduce((sum, line) => sum + line.scrollHeight, 0);
     node.style.minHeight = `${Math.min(height, window.innerHeight * 0.3)}px`;
