@@ -11,13 +11,17 @@ from himalia_hub.db.base import Base
 
 
 class Group(Base):
-    """A named set of people. `properties` is free JSON for clients."""
+    """A named set of people. `properties` is free JSON for clients.
+
+    Its members may start `profiles`, by name, beside those that the configuration gives them.
+    """
 
     __tablename__ = "groups"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(sa.String(255), unique=True)
     properties: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    profiles: Mapped[list[str]] = mapped_column(default=list, server_default="[]")
 
 
 class Membership(Base):

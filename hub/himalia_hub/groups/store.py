@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from himalia_hub.errors import BadRequest, Conflict
 from himalia_hub.groups.models import Group, Membership
+from himalia_hub.groups.names import GroupName
 from himalia_hub.users.models import User
 
 
@@ -105,41 +106,39 @@ async def member_ids(db: AsyncSession, group: Group) -> set[int]:
 
 
 async def of_users(db: AsyncSession, user_ids: Sequence[int]) -> dict[int, list[str]]:
-    """The names of the groups each of these people is in, sorted."""
+    """The names of the groups each of these people is in, sorted; `GroupName`s, here and below."""
     named: dict[int, list[str]] = {user_id: [] for user_id in user_ids}
     rows = await db.execute(
-        sa.select(Membership.user_id, Group.name)
+        sa.select(Membership.user_id, Group.name, Group.profiles)
         .join(Group, Group.id == Membership.group_id)
         .where(Membership.user_id.in_(user_ids))
         .order_by(Group.name)
     )
-    for user_id, name in rows:
-        named[user_id].append(name)
+    for user_id, name, profiles in rows:
+        named[user_id].append(GroupName(name, profiles))
     return named
 
 
 async def of_user(db: AsyncSession, user_id: int) -> list[str]:
     """The names of the groups this person is in, sorted."""
-    return list(await db.scalars(_of_user(user_id)))
+    return _names(await db.execute(_joined().where(Membership.user_id == user_id)))
 
 
 def names_of(db: Session, user_id: int) -> list[str]:
     """The same, for `Database.write`."""
-    return list(db.scalars(_of_user(user_id)))
-
-
-def _of_user(user_id: int) -> sa.Select[str]:
-    joined = sa.select(Group.name).join(Membership, Membership.group_id == Group.id)
-    return joined.where(Membership.user_id == user_id).order_by(Group.name)
+    return _names(db.execute(_joined().where(Membership.user_id == user_id)))
 
 
 async def of_name(db: AsyncSession, username: str) -> list[str]:
     """The names of the groups the person of this name is in, sorted."""
-    found = (
-        sa.select(Group.name)
-        .join(Membership, Membership.group_id == Group.id)
-        .join(User, User.id == Membership.user_id)
-        .where(User.name == username)
-        .order_by(Group.name)
-    )
-    return list(await db.scalars(found))
+    found = _joined().join(User, User.id == Membership.user_id).where(User.name == username)
+    return _names(await db.execute(found))
+
+
+def _names(rows: sa.Result[str, list[str]]) -> list[str]:
+    return [GroupName(name, profiles) for name, profiles in rows]
+
+
+def _joined() -> sa.Select[str, list[str]]:
+    joined = sa.select(Group.name, Group.profiles).join(Membership, Membership.group_id == Group.id)
+    return joined.order_by(Group.name)

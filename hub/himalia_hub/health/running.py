@@ -13,11 +13,13 @@ from himalia_hub.servers.models import Server
 from himalia_hub.servers.world import World
 
 LATE = timedelta(minutes=1)
+REMEMBERED = timedelta(hours=1)
+"""How long stray routes are told of after they were removed."""
 
 
 async def examine(world: World) -> list[Finding]:
     """Whether servers' rows are worked on in time, and what runs or lies about that no row knows."""
-    return [await _rows(world), _orphans(world)]
+    return [await _rows(world), _orphans(world), _routes(world)]
 
 
 async def _rows(world: World) -> Finding:
@@ -57,3 +59,21 @@ def _orphans(world: World) -> Finding:
         f"nothing: they are ended after servers.orphan_grace_s = {world.settings.servers.orphan_grace_s:g};"
         " the log says orphans.found with their names",
     )
+
+
+def _routes(world: World) -> Finding:
+    about, looks, now = "routes", world.looks, clock.now()
+    if looks.routes is None:
+        return ok(
+            about, "this hub has not compared the proxy's routes with the servers yet; another may do it"
+        )
+    if looks.cleared is not None and now - looks.cleared < REMEMBERED:
+        ago = int((now - looks.cleared).total_seconds())
+        shown = ", ".join(looks.stray[:3]) + ", …" * (len(looks.stray) > 3)
+        return advice(
+            about,
+            f"{len(looks.stray)} that led to no server were removed {ago} s ago: {shown}",
+            "nothing, once; if it comes again, something else writes to this proxy: give the proxy another token",
+        )
+    ago = int((now - looks.routes).total_seconds())
+    return ok(about, f"the proxy's lead to the servers and nowhere else ({ago} s ago)")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from himalia_hub.errors import BadRequest
+from himalia_hub.groups.names import gives
 from himalia_hub.settings import HubSettings, ProfileSection, StartSection
 from himalia_spawner.base import Limits
 from himalia_spawner.limits import cpu_count, memory_bytes
@@ -28,7 +29,13 @@ class Choice:
 
 def offered(settings: HubSettings, groups: Collection[str]) -> list[ProfileSection]:
     """The profiles that a member of these groups may choose, the default one first."""
-    mine = [p for p in settings.profiles if not p.groups or not set(p.groups).isdisjoint(groups)]
+    mine = [
+        profile
+        for profile in settings.profiles
+        if not profile.groups
+        or not set(profile.groups).isdisjoint(groups)
+        or any(gives(group, profile.name) for group in groups)
+    ]
     return sorted(mine, key=lambda profile: not profile.default)
 
 

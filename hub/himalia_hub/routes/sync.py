@@ -80,6 +80,9 @@ async def check(world: World) -> Difference:
     for spec in found.delete:
         log.warning("route.removed", routespec=spec, why="no such server")
         await world.proxy.delete(spec)
+    world.looks.routes = clock.now()
+    if found.delete:
+        world.looks.cleared, world.looks.stray = world.looks.routes, list(found.delete)
     if found.wake:
         log.warning("route.differs", servers=list(found.wake))
         async with world.db.begin() as db:

@@ -8,8 +8,15 @@ from datetime import datetime
 
 @dataclass(slots=True)
 class Looks:
-    """None and empty until the first look. `orphans` are words such as `server` and `folder`, one each."""
+    """None and empty until the first look. `found` are words such as `server` and `folder`, one each.
+
+    `stray` are the routes that led to no server when some were last taken out of the proxy's table, at `cleared`. Of
+    several hubs one compares routes: the others have no `routes`.
+    """
 
     rows: datetime | None = None
     orphans: datetime | None = None
     found: list[str] = field(default_factory=list)
+    routes: datetime | None = None
+    cleared: datetime | None = None
+    stray: list[str] = field(default_factory=list)

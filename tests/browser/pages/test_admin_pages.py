@@ -10,11 +10,33 @@ from playwright.async_api import Browser as Chromium
 from playwright.async_api import expect
 
 from browser.pages.conftest import Tab, sign_in
+from component.hub import hub_site
+from component.hub.hub_site import EmptyProxy
 from component.hub.pages_site import RUNNING, Site, site
+from himalia_hub import clock
 from himalia_hub.ending import ENDING
+from himalia_hub.groups import store as groups
+from himalia_hub.routes import sync
 from himalia_hub.servers.state import Phase
+from himalia_proxy.base import Route
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+
+
+class OneStray(EmptyProxy):
+    """A proxy that has a route of a server long gone."""
+
+    def __init__(self) -> None:
+        self.table = {"/user/gone/": Route("/user/gone/", "http://127.0.0.1:9", {"jupyterhub": True})}
+
+    async def put(self, route: Route) -> None:
+        self.table[route.routespec] = route
+
+    async def delete(self, routespec: str) -> None:
+        self.table.pop(routespec, None)
+
+    async def routes(self) -> dict[str, Route]:
+        return self.table
 
 
 async def test_pasted_names_are_judged_before_any_is_saved(hub: Site, tab: Tab) -> None:
@@ -91,6 +113,49 @@ async def test_groups_are_made_filled_emptied_and_deleted(hub: Site, tab: Tab) -
         await expect(group).to_have_count(0)
 
 
+async def test_what_a_groups_members_may_start_is_ticked_and_shows_on_their_home(
+    tmp_path: Path, chromium: Chromium
+) -> None:
+    profiles = [{"name": "small", "default": True}, {"name": "large", "title": "Large", "groups": ["staff"]}]
+    async with site(tmp_path, profiles=profiles) as hub:
+        root, ann = await hub.person("root", admin=True), await hub.person("ann")
+        async with hub.db.begin() as db:
+            await groups.add(db, await groups.create(db, "ml"), [ann])
+            await groups.create(db, "staff")
+        admin, member = [await chromium.new_page(base_url=hub.url) for _ in range(2)]
+        await sign_in(admin, root.name)
+        await sign_in(member, ann.name)
+        choice = member.get_by_role("article").get_by_label("Profile")
+        await expect(choice).to_have_count(0)  # there is no choice
+        await admin.goto("/hub/admin/groups")
+        group, staff = (admin.locator("details.group", has_text=name) for name in ("ml", "staff"))
+        await expect(staff.get_by_label("Large by the configuration")).to_be_disabled()
+        await expect(group.get_by_label("small for everybody")).to_be_disabled()
+
+        await group.get_by_label("Large").check()
+        async with admin.expect_navigation():
+            await group.get_by_role("button", name="Set profiles").click()
+        await expect(group.get_by_label("Large")).to_be_checked()
+        await member.reload()
+        await choice.select_option("Large")
+        await member.get_by_role("button", name="Start").click()
+        await expect(member.get_by_role("progressbar")).to_be_visible()
+        row = await hub.row("ann")
+        assert row is not None
+        assert row.user_options == {"profile": "large"}
+        await member.goto("/hub/home")  # while nothing changes: its progress would take the page elsewhere
+
+        await group.get_by_label("Large").uncheck()
+        async with admin.expect_navigation():
+            await group.get_by_role("button", name="Set profiles").click()
+        await expect(group.get_by_label("Large")).not_to_be_checked()
+        await hub.change(row, desired="stopped", phase=Phase.STOPPED)
+        await expect(member.get_by_role("button", name="Start")).to_be_visible()
+        await expect(choice).to_have_count(0)
+        for page in (admin, member):
+            await page.close()
+
+
 async def test_the_audit_says_who_did_what_from_where_and_gives_it_as_csv(hub: Site, tab: Tab) -> None:
     await hub.person("audited")
     async with tab() as page:
@@ -120,6 +185,28 @@ async def test_the_health_page_has_a_remedy_for_every_finding_that_is_not_good(h
             await expect(page.get_by_role("heading", name=about, exact=True)).to_be_visible()
         bad = page.locator(".finding:not([data-grade=ok])")
         assert await bad.locator(".remedy").count() == await bad.count()
+
+
+async def test_what_belongs_to_nobody_is_found_cleared_and_told_with_what_to_do(
+    tmp_path: Path, chromium: Chromium
+) -> None:
+    proxy = OneStray()
+    async with hub_site.site(tmp_path, proxy_client=proxy) as hub:
+        await hub.person("root", admin=True)
+        hub.world.looks.orphans, hub.world.looks.found = clock.now(), ["server", "folder", "token"]
+        await sync.check(hub.world)
+        assert proxy.table.keys() == {"/"}
+        page = await chromium.new_page(base_url=hub.url)
+        await sign_in(page, "root")
+        await page.goto("/hub/admin/health")
+        for about, said in (
+            ("Routes", "1 that led to no server were removed"),
+            ("Orphans", "1 folder, 1 server, 1 token without a row"),
+        ):
+            finding = page.locator(".finding", has=page.get_by_role("heading", name=about, exact=True))
+            await expect(finding).to_contain_text(said)
+            await expect(finding.locator(".remedy")).to_contain_text("nothing")
+        await page.close()
 
 
 async def test_shutting_down_wants_the_words_and_the_page_comes_back_by_itself(

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from himalia_hub.cli.config import MASK, as_toml
 from himalia_hub.config import load
 from himalia_hub.errors import BadRequest, ConfigError
+from himalia_hub.groups.names import GroupName
 from himalia_hub.profiles.choice import checked_options, offered, resolve
 from himalia_hub.settings import HubSettings
 from himalia_spawner.base import Limits
@@ -31,6 +32,13 @@ def names(hub: HubSettings, *groups: str) -> list[str]:
 def test_a_profile_with_groups_is_offered_to_their_members_only() -> None:
     assert names(settings()) == ["small"]
     assert names(settings(), "staff") == ["small", "large"]
+
+
+def test_a_group_gives_its_members_profiles_beside_those_of_the_configuration() -> None:
+    assert names(settings(), GroupName("ml", ["large"])) == ["small", "large"]
+    assert names(settings(), GroupName("ml"), "other") == ["small"]
+    assert names(settings(), GroupName("ml", ["gone"])) == ["small"]
+    assert resolve(settings(), "ann", [GroupName("ml", ["large"])], {"profile": "large"}).image == "big:1"
 
 
 def test_the_default_profile_comes_first() -> None:

@@ -16,26 +16,45 @@ from himalia_hub.keys import DB, IDENTITY, SETTINGS
 from himalia_hub.pages.admin import viewer
 from himalia_hub.pages.paths import redirect
 from himalia_hub.pages.render import page
-from himalia_hub.profiles.choice import offered
 from himalia_hub.rbac.guard import signed_in
 from himalia_hub.rbac.identity import Identity
 from himalia_hub.usage import store as usage
 from himalia_hub.usage.models import Quota
 
 AT_MOST = 500
-DOES = {"create": "admin:groups", "delete": "delete:groups", "add": "groups", "remove": "groups"}
+DOES = {
+    "create": "admin:groups",
+    "delete": "delete:groups",
+    "add": "groups",
+    "remove": "groups",
+    "profiles": "admin:groups",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A profile, and whether members may start it by the configuration (`said`) or because it was ticked (`ticked`)."""
+
+    name: str
+    title: str
+    everybody: bool
+    said: bool
+    ticked: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One group on the page. `mine`: the viewer may change who is in it. `said` are the limits in the configuration."""
+    """One group on the page. `mine`: the viewer may change who is in it. `said` are the limits in the configuration.
+
+    `profiles` are all there are: for everybody, or given to this group by the configuration or here.
+    """
 
     name: str
     members: list[str]
     mine: bool
     quota: Quota | None
     said: dict[str, float | None]
-    profiles: list[str]
+    profiles: list[Given]
 
 
 def routes(prefix: str) -> list[web.RouteDef]:
@@ -54,9 +73,12 @@ async def groups(request: web.Request) -> web.Response:
 async def change(request: web.Request) -> web.Response:
     """303 back to the group; 400 the page again, saying why not."""
     identity = viewer.must_be(request)
-    fields = {key: value for key, value in (await request.post()).items() if isinstance(value, str)}
+    form = await request.post()
+    fields = {key: value for key, value in form.items() if isinstance(value, str)}
     does, name = fields.get("does", ""), fields.get("group", "").strip()
     names = [part.strip().lower() for part in fields.get("people", "").replace(",", "\n").splitlines()]
+    if does == "profiles":
+        names = sorted({str(one) for one in form.getall("profile", [])})
     try:
         if does not in DOES:
             raise BadRequest(f"{does[:30]!r} cannot be done to a group")
@@ -78,8 +100,10 @@ async def _do(request: web.Request, does: str, name: str, names: list[str], sure
             raise NotFound(f"there is no group {name[:64]!r}")
         else:
             group = found
-        people = await store.people(db, names) if does != "delete" else []
-        if does in ("create", "add"):
+        people = await store.people(db, names) if does in ("create", "add", "remove") else []
+        if does == "profiles":
+            _set_profiles(request, group, names)
+        elif does in ("create", "add"):
             await store.add(db, group, people)
         elif does == "remove":
             await store.remove(db, group, people)
@@ -87,6 +111,14 @@ async def _do(request: web.Request, does: str, name: str, names: list[str], sure
             raise BadRequest(f"what was typed is not {name!r}", remedy="type the group's name to confirm")
         else:
             await db.execute(sa.delete(Group).where(Group.id == group.id))
+
+
+def _set_profiles(request: web.Request, group: Group, names: list[str]) -> None:
+    """BadRequest names the first that there is not. One that the configuration dropped is dropped here, too."""
+    known = {profile.name for profile in request.app[SETTINGS].profiles}
+    if unknown := [name for name in names if name not in known]:
+        raise BadRequest(f"there is no profile {unknown[0][:64]!r}", remedy="reload the page: it may be gone")
+    group.profiles = names
 
 
 async def _page(request: web.Request, problem: HimaliaError | None) -> web.Response:
@@ -108,7 +140,16 @@ async def _page(request: web.Request, problem: HimaliaError | None) -> web.Respo
                 identity.allows("groups", group=group.name),
                 quotas.get(group.id),
                 usage.limits_in(settings.quotas.groups.get(group.name))._asdict(),
-                [profile.title or profile.name for profile in offered(settings, [group.name])],
+                [
+                    Given(
+                        profile.name,
+                        profile.title or profile.name,
+                        everybody=not profile.groups,
+                        said=not profile.groups or group.name in profile.groups,
+                        ticked=profile.name in group.profiles,
+                    )
+                    for profile in settings.profiles
+                ],
             )
             for group in found
             if identity.allows("list:groups", group=group.name)

@@ -32,6 +32,7 @@ ABOUT = frozenset(
         later("accounts"),
         later("reconcile"),
         later("orphans"),
+        later("routes"),
     }
 )
 """What is looked at. Words like these may be names of people elsewhere, so they are no sentences."""
