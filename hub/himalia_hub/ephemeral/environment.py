@@ -111,7 +111,7 @@ def _python(files: Mapping[str, str]) -> str:
 # ------------------------------------------------------------------ requirements.txt
 
 _OPTION = re.compile(r"(-r|--requirement|-c|--constraint)[= ]?\s*(\S+)")
-_FORBIDDEN = re.compile(r"^-|@|/|\\|^\.")
+_FORBIDDEN = re.compile(r"^(?![A-Za-z0-9])|[@/\\]")
 
 
 def _requirements(files: Mapping[str, str], python: str) -> Recipe:
