@@ -26,8 +26,8 @@ log = structlog.get_logger()
 
 LEASE = "measures"
 MINUTE_S = 60.0
-SOON_S = 1.0
-"""A server that has just become ready is measured that soon."""
+SOON_S = 2.0
+"""A server that has just become ready is measured that soon; sooner, a class that starts would feel it."""
 CHUNK = 500
 """Servers that one transaction writes: others want SQLite's one writer, too."""
 
