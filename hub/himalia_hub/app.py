@@ -58,7 +58,7 @@ from himalia_hub.roles import handlers as roles
 from himalia_hub.roles import store as role_store
 from himalia_hub.routes import following, sync
 from himalia_hub.routes import handlers as proxy_api
-from himalia_hub.servers import cull, listen, loop, orphans, stop_time
+from himalia_hub.servers import awake, cull, listen, loop, orphans, stop_time
 from himalia_hub.servers import handlers as servers
 from himalia_hub.servers.doorbell import Doorbell
 from himalia_hub.servers.loop import Owner
@@ -158,6 +158,7 @@ async def _run_loops(app: web.Application, owner: Owner) -> None:
         "listen": listen.run(world.db, world.doorbell, world.together.heard),
         "presence": presence.run(world, app[ROUTES_WAKE_UP], partial(reloading.as_asked, app)),
         "orphans": orphans.run(world),
+        "awake": awake.run(world),
         "cull": cull.run(world, owner.name),
         "measures": measures.run(world, owner.name),
         "tick": metrics.tick(world.figures),

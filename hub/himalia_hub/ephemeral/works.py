@@ -33,7 +33,7 @@ from himalia_hub.ephemeral.models import Launch, Stage
 from himalia_hub.ephemeral.submodules import Submodules
 from himalia_hub.errors import HimaliaError, SpawnProblem
 from himalia_hub.faults import async_fault
-from himalia_hub.servers import cull
+from himalia_hub.servers import awake, cull
 from himalia_hub.servers import store as servers
 from himalia_hub.servers.doorbell import Doorbell
 from himalia_hub.servers.models import Server
@@ -388,6 +388,7 @@ class Works:
 
     async def _look_after(self, launch: Launch) -> None:
         """End a session whose server is gone, or whose time is over."""
+        await awake.look(self._world)
         async with self._world.db.read() as db:
             server = await db.get(Server, launch.server_id) if launch.server_id else None
         if server is not None and ready(server):

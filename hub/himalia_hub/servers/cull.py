@@ -15,7 +15,7 @@ from himalia_hub import clock
 from himalia_hub.db import lease
 from himalia_hub.groups import store as groups
 from himalia_hub.profiles.choice import chosen
-from himalia_hub.servers import store
+from himalia_hub.servers import awake, store
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.servers.view import ready
@@ -153,6 +153,7 @@ async def run(world: World, owner: str) -> None:
         if not world.settings.cull.limits:
             continue
         try:
+            await awake.look(world)
             async with world.db.begin() as db:
                 ttl = timedelta(seconds=2.5 * world.settings.cull.every_s)
                 mine = await lease.take(db, LEASE, owner, now=clock.now(), ttl=ttl)

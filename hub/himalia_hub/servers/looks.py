@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -11,7 +12,8 @@ class Looks:
     """None and empty until the first look. `found` are words such as `server` and `folder`, one each.
 
     `stray` are the routes that led to no server when some were last taken out of the proxy's table, at `cleared`. Of
-    several hubs one compares routes: the others have no `routes`.
+    several hubs one compares routes: the others have no `routes`. `clock` is what the clock showed when it was last
+    looked at, under `one_at_a_time` (`awake.py`).
     """
 
     rows: datetime | None = None
@@ -20,3 +22,5 @@ class Looks:
     routes: datetime | None = None
     cleared: datetime | None = None
     stray: list[str] = field(default_factory=list)
+    clock: datetime | None = None
+    one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -14,7 +14,7 @@ from component.hub.hub_site import Answer, Client, Site, site
 from himalia_hub import clock
 from himalia_hub.audit.models import AuditRow
 from himalia_hub.groups import store as groups
-from himalia_hub.servers import store
+from himalia_hub.servers import awake, store
 from himalia_hub.servers.cull import cull
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
@@ -100,6 +100,39 @@ async def test_a_server_is_stopped_by_the_ordinary_wish_when_its_time_is_over_an
     row = await read(hub, server)
     assert (row.desired, row.due_at, row.generation) == (Desired.STOPPED, clock.now(), 2)
     assert await cull(hub.world) == []  # once is enough
+
+
+async def test_what_the_machine_slept_through_is_nobodys_idleness(hub: Site, ann: User, time: Clock) -> None:
+    used, beginning = await running(hub, ann), await hub.server(ann, "new", phase=Phase.STARTING)
+    began = (await read(hub, beginning.id)).phase_since
+    await awake.look(hub.world)
+    for _ in range(2):
+        time.forward(minutes=50)
+        await awake.look(hub.world)
+
+    assert await cull(hub.world) == []
+    assert (await read(hub, beginning.id)).phase_since == began + timedelta(minutes=100)
+    for _ in range(180):
+        time.forward(seconds=20)
+        await awake.look(hub.world)
+    assert await cull(hub.world) == [used], "an hour in which somebody could have been at work"
+
+
+async def test_when_the_clock_is_put_back_nothing_waits_for_the_time_it_showed(
+    hub: Site, ann: User, time: Clock
+) -> None:
+    server = await hub.server(ann, desired=Desired.RUNNING, phase=Phase.STARTING)
+    await awake.look(hub.world)
+    async with hub.db.begin() as db:
+        row = await db.get(Server, server.id)
+        row.due_at = row.lease_until = clock.now() + timedelta(seconds=3)
+        row.lease_owner = "killed"
+
+    time.forward(hours=-1)
+    await awake.look(hub.world)
+
+    row = await read(hub, server.id)
+    assert (row.due_at, row.lease_until, row.lease_owner) == (clock.now(), None, None)
 
 
 async def test_a_report_of_use_puts_the_end_off(hub: Site, ann: User, time: Clock) -> None:
