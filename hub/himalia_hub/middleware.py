@@ -146,7 +146,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         sqlalchemy.exc.TimeoutError,
         sqlalchemy.exc.InterfaceError,
     ) as error:
-        log.exception("request.database_unreachable")
+        why = str(getattr(error, "orig", None) or error)
+        log.error("request.database_unreachable", error=type(error).__name__, why=why[:200])
         response = await _answer(request, _unavailable(error))
     except Exception:  # one of the three places that may: no bug may show a stack to a person
         log.exception("request.failed", code="internal")
