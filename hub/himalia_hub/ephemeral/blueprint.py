@@ -71,7 +71,7 @@ def blueprint(
         if name in files and name not in _BUILT_HERE:
             raise CannotHonour(
                 f"{name} asks for {what}, which the images built here do not have.",
-                remedy="Write a Dockerfile, or ask an administrator to build images with repo2docker.",
+                remedy="Write a Dockerfile that installs it.",
             )
     install, added, whole, read, python = _install(files, folder)
     system = list(_system_packages(files.get("apt.txt", "")))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import sqlalchemy as sa
+
 from himalia_hub import clock
 from himalia_hub.ephemeral import store
 from himalia_hub.ephemeral.making import Maker
-from himalia_hub.ephemeral.models import BuildLine, Launch
+from himalia_hub.ephemeral.models import BuildLine, Launch, Stage
 from himalia_hub.errors import HimaliaError
 from himalia_hub.faults import async_fault
 from himalia_hub.servers.doorbell import Doorbell
@@ -66,6 +68,7 @@ class Builds:
     async def _write_log(self, key: str, lines: asyncio.Queue[str | None]) -> None:
         """Lines become rows, all that have come together in one transaction, up to a bound."""
         written, ended = 0, False
+        waiting = sa.select(Launch.id).where(Launch.environment == key, Launch.stage == Stage.BUILDING)
         while not ended:
             batch = [await lines.get()]
             while not lines.empty():
@@ -76,4 +79,6 @@ class Builds:
                 written += len(kept)
                 async with self._world.db.begin() as db:
                     db.add_all([BuildLine(environment=key, text=line[:1000]) for line in kept])
-                self._bell.ring_all()
+                    readers = list(await db.scalars(waiting))
+                for launch_id in readers:
+                    self._bell.tell(launch_id)

@@ -50,6 +50,9 @@ def routes(prefix: str, base_url: str) -> list[web.RouteDef]:
         web.get(base_url + "build/{provider}/{spec:.+}", build, allow_head=False),
         web.get(prefix + "build/{provider}/{spec:.+}", build, allow_head=False),
         web.get(base_url + "api/repoproviders", repo_providers),
+        web.get(base_url + "_config", repo_providers),
+        web.get(base_url + "repo/{owner}/{repository}", old_link),
+        web.get(base_url + "repo/{owner}/{repository}/{path:.*}", old_link),
     ]
 
 
@@ -185,7 +188,7 @@ async def enter(request: web.Request) -> web.Response:
 # ------------------------------------------------------------------ for programs
 
 
-@public
+@public(tokens=True)
 async def build(request: web.Request) -> web.StreamResponse:
     """200 BinderHub's event stream; 400 without `Accept: text/event-stream`. Failures are events, never codes."""
     if "text/event-stream" not in request.headers.get("Accept", ""):
@@ -205,6 +208,18 @@ async def build(request: web.Request) -> web.StreamResponse:
         return await _ready_for_programs(request, now)
 
     return await stream.tell(request, launch, cursor, ready, hold_s=HOLD_S)
+
+
+@public
+async def old_link(request: web.Request) -> web.Response:
+    """302 from the addresses of Binder's first years, which READMEs still hold, to the link of today."""
+    owner, repository, path = (
+        quote(request.match_info.get(key, "")) for key in ("owner", "repository", "path")
+    )
+    opening = f"?urlpath={path}" if path.strip("/") else ""
+    return redirect(
+        f"{request.app[SETTINGS].base_url}v2/gh/{owner}/{repository}/{sources.DEFAULT_REF}{opening}"
+    )
 
 
 async def _ready_for_programs(request: web.Request, launch: Launch) -> stream.Payload:

@@ -17,6 +17,8 @@ from himalia_hub.pages.render import page
 from himalia_hub.rbac.guard import public
 
 BADGE = "badge_logo.svg"
+BADGES = (BADGE, "badge.svg", "assets/images/badge.svg")
+"""Where READMEs look for it at a BinderHub."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     return [
         web.get(prefix + "links", links),
         web.get(prefix + BADGE, badge),
-        web.get(base_url + BADGE, badge),
+        *(web.get(base_url + name, badge) for name in BADGES),
     ]
 
 

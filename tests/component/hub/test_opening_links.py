@@ -54,6 +54,39 @@ async def test_a_program_reads_in_an_event_why_nothing_is_opened(hub: Site, path
         assert await db.scalar(sa.select(sa.func.count()).select_from(Launch)) == 0
 
 
+async def test_where_only_people_open_links_a_program_shows_the_token_of_one(
+    tmp_path: Path, database_url: str
+) -> None:
+    section = {"open_to": "people", "dir": str(tmp_path / "ephemeral"), "banned": ["^gh/evil/"]}
+    async with site(tmp_path, database_url, ephemeral=section) as hub:
+        token = await hub.token(await hub.person("ann"))
+        async with hub.client() as nobody, hub.client(token) as ann, hub.client("x" * 43) as stranger:
+            for client in (nobody, stranger):
+                assert "signed in" in (await _told(client, "/build/gh/ann/notes/HEAD"))["message"]
+            assert "does not open" in (await _told(ann, "/build/gh/evil/repo/HEAD"))["message"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("/repo/ann/notes", "/v2/gh/ann/notes/HEAD"),
+        ("/repo/ann/notes/", "/v2/gh/ann/notes/HEAD"),
+        ("/repo/ann/notes/lab/tree/a%20b.ipynb", "/v2/gh/ann/notes/HEAD?urlpath=lab/tree/a%20b.ipynb"),
+    ],
+)
+async def test_links_of_binders_first_years_lead_to_those_of_today(hub: Site, old: str, new: str) -> None:
+    async with hub.client() as client:
+        answer = await client("GET", old)
+    assert (answer.status, answer.location) == (302, new)
+
+
+@pytest.mark.parametrize("path", ["/badge_logo.svg", "/badge.svg", "/assets/images/badge.svg"])
+async def test_a_badge_is_found_wherever_readmes_look_for_it(hub: Site, path: str) -> None:
+    async with hub.client() as client:
+        answer = await client("GET", path)
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "image/svg+xml")
+
+
 async def test_an_hour_of_one_address_is_counted_in_rows_and_other_addresses_have_their_own(
     hub: Site,
 ) -> None:
