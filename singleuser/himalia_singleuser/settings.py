@@ -248,9 +248,10 @@ def _seconds(
 
 def _keep_kernels_s(args: argparse.Namespace, environ: Mapping[str, str]) -> float:
     """The first process of a container takes all others with it: there, nothing can be kept. Behind a hub only a
-    spawner knows whether what a dead server left behind is spared, and says so (ours does).
+    spawner knows whether what a dead server left behind is spared, and says so (ours does). In safe mode the home goes
+    with the server, and with it the way back to its kernels.
     """
-    if os.getpid() == 1:
+    if os.getpid() == 1 or environ.get("HIMALIA_SAFE_MODE") == "1":
         return 0.0
     if args.keep_kernels is not None:
         return max(0.0, float(args.keep_kernels))

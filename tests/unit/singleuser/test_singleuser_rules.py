@@ -237,6 +237,7 @@ def test_a_workspace_name_becomes_a_safe_file_name(name: str) -> None:
         ([], {"JUPYTERHUB_API_TOKEN": "t", "JUPYTERHUB_API_URL": "http://127.0.0.1:1/hub/api"}, 0),
         ([], {"HIMALIA_KEEP_KERNELS": "60"}, 60),
         (["--keep-kernels", "30"], {"HIMALIA_KEEP_KERNELS": "60"}, 30),
+        ([], {"HIMALIA_KEEP_KERNELS": "60", "HIMALIA_SAFE_MODE": "1"}, 0),
         (["--keep-kernels", "-1"], {}, 0),
     ],
 )
