@@ -4,7 +4,8 @@
 
 Prints start to the first answer, idle memory (PSS), requests per second on one kept connection for a notebook of
 1 MB (whole, and when the client has it) and for a folder of 5,000 files, bytes of a page load of JupyterLab in
-Chromium, the time of a cell that says `1`, and that from asking for a kernel to its first reply. Rounds are interleaved; medians are shown.
+Chromium, the time of a cell that says `1`, and that from asking for a kernel to its first reply. Rounds are interleaved; medians are shown. Last comes the memory
+of a fresh server with nothing but JupyterLab's page open.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ from lab import lab_is_open
 
 TOKEN = "bench"
 FILES = 5000
+SETTLE_S = 30
+"""After the page is open: whatever is only for a moment is over then."""
 OURS, STOCK = "ours", "jupyter_server"
 
 
@@ -202,8 +205,8 @@ async def _cell(channel: aiohttp.ClientWebSocketResponse, session: str) -> float
     return time.perf_counter() - began
 
 
-async def page_load(server: Server) -> tuple[int, int, float]:
-    """Bytes over the wire for JupyterLab in Chromium: with an empty cache, and once more; PSS in MB while it is open."""
+async def page_load(server: Server, settle_s: float = 0) -> tuple[int, int, float]:
+    """Bytes over the wire for JupyterLab in Chromium: with an empty cache, and once more; PSS in MB, `settle_s` later."""
     async with async_playwright() as play:
         browser = await play.chromium.launch(executable_path="/usr/bin/chromium", args=chromium.FLAGS)
         page = await (await browser.new_context()).new_page()
@@ -218,6 +221,7 @@ async def page_load(server: Server) -> tuple[int, int, float]:
             await lab_is_open(page)
             await page.wait_for_load_state("networkidle")
             loads.append(sum(total))
+        await asyncio.sleep(settle_s)
         memory = pss_mb(server.process.pid)
         await browser.close()
     return loads[0], loads[1], memory
@@ -308,6 +312,10 @@ def main() -> None:
                         table.add("JupyterLab, empty cache, kB", kind, cold / 1000)
                         table.add("JupyterLab, warm cache, kB", kind, warm / 1000)
                         table.add("the same page open, PSS in MB", kind, memory)
+                if number == 1 and not args.no_page:
+                    with running(kind, folder) as fresh:
+                        *_, memory = asyncio.run(page_load(fresh, SETTLE_S))
+                    table.add("nothing but that page open, PSS in MB", kind, memory)
     table.show()
 
 

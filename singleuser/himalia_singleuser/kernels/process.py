@@ -139,7 +139,16 @@ class ChildLauncher:
     async def start(self, wanted: Start) -> KernelProcess:
         """Run it. OSError when the program cannot be started."""
         env = {**wanted.env, "JPY_PARENT_PID": str(os.getpid())}
-        popen = await asyncio.to_thread(spawn, wanted.argv, str(wanted.cwd), env, str(wanted.log))
+        spawning = asyncio.ensure_future(
+            asyncio.to_thread(spawn, wanted.argv, str(wanted.cwd), env, str(wanted.log))
+        )
+        try:
+            popen = await asyncio.shield(spawning)
+        except asyncio.CancelledError:
+            # The thread cannot be stopped, and what it starts would be nobody's.
+            with suppress(OSError):
+                await ChildProcess(await spawning, wanted.log).end(grace_s=0)
+            raise
         return ChildProcess(popen, wanted.log)
 
     async def close(self, folder: Path) -> None:
