@@ -19,8 +19,10 @@ ALL_HELD = 64 * MIB
 DISK_BYTES = 1024 * MIB
 SMALL = MIB // 32
 """What is less is not worth a file."""
-UNREAD_BYTES = MIB // 4
-"""Of one run: so much is kept as it came, because most runs end with their browser there, and are never read."""
+UNREAD_BYTES = MIB // 16
+"""Of one run: so much is kept as it came, because most runs end with their browser there, and are never read. Reading
+it takes milliseconds in which nobody else gets a turn.
+"""
 MOST_RUNS = 2000
 
 
@@ -118,7 +120,7 @@ class Run:
     def read(self) -> None:
         """Put what was kept as it came into the outputs."""
         for kind, content in self._unread:
-            self.outputs.take(kind, parse_object(content) or {})
+            self.outputs.take(kind, parse_object(content) or {}, len(content))
         self._unread, self._unread_bytes = [], 0
 
     def shows(self, display_id: str) -> bool:

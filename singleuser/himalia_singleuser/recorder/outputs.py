@@ -98,7 +98,7 @@ class Outputs:
 
     @property
     def size(self) -> int:
-        """Characters of all outputs, in the form of JSON but for streams."""
+        """About the characters of all outputs: of streams what they show, of others what came over the wire."""
         last = self._items[-1] if self._items else None
         return self._closed_size + (last.size + len(last.line) if isinstance(last, Stream) else 0)
 
@@ -174,20 +174,20 @@ class Outputs:
         assert self._shelf is not None, "there are pieces on disk only after `shelve` or `attach`"
         return self._shelf.get(piece)
 
-    def take(self, kind: str, content: dict[str, Any]) -> None:
-        """One iopub message of `KINDS`; what is malformed changes nothing."""
+    def take(self, kind: str, content: dict[str, Any], size: int) -> None:
+        """One iopub message of `KINDS`, its content `size` bytes on the wire; what is malformed changes nothing."""
         match kind:
             case "clear_output":
                 self._clear_next = content.get("wait") is True
                 if not self._clear_next:
                     self._clear()
             case "update_display_data":
-                self._update(display_id_of(content), content)
+                self._update(display_id_of(content), content, size)
             case "stream":
                 self._stream(content.get("name"), content.get("text"))
             case _:
                 if (output := _output_of(kind, content)) is not None:
-                    self._add(Display(output, len(json.dumps(output)), display_id_of(content)))
+                    self._add(Display(output, size, display_id_of(content)))
 
     def list(self) -> list[Output]:
         """A list of its own as a notebook holds it; the last line says what was left out."""
@@ -255,14 +255,13 @@ class Outputs:
         self._closed_size = self.size + display.size
         self._items.append(display)
 
-    def _update(self, display_id: str, content: dict[str, Any]) -> None:
+    def _update(self, display_id: str, content: dict[str, Any], size: int) -> None:
         update = _output_of("display_data", content)
         if not display_id or update is None:
             return
         for item in self._items:
             if isinstance(item, Display) and item.display_id == display_id:
                 output = item.output | {"data": update["data"], "metadata": update["metadata"]}
-                size = len(json.dumps(output))
                 if self.size + size - item.size > self._most:
                     self.left_out += 1
                     continue

@@ -20,9 +20,14 @@ streams = st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), texts.filter
 
 def outputs_after(*messages: tuple[str, dict], most: int = MOST) -> list[dict]:
     outputs = Outputs(most)
-    for kind, content in messages:
-        outputs.take(kind, content)
+    for message in messages:
+        take(outputs, message)
     return outputs.list()
+
+
+def take(outputs: Outputs, message: tuple[str, dict]) -> None:
+    kind, content = message
+    outputs.take(kind, content, len(json.dumps(content)))
 
 
 def stream(text: str, name: str = "stdout") -> tuple[str, dict]:
@@ -92,8 +97,8 @@ def test_an_update_changes_every_display_of_its_id_and_nothing_else():
 def test_more_than_the_bound_is_left_out_and_the_last_line_says_so(texts, most):
     outputs = Outputs(most)
     for text in texts:
-        outputs.take(*stream(text))
-        outputs.take(*display(text))
+        take(outputs, stream(text))
+        take(outputs, display(text))
 
     assert outputs.size <= most
     assert bool(outputs.left_out) == ("more outputs came" in json.dumps(outputs.list()))
@@ -107,7 +112,7 @@ def test_who_gets_the_outputs_again_as_messages_and_then_the_rest_has_all_of_the
     messages.insert(at, ("clear_output", {"wait": wait}))
     first = Outputs(MOST)
     for message in messages[: at + 1]:
-        first.take(*message)
+        take(first, message)
 
     assert outputs_after(*first.messages(), *messages[at + 1 :]) == outputs_after(*messages)
 

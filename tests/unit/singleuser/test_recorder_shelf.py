@@ -48,7 +48,7 @@ def folder() -> Iterator[Path]:
 
 def taken(messages: list[Told], outputs: Outputs) -> Outputs:
     for kind, content in messages:
-        outputs.take(kind, content)
+        outputs.take(kind, content, len(json.dumps(content)))
     return outputs
 
 
