@@ -121,12 +121,12 @@ async def of_users(db: AsyncSession, user_ids: Sequence[int]) -> dict[int, list[
 
 async def of_user(db: AsyncSession, user_id: int) -> list[str]:
     """The names of the groups this person is in, sorted."""
-    return _names(await db.execute(_joined().where(Membership.user_id == user_id)))
+    return _names(await db.execute(_OF_USER, {"user_id": user_id}))
 
 
 def names_of(db: Session, user_id: int) -> list[str]:
     """The same, for `Database.write`."""
-    return _names(db.execute(_joined().where(Membership.user_id == user_id)))
+    return _names(db.execute(_OF_USER, {"user_id": user_id}))
 
 
 async def of_name(db: AsyncSession, username: str) -> list[str]:
@@ -142,3 +142,7 @@ def _names(rows: sa.Result[str, list[str]]) -> list[str]:
 def _joined() -> sa.Select[str, list[str]]:
     joined = sa.select(Group.name, Group.profiles).join(Membership, Membership.group_id == Group.id)
     return joined.order_by(Group.name)
+
+
+_OF_USER = _joined().where(Membership.user_id == sa.bindparam("user_id"))
+"""Built once: every start asks it twice."""

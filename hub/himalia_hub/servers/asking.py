@@ -40,7 +40,8 @@ async def ask(
     await check_named(db, user, name, settings.servers)
     member_of = await groups.of_user(db, user.id)
     options = checked_options(settings, member_of, options)
-    reserve = await _reserve(db, settings, user, name, options, member_of)
+    server = await store.find(db, user.name, name)
+    reserve = await _reserve(db, settings, user, server, options, member_of)
     wait = await queue.must_wait(db, settings.servers, refuse=refuse_when_full)
     return await store.want_running(
         db, user, name, options=options, now=now, wait=wait, reserve=reserve, safe_mode=safe_mode
@@ -51,12 +52,11 @@ async def _reserve(
     db: AsyncSession,
     settings: HubSettings,
     user: User,
-    name: str,
+    server: Server | None,
     options: dict[str, Any] | None,
     member_of: list[str],
 ) -> Asked:
     """What the start counts for in quotas. OverQuota when that is too much."""
-    server = await store.find(db, user.name, name)
     as_last_time = server.user_options if server is not None else {}
     limits = resolve(settings, user.name, member_of, as_last_time if options is None else options).limits
     asked = Asked(limits.memory, limits.cpus)

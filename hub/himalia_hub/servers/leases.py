@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -37,23 +38,49 @@ def _update() -> sa.Update:
     return sa.update(Server).execution_options(synchronize_session=False)
 
 
+def _claim() -> sa.Update:
+    now: sa.BindParameter[datetime] = sa.bindparam("now", type_=Server.due_at.type)
+    node = sa.bindparam("at_node", type_=Server.node.type)
+    free = sa.or_(Server.lease_until.is_(None), Server.lease_until < now)
+    mine = sa.or_(Server.node.is_(None), Server.node == node)
+    due = sa.select(Server.id).where(free, mine, Server.due_at <= now).order_by(Server.due_at).limit(1)
+    return (
+        _update()
+        .where(Server.id == due.with_for_update(skip_locked=True).scalar_subquery(), free)
+        .values(
+            lease_owner=sa.bindparam("owner", type_=Server.lease_owner.type),
+            lease_until=sa.bindparam("until", type_=Server.lease_until.type),
+            lease_epoch=Server.lease_epoch + 1,
+        )
+        .returning(Server)
+    )
+
+
+_CLAIM = _claim()
+"""Built once, as are the two below: SQLAlchemy takes longer to build an expression than SQLite to carry it out."""
+_NAME = sa.select(User.name).where(User.id == sa.bindparam("user_id"))
+
+
+@functools.cache
+def _fenced_update(names: frozenset[str], *, of_one_wish: bool) -> sa.Update:
+    """Sets these columns of one row to `to_<name>` under a lease; `of_one_wish`: unless there is a newer wish."""
+    table = sa.inspect(Server).local_table
+    mine = [table.c.id == sa.bindparam("of_server"), table.c.lease_epoch == sa.bindparam("of_epoch")]
+    if of_one_wish:
+        mine.append(table.c.generation == sa.bindparam("of_generation"))
+    values = {name: sa.bindparam(f"to_{name}", type_=table.c[name].type) for name in names}
+    return sa.update(table).where(*mine).values(values)  # type: ignore[arg-type]
+
+
 def claim_due(
     db: Session, owner: str, *, node: str | None, now: datetime, ttl: timedelta
 ) -> tuple[Lease, Server, str] | None:
     """Lease the server that has waited longest: the lease, its row, its person's name. None when none is due."""
-    free = sa.or_(Server.lease_until.is_(None), Server.lease_until < now)
-    mine = sa.or_(Server.node.is_(None), Server.node == node)
-    due = sa.select(Server.id).where(free, mine, Server.due_at <= now).order_by(Server.due_at).limit(1)
-    claim = (
-        _update()
-        .where(Server.id == due.with_for_update(skip_locked=True).scalar_subquery(), free)
-        .values(lease_owner=owner, lease_until=now + ttl, lease_epoch=Server.lease_epoch + 1)
-        .returning(Server)
-    )
-    server = db.scalars(claim).one_or_none()
+    values = {"owner": owner, "at_node": node, "now": now, "until": now + ttl}
+    server = db.scalars(_CLAIM, values).one_or_none()
     if server is None:
         return None
-    username = db.scalars(sa.select(User.name).where(User.id == server.user_id)).one_or_none()
+    username = db.scalars(_NAME, {"user_id": server.user_id}).one_or_none()
     if username is None:
         # A row of nobody, which no hub leaves: it rests, and nobody else waits for it. `himalia doctor` names it.
         db.execute(_update().where(Server.id == server.id).values(due_at=None, **RELEASED))
@@ -80,14 +107,7 @@ def decide(db: Session, lease: Lease, generation: int, values: dict[str, Any]) -
 
     False when one did: the wish stays as people made it. LeaseLost when the lease is no longer ours.
     """
-    done = db.execute(
-        _update()
-        .where(
-            Server.id == lease.server_id, Server.lease_epoch == lease.epoch, Server.generation == generation
-        )
-        .values(values)
-    )
-    if done.rowcount:  # type: ignore[attr-defined]
+    if _write(db, lease, values, generation):
         notify(db, lease.server_id)
         return True
     _fenced(db, lease, {"lease_epoch": lease.epoch})
@@ -96,9 +116,7 @@ def decide(db: Session, lease: Lease, generation: int, values: dict[str, Any]) -
 
 def release(db: Session, lease: Lease) -> None:
     """Give the row back to the queue. A lease lost meanwhile is nobody's loss."""
-    db.execute(
-        _update().where(Server.id == lease.server_id, Server.lease_epoch == lease.epoch).values(RELEASED)
-    )
+    _write(db, lease, RELEASED)
 
 
 def notify(db: Session, server_id: int) -> None:
@@ -113,8 +131,14 @@ def notification(server_id: int) -> sa.Select[Any]:
 
 
 def _fenced(db: Session, lease: Lease, values: dict[str, Any]) -> None:
-    done = db.execute(
-        _update().where(Server.id == lease.server_id, Server.lease_epoch == lease.epoch).values(values)
-    )
-    if not done.rowcount:  # type: ignore[attr-defined]
+    if not _write(db, lease, values):
         raise LeaseLost(f"server {lease.server_id}, epoch {lease.epoch}")
+
+
+def _write(db: Session, lease: Lease, values: dict[str, Any], generation: int | None = None) -> bool:
+    """Whether the row was still under this lease, and its wish (if it is named) the newest."""
+    given = {f"to_{name}": value for name, value in values.items()}
+    given |= {"of_server": lease.server_id, "of_epoch": lease.epoch}
+    given |= {} if generation is None else {"of_generation": generation}
+    statement = _fenced_update(frozenset(values), of_one_wish=generation is not None)
+    return bool(db.execute(statement, given).rowcount)  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from himalia_hub import clock
 from himalia_hub.db import lease as job_leases
@@ -27,6 +28,8 @@ from himalia_hub.servers.world import World
 
 log = structlog.get_logger()
 
+CLAIMS = 8
+"""At most so many rows are claimed in one transaction: no replica takes all, and none waits long for its work."""
 SLOW_RESYNC_S = 300.0
 """How often rows that rest while running are looked at again: the net below `watch()`, not the mechanism."""
 
@@ -76,28 +79,47 @@ async def _dispatch(world: World, owner: str) -> None:
     places = asyncio.Semaphore(world.settings.spawner.concurrent_steps)
     async with asyncio.TaskGroup() as group:
         while not world.together.leaving.is_set():
-            await places.acquire()
+            free = await _take_free(places)
             try:
                 pause_s = await _pause(world)
                 world.looks.rows = clock.now()
-                lease = await _claim(world, owner) if pause_s <= 0 else None
+                claimed = await _claim(world, owner, free) if pause_s <= 0 else []
             except (SQLAlchemyError, OSError) as error:
                 log.error("database.unreachable", error=type(error).__name__)
-                lease, pause_s = None, 1.0
-            if lease is None:
+                claimed, pause_s = [], 1.0
+            for lease in claimed:
+                task = group.create_task(_work(world, *lease), name=f"server.{lease[0].server_id}")
+                task.add_done_callback(lambda _: places.release())
+            for _ in range(free - len(claimed)):
                 places.release()
+            if not claimed:
                 # Due by the clock and yet not to be had: another replica was faster.
                 await world.doorbell.wait(at_most_s=max(pause_s, 0.005))
-                continue
-            task = group.create_task(_work(world, *lease), name=f"server.{lease[0].server_id}")
-            task.add_done_callback(lambda _: places.release())
 
 
-async def _claim(world: World, owner: str) -> tuple[Lease, Server, str] | None:
+async def _take_free(places: asyncio.Semaphore) -> int:
+    """Wait for a place, then take what else is free; how many, at most CLAIMS."""
+    await places.acquire()
+    taken = 1
+    while taken < CLAIMS and not places.locked():
+        await places.acquire()
+        taken += 1
+    return taken
+
+
+async def _claim(world: World, owner: str, most: int) -> list[tuple[Lease, Server, str]]:
+    """As many as are due, at most so many, in one transaction: a crowd is not claimed one by one."""
     ttl = timedelta(seconds=world.settings.servers.lease_s)
     claim = partial(leases.claim_due, owner=owner, node=world.spawner.node, now=clock.now(), ttl=ttl)
-    claimed = await world.db.write(claim)
-    if claimed is not None:
+
+    def claim_all(db: Session) -> list[tuple[Lease, Server, str]]:
+        claimed: list[tuple[Lease, Server, str]] = []
+        while len(claimed) < most and (one := claim(db)) is not None:
+            claimed.append(one)
+        return claimed
+
+    claimed = await world.db.write(claim_all)
+    if claimed:
         await async_fault("claim.after_commit")
     return claimed
 

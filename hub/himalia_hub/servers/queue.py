@@ -69,14 +69,17 @@ async def lock(db: AsyncSession) -> None:
         await db.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(LOCK, 0))))
 
 
+_PLACED = sa.and_(Server.desired == Desired.RUNNING, Server.queued_at.is_(None))
+_UNREADY = sa.or_(Server.phase != Phase.READY, Server.generation > Server.acted_generation)
+_STARTING = sa.select(Server.user_id, sa.func.count()).where(_PLACED, _UNREADY).group_by(Server.user_id)
+_ACTIVE = sa.select(sa.func.count()).select_from(Server).where(_PLACED)
+"""Built once: each start asks them."""
+
+
 async def load(db: AsyncSession, settings: ServersSection) -> Load:
     """What has a place just now."""
-    placed = sa.and_(Server.desired == Desired.RUNNING, Server.queued_at.is_(None))
-    unready = sa.or_(Server.phase != Phase.READY, Server.generation > Server.acted_generation)
-    starting = sa.select(Server.user_id, sa.func.count()).where(placed, unready).group_by(Server.user_id)
-    by_person = {row[0]: row[1] for row in await db.execute(starting)}
-    active = sa.select(sa.func.count()).select_from(Server).where(placed)
-    return Load(by_person, (await db.scalar(active) or 0) if settings.active_limit else 0)
+    by_person = {row[0]: row[1] for row in await db.execute(_STARTING)}
+    return Load(by_person, (await db.scalar(_ACTIVE) or 0) if settings.active_limit else 0)
 
 
 async def waiting(db: AsyncSession) -> list[Waiting]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -22,14 +23,27 @@ from himalia_spawner.names import backend_name
 # ------------------------------------------------------------------ what people see and wish
 
 
+_FOUND = (
+    sa.select(Server)
+    .join(User, User.id == Server.user_id)
+    .where(User.name == sa.bindparam("username"), Server.name == sa.bindparam("name"))
+)
+"""Built once, as are the others here that each start asks: building one takes longer than asking it."""
+_CALLED = sa.select(Server.id).where(Server.backend_name == sa.bindparam("wanted"))
+_STORY = (
+    sa.select(ServerEvent)
+    .where(
+        ServerEvent.server_id == sa.bindparam("server_id"),
+        ServerEvent.generation == sa.bindparam("generation"),
+        ServerEvent.id > sa.bindparam("after_id"),
+    )
+    .order_by(ServerEvent.id)
+)
+
+
 async def find(db: AsyncSession, username: str, name: str) -> Server | None:
     """The server of this person with this name ('' is the default one)."""
-    found = (
-        sa.select(Server)
-        .join(User, User.id == Server.user_id)
-        .where(User.name == username, Server.name == name)
-    )
-    return (await db.scalars(found)).one_or_none()
+    return (await db.scalars(_FOUND, {"username": username, "name": name})).one_or_none()
 
 
 async def list_for_user(db: AsyncSession, user_id: int) -> list[Server]:
@@ -67,7 +81,7 @@ async def _free_backend_name(db: AsyncSession, username: str, name: str) -> str:
     for turn in itertools.count():
         # No server's name holds a line break, so a further name is never the first name of another server.
         wanted = backend_name(username, f"{name}\n{turn}" if turn else name)
-        if await db.scalar(sa.select(Server.id).where(Server.backend_name == wanted)) is None:
+        if await db.scalar(_CALLED, {"wanted": wanted}) is None:
             return wanted
     raise AssertionError("counting never ends")
 
@@ -106,6 +120,7 @@ async def want_running(
     """
     server = await get_or_create(db, user, name, now=now)
     wishes = sa.update(Server).where(Server.id == server.id, Server.desired != Desired.RUNNING)
+    wishes = wishes.execution_options(synchronize_session=False)  # it is read again below
     values: dict[str, Any] = {
         "desired": Desired.RUNNING,
         "generation": Server.generation + 1,
@@ -210,10 +225,8 @@ def add_event(
 
 async def events_after(db: AsyncSession, server_id: int, generation: int, after_id: int) -> list[ServerEvent]:
     """The story of one start or stop, from just after the event `after_id`."""
-    found = sa.select(ServerEvent).where(
-        ServerEvent.server_id == server_id, ServerEvent.generation == generation, ServerEvent.id > after_id
-    )
-    return list(await db.scalars(found.order_by(ServerEvent.id)))
+    which = {"server_id": server_id, "generation": generation, "after_id": after_id}
+    return list(await db.scalars(_STORY, which))
 
 
 async def touch(db: AsyncSession, server_id: int, at: datetime) -> None:
@@ -230,12 +243,17 @@ async def touch(db: AsyncSession, server_id: int, at: datetime) -> None:
 
 async def next_due(db: AsyncSession, *, node: str | None) -> tuple[datetime | None, bool]:
     """When the next row wants a step (leased rows count from the end of their lease), and whether any start waits."""
-    mine = sa.or_(Server.node.is_(None), Server.node == node)
+    row = (await db.execute(_next_due(), {"node": node})).one()
+    return row[0], bool(row[1])
+
+
+@functools.cache
+def _next_due() -> sa.Select[Any]:
+    mine = sa.or_(Server.node.is_(None), Server.node == sa.bindparam("node", type_=Server.node.type))
     earliest = sa.case((Server.lease_until > Server.due_at, Server.lease_until), else_=Server.due_at)
     due = sa.select(sa.func.min(earliest)).where(Server.due_at.is_not(None), mine).scalar_subquery()
     waits = sa.exists().where(Server.queued_at.is_not(None))
-    row = (await db.execute(sa.select(sa.type_coerce(due, Server.due_at.type), waits))).one()
-    return row[0], bool(row[1])
+    return sa.select(sa.type_coerce(due, Server.due_at.type), waits)
 
 
 async def take_back(db: AsyncSession, owner_prefix: str) -> int:

@@ -27,7 +27,13 @@ _LIVE = (
     .where(sa.or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > sa.bindparam("now")))
     .where(User.suspended.is_(None))  # also true for a service, which has no person
 )
-"""Built once: it is asked at each request."""
+"""Built once: it is asked at each request. The next two are asked at each start."""
+_OLDER = (
+    sa.delete(ApiToken)
+    .where(ApiToken.server_id == sa.bindparam("of_server"), ApiToken.hashed != sa.bindparam("hash"))
+    .execution_options(synchronize_session=False)
+)
+_HASHED = sa.select(ApiToken.id).where(ApiToken.hashed == sa.bindparam("hash"))
 
 
 async def find_by_secret(
@@ -85,16 +91,15 @@ def put_server_token(
     now: datetime,
 ) -> None:
     """Make `secret` the only token of this server. Repeating it with the same secret changes nothing."""
-    db.execute(
-        sa.delete(ApiToken).where(ApiToken.server_id == server_id, ApiToken.hashed != hash_token(secret))
-    )
-    if db.scalar(sa.select(ApiToken.id).where(ApiToken.hashed == hash_token(secret))) is None:
+    hashed = hash_token(secret)
+    db.execute(_OLDER, {"of_server": server_id, "hash": hashed})
+    if db.scalar(_HASHED, {"hash": hashed}) is None:
         db.add(
             ApiToken(
                 user_id=user_id,
                 server_id=server_id,
                 incarnation=incarnation,
-                hashed=hash_token(secret),
+                hashed=hashed,
                 scopes=["users:activity!user", "access:servers!server"],
                 note=f"Server at {prefix}",
                 created=now,

@@ -144,14 +144,15 @@ def _limits_of(row: Quota | None) -> Limits:
     return Limits(row.servers, row.memory, row.cpus, row.server_hours, row.memory_hours)
 
 
+_MINE = sa.select(Membership.group_id).where(Membership.user_id == sa.bindparam("user_id"))
+_GROUPS = sa.select(Group).where(Group.id.in_(_MINE)).order_by(Group.name)
+_QUOTAS = sa.select(Quota).where(sa.or_(Quota.user_id == sa.bindparam("user_id"), Quota.group_id.in_(_MINE)))
+"""Built once: every start asks for the groups and quotas of its person."""
+
+
 async def _accounts(db: AsyncSession, settings: HubSettings, user: User) -> list[_Account]:
-    mine = sa.select(Membership.group_id).where(Membership.user_id == user.id)
-    groups: Sequence[Group] = list(
-        await db.scalars(sa.select(Group).where(Group.id.in_(mine)).order_by(Group.name))
-    )
-    rows = list(
-        await db.scalars(sa.select(Quota).where(sa.or_(Quota.user_id == user.id, Quota.group_id.in_(mine))))
-    )
+    groups: Sequence[Group] = list(await db.scalars(_GROUPS, {"user_id": user.id}))
+    rows = list(await db.scalars(_QUOTAS, {"user_id": user.id}))
     said = settings.quotas
     own = next((row for row in rows if row.user_id == user.id), None)
     layers = limits_in(said), limits_in(said.users.get(user.name)), _limits_of(own)

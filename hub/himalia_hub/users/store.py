@@ -23,9 +23,13 @@ def normalise(name: str) -> str:
     return clean
 
 
+_NAMED = sa.select(User).where(User.name == sa.bindparam("name"))
+"""Built once: every request that names a person asks it."""
+
+
 async def by_name(db: AsyncSession, name: str) -> User | None:
     """The person with this (normalised) name."""
-    return (await db.scalars(sa.select(User).where(User.name == name))).one_or_none()
+    return (await db.scalars(_NAMED, {"name": name})).one_or_none()
 
 
 async def count(db: AsyncSession) -> int:
