@@ -169,8 +169,7 @@ async def measure(world: World, sampler: Sampler, *, only_new: bool = False) -> 
     Whether there were new ones, which want to be asked for once more.
     """
     assert isinstance(world.spawner, Measures)
-    async with world.db.read() as db:
-        servers = await store.running(db, node=world.spawner.node)
+    servers = await world.db.read_in_one(partial(store.running, node=world.spawner.node))
     new = sampler.ask(servers)
     asked = new if only_new else {name for _, name, _ in servers}
     if not asked:
