@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,12 @@ from browser.pages.conftest import Tab, sign_in
 from component.hub import hub_site
 from component.hub.hub_site import EmptyProxy
 from component.hub.pages_site import RUNNING, Site, site
-from himalia_hub import clock
+from himalia_hub import clock, logs
 from himalia_hub.ending import ENDING
 from himalia_hub.groups import store as groups
 from himalia_hub.routes import sync
 from himalia_hub.servers.state import Phase
+from himalia_hub.usage import store as usage
 from himalia_proxy.base import Route
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
@@ -235,3 +238,58 @@ async def test_shutting_down_wants_the_words_and_the_page_comes_back_by_itself(
     async with site(tmp_path, at_port=port):
         await page.wait_for_url(re.compile("/hub/admin$"))
         await context.close()
+
+
+async def test_opening_somebodys_server_goes_by_a_page_that_says_it_is_recorded(hub: Site, tab: Tab) -> None:
+    await hub.server(await hub.person("visited"), "", RUNNING, Phase.READY)
+    async with tab() as page:
+        await page.goto("/hub/admin?q=visited")
+        await page.get_by_role("link", name="Open").click()
+        await expect(page.get_by_role("heading", name="Open the server of visited?")).to_be_visible()
+        await expect(page.get_by_text("This visit is recorded")).to_be_visible()
+        await expect(page.get_by_role("link", name="Open it")).to_have_attribute(
+            "href", re.compile("/user/visited/")
+        )
+
+
+async def test_the_log_is_found_by_person_and_request_and_shows_no_secret(hub: Site, tab: Tab) -> None:
+    for event in (
+        {"event": "server.ready", "level": "info", "user": "logged", "request_id": "r1"},
+        {
+            "event": "odd",
+            "level": "error",
+            "user": "logged",
+            "request_id": "r2",
+            "text": f"?token={'s3cr3t' * 5}",
+        },
+    ):
+        stamped = {"timestamp": "2026-11-28T18:00:00.123Z", **event}
+        logs.remember(None, "", logs.mask_secrets(None, "", stamped))
+    async with tab() as page:
+        await page.goto("/hub/admin/logs")
+        await page.get_by_label("About whom").fill("logged")
+        await page.get_by_role("button", name="Show").click()
+        lines = page.locator("tbody tr")
+        await expect(lines).to_have_count(2)
+        await lines.filter(has_text="odd").get_by_role("link", name="r2").click()
+        await expect(lines).to_have_count(1)
+        await expect(lines).to_contain_text("odd")
+        assert "s3cr3t" not in await page.content()
+
+
+async def test_the_usage_of_a_month_is_what_its_csv_adds_up_to(hub: Site, tab: Tab) -> None:
+    server = await hub.server(await hub.person("busy"), "", RUNNING, Phase.READY)
+    now = clock.now()
+    server.started = now - timedelta(hours=2)
+    await hub.db.write(lambda db: usage.record_life(db, server, until=now))
+    async with tab() as page:
+        await page.goto(f"/hub/admin/usage?period=month&on={(now - timedelta(hours=2)).date().isoformat()}")
+        async with page.expect_download() as coming:
+            await page.get_by_role("link", name="Download as CSV").click()
+        path = await (await coming.value).path()
+        listed = list(csv.DictReader(Path(path).read_text().splitlines()))
+        hours = {line["name"]: float(line["server_hours"]) for line in listed}
+        assert hours["busy"] > 0
+        await expect(page.get_by_role("row", name="busy")).to_be_visible()
+        total = await page.get_by_role("row", name="All").locator("td").first.text_content()
+        assert abs(float(total or 0) - sum(hours.values())) < 0.05 * len(hours)

@@ -155,3 +155,32 @@ async def test_the_countdown_runs_and_five_minutes_before_its_end_a_banner_comes
         await expect(page.locator("[data-say]")).to_contain_text("My server: Stops in")
         assert await page.evaluate("window.mark") == 1
         await context.close()
+
+
+async def test_who_has_no_server_presses_enter_and_a_failing_one_leaves_the_other_alone(
+    hub: Site, tab: Tab
+) -> None:
+    nia = await hub.person("nia")
+    async with tab("nia") as page:
+        await page.goto("/hub/home")
+        primary = page.locator("button.primary")
+        await expect(primary).to_have_count(1)
+        await primary.focus()
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("progressbar")).to_be_visible()
+        row = await hub.row("nia")
+        assert row is not None
+        await page.goto("/hub/home")  # while nothing changes: its progress would take the page elsewhere
+
+        failure = {
+            "message": "The server ended with exit status 3.",
+            "remedy": "",
+            "log_tail": ["no space left"],
+        }
+        await hub.change(row, desired="stopped", phase=Phase.FAILED, failure=failure)
+        await hub.server(nia, "second", RUNNING, Phase.READY)
+        await page.reload()
+        failing, running = page.locator("[data-state=failed]"), page.locator("[data-state=ready]")
+        await expect(failing.get_by_text("exit status 3")).to_be_visible()
+        await expect(failing.get_by_role("link", name="Show log")).to_be_visible()
+        await expect(running.get_by_role("link", name="Open")).to_be_visible()

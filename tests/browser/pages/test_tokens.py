@@ -6,7 +6,11 @@ import pytest
 from playwright.async_api import expect
 
 from browser.pages.conftest import Tab
-from component.hub.pages_site import Site
+from component.hub.pages_site import RUNNING, Site
+from himalia_hub import clock
+from himalia_hub.servers.state import Phase
+from himalia_hub.tokens import store
+from himalia_hub.tokens.models import ApiToken
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
@@ -31,3 +35,23 @@ async def test_a_token_is_seen_once_and_revoked_after_a_question(hub: Site, tab:
         await expect(page.get_by_role("heading", name="Revoke “nightly <b>copy</b>”?")).to_be_visible()
         await page.get_by_role("button", name="Revoke it").click()
         await expect(page.get_by_role("heading", name="No tokens")).to_be_visible()
+
+
+async def test_tokens_of_servers_and_programs_stand_apart_and_say_what_revoking_does(
+    hub: Site, tab: Tab
+) -> None:
+    kim = await hub.person("kim")
+    server = await hub.server(kim, "", RUNNING, Phase.READY)
+    async with hub.db.begin() as db:
+        await store.issue(
+            db, kim.id, now=clock.now(), scopes=["inherit"], client_id="service-grader", note="grader"
+        )
+        db.add(ApiToken(hashed="h" * 64, user_id=kim.id, server_id=server.id, scopes=[], created=clock.now()))
+    async with tab("kim") as page:
+        await page.goto("/hub/token")
+        tables = page.get_by_role("table")
+        await expect(tables).to_have_count(2)
+        await expect(tables.filter(has_text="grader").locator("caption")).to_contain_text(
+            "signs you out of that"
+        )
+        await expect(tables.last.locator("caption")).to_contain_text("cuts the server off")
