@@ -34,16 +34,16 @@ async def test_a_hash_with_older_parameters_is_made_anew() -> None:
     assert (await password.verify(verdict.better_hash, "secret enough")) == password.Verdict(right=True)
 
 
-async def test_an_unknown_account_takes_as_long_as_a_known_one() -> None:
+async def test_an_unknown_account_costs_as_much_as_a_known_one() -> None:
     stored = await password.hash_off_loop("correct horse")
     await password.verify(None, "warm the dummy up")
 
     async def least(hashed: str | None) -> float:
         took = []
         for _ in range(5):
-            began = time.perf_counter()
+            began = time.process_time()
             await password.verify(hashed, "wrong")
-            took.append(time.perf_counter() - began)
+            took.append(time.process_time() - began)
         return min(took)
 
     assert 0.4 < await least(None) / await least(stored) < 2.5
