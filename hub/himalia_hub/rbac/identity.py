@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -124,13 +124,19 @@ async def from_token(db: AsyncSession, secret: str, rules: Rules, *, now: dateti
     token, owner = found
     if isinstance(owner, Service):
         theirs = await rights.of_service(db, owner, rules, now=now)
-        return _by_token(token, owner, theirs, rules)
+        return _by_token(token, owner, await _with_groups(db, theirs, token, rules), rules)
     server = None
     if token.server_id is not None:
         name = await db.scalar(sa.select(Server.name).where(Server.id == token.server_id))
         server = None if name is None else f"{owner.name}/{name}"
     theirs = await rights.of_user(db, owner, rules, now=now)
-    return _by_token(token, owner, theirs, rules, server)
+    return _by_token(token, owner, await _with_groups(db, theirs, token, rules), rules, server)
+
+
+async def _with_groups(db: AsyncSession, theirs: Rights, token: ApiToken, rules: Rules) -> Rights:
+    """The owner's rights, with who is in the groups that the token is narrowed to: its owner's may name none."""
+    further = await rights.members_in(db, token_scopes(token, rules))
+    return replace(theirs, members={**further, **theirs.members}) if further else theirs
 
 
 def _by_token(
