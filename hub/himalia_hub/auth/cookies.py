@@ -6,6 +6,7 @@ asking the database; the row lets a sign-in be ended from elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 from aiohttp import web
@@ -34,9 +35,21 @@ def max_age(request: web.Request) -> timedelta:
 
 
 def login_secret(request: web.Request) -> str | None:
-    """The secret in the login cookie, or None when there is none or its signature is wrong."""
-    signed = request.cookies.get(LOGIN)
-    return request.app[SECRETS].unsign("login-cookie", signed) if signed else None
+    """The secret in the login cookie, or None when there is none or its signature is wrong.
+
+    None, too, when there are two sign-ins: a page of a sibling host can add a cookie of its own account's, which would
+    then decide who somebody is (CVE-2024-28233).
+    """
+    found = {request.app[SECRETS].unsign("login-cookie", value) for value in _values(request, LOGIN)} - {None}
+    return found.pop() if len(found) == 1 else None
+
+
+def _values(request: web.Request, name: str) -> Iterator[str]:
+    """Every value that the browser sent under this name; `request.cookies` has the last one alone."""
+    for pair in ";".join(request.headers.getall("Cookie", [])).split(";"):
+        key, _, value = pair.strip().partition("=")
+        if key == name:
+            yield value.strip().strip('"')
 
 
 def set_login(request: web.Request, response: web.StreamResponse, secret: str, session_id: str) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from component.hub.hub_site import PASSWORD, Site, site
 from himalia_hub import clock
-from himalia_hub.auth import accounts
+from himalia_hub.auth import accounts, cookies
 from himalia_hub.auth.backoff import BUCKETS
 from himalia_hub.auth.door import DOOR, WrongPassword, sign_in_by_password
 from himalia_hub.errors import TooMany
@@ -85,6 +85,27 @@ async def test_a_changed_cookie_is_nobodys(hub: Site, change) -> None:
         forged = change(browser.cookie("jupyterhub-hub-login"))
     async with hub.client(Cookie=f"jupyterhub-hub-login={forged}") as other:
         assert (await other("GET", "/hub/api/user")).status == 403
+
+
+async def test_of_two_different_sign_ins_in_one_request_neither_counts(hub: Site) -> None:
+    kept = []
+    for name in ("ann", "mallory"):
+        await hub.person(name)
+        async with hub.client() as browser:
+            await browser.login(name)
+            kept.append(browser.cookie(cookies.LOGIN))
+    own, theirs = kept
+    for sent, counts in (
+        ((own, theirs), False),
+        ((theirs, own), False),
+        (("x", own, "x"), True),
+        ((f"{theirs}x", own), True),
+        ((own, own), True),
+    ):
+        header = "; ".join(f"{cookies.LOGIN}={value}" for value in sent)
+        async with hub.client() as bare:
+            answer = await bare("GET", "/hub/home", headers={"Cookie": header})
+        assert answer.status == (200 if counts else 302), header
 
 
 async def test_unknown_person_and_wrong_password_get_the_same_page(hub: Site) -> None:
