@@ -46,7 +46,7 @@ async def get_info(request: web.Request) -> web.Response:
             "python": platform.python_version(),
             "sys_executable": sys.executable,
             "spawner": {"class": f"{spawner.__module__}.{spawner.__qualname__}", "version": himalia},
-            "authenticator": {"class": "himalia_hub.auth.accounts", "version": himalia},
+            "authenticator": {"class": "himalia_hub.auth.door.Door", "version": himalia},
         }
     )
 

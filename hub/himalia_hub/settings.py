@@ -55,6 +55,7 @@ class HubSection(Section):
         description="how servers reach the hub's API where it differs from `connect_url`; with several hubs, an "
         "address that leads to any of them, such as the proxy's; empty: connect_url",
     )
+    open_metrics: bool = Field(False, description="show `/metrics` to everybody who reaches the hub")
     secret_file: Path | None = Field(
         None, description="file with the hub's secret; empty: `secret` in the data folder"
     )

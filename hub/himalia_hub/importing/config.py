@@ -209,6 +209,10 @@ def _log_level(value: Any, carried: Carried) -> None:
     carried.values["log.level"] = {"warn": "warning", "critical": "error"}.get(name, name)
 
 
+def _open_metrics(value: Any, carried: Carried) -> None:
+    carried.values["hub.open_metrics"] = not value
+
+
 SPECIAL: dict[str, Callable[[Any, Carried], None]] = {
     "JupyterHub.bind_url": _bind_url,
     "JupyterHub.hub_bind_url": _hub_bind_url,
@@ -219,6 +223,7 @@ SPECIAL: dict[str, Callable[[Any, Carried], None]] = {
     "JupyterHub.custom_scopes": _section(sections.custom_scopes),
     "JupyterHub.services": _section(sections.services),
     "JupyterHub.load_roles": _section(sections.roles),
+    "JupyterHub.authenticate_prometheus": _open_metrics,
     "Spawner.cmd": _command,
     "DockerSpawner.cmd": _command,
     "DockerSpawner.volumes": _volumes,

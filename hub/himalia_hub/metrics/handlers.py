@@ -27,7 +27,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
     return [web.get(prefix + "metrics", get_metrics), web.get(prefix + "api/metrics", get_metrics)]
 
 
-@scoped("read:metrics", tokens=True)
+@scoped("read:metrics", tokens=True, unless=lambda settings: settings.hub.open_metrics)
 async def get_metrics(request: web.Request) -> web.Response:
     """200 text format 0.0.4. People and servers are counted now; the rest is what this replica saw."""
     figures, now = request.app[FIGURES], clock.now()

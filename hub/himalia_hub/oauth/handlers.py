@@ -116,8 +116,9 @@ async def _read(request: web.Request) -> tuple[Client, Wish | Refusal, Identity]
         raise BadRequest("The redirect_uri is not the one of this server or service.")
     client = right[0]
     _may_visit(identity, client)
-    wish = read_wish(query, client, require_pkce=request.app[SETTINGS].auth.require_pkce)
-    return client, _within(identity, wish, request.app[SETTINGS].rules), identity
+    settings = request.app[SETTINGS]
+    wish = read_wish(query, client, require_pkce=settings.auth.require_pkce, rules=settings.rules)
+    return client, _within(identity, wish, settings.rules), identity
 
 
 def _may_visit(identity: Identity, client: Client) -> None:

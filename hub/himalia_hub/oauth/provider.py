@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote, urlencode
 
+from himalia_hub.rbac.rules import Rules
 from himalia_hub.secrets import same
 from himalia_hub.servers.spec import client_id
 
@@ -17,6 +18,7 @@ CODE_LIFE_S = 300
 CLIENT_PREFIX = "jupyterhub-user-"
 CHALLENGE = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 MOST_DASHES = 512
+NO_RULES = Rules()
 MOST_STATE = 4096
 
 
@@ -122,8 +124,10 @@ def possible_servers(wanted: str) -> list[tuple[str, str]]:
     return [pair for pair in pairs if client_id(*pair) == wanted]
 
 
-def read_wish(query: Mapping[str, str], client: Client, *, require_pkce: bool = False) -> Wish | Refusal:
-    """What a client asks for, after its redirect URI was found to be right."""
+def read_wish(
+    query: Mapping[str, str], client: Client, *, require_pkce: bool = False, rules: Rules = NO_RULES
+) -> Wish | Refusal:
+    """What a client asks for, after its redirect URI was found to be right. A role's name stands for its scopes."""
     state = query.get("state", "")
     if len(state) > MOST_STATE:
         return Refusal("invalid_request", f"state is longer than {MOST_STATE} characters", "")
@@ -140,7 +144,8 @@ def read_wish(query: Mapping[str, str], client: Client, *, require_pkce: bool = 
             return Refusal("invalid_request", "code_challenge_method must be S256 or plain", state)
         if not CHALLENGE.fullmatch(challenge):
             return Refusal("invalid_request", "code_challenge must be 43 to 128 url-safe characters", state)
-    scopes = [scope for scope in query.get("scope", "").split() if scope != "identify"]
+    named = [name for name in query.get("scope", "").split() if name != "identify"]
+    scopes = [scope for name in named for scope in rules.scopes_of(name) or (name,)]
     if not set(scopes) <= client.allowed_scopes:
         return Refusal("invalid_scope", "a scope is not allowed for this client", state)
     wanted = (*dict.fromkeys(scopes), client.access_scope) if scopes else client.default_scopes

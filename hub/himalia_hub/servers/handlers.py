@@ -22,7 +22,13 @@ from himalia_hub.schemas import Anything, takes
 from himalia_hub.servers import queue, store
 from himalia_hub.servers.activity import report_activity
 from himalia_hub.servers.asking import ask
-from himalia_hub.servers.limits import check_name, check_named, must_be_startable, needs_name
+from himalia_hub.servers.limits import (
+    check_name,
+    check_named,
+    checked_display_name,
+    must_be_startable,
+    needs_name,
+)
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.progress import LOOK_S, progress
 from himalia_hub.servers.state import Desired, Phase
@@ -301,8 +307,4 @@ def _options(body: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
     options, display_name = body.get("user_options"), body.get("display_name")
     if options is not None and not isinstance(options, dict):
         raise BadRequest(f"user_options is {options!r}; it must be an object")
-    if display_name is not None and not (
-        isinstance(display_name, str) and len(display_name) <= 255 and display_name.isprintable()
-    ):
-        raise BadRequest("display_name must be at most 255 printable characters")
-    return options, display_name
+    return options, None if display_name is None else checked_display_name(display_name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -26,6 +27,17 @@ def check_name(name: str, settings: ServersSection) -> None:
             f"{name[:64]!r} cannot be a server name",
             remedy="1 to 30 of a-z, 0-9 and single dashes, a letter first, no dash at the end",
         )
+
+
+def checked_display_name(name: object) -> str:
+    """What a server is called on pages, in NFC: two names that look the same are the same. Empty: as its name."""
+    if isinstance(name, str):
+        name = unicodedata.normalize("NFC", name)
+        if len(name) <= 255 and name.isprintable() and "  " not in name and name == name.strip():
+            return name
+    raise BadRequest(
+        "display_name must be at most 255 printable characters", remedy="single spaces, and inside of it only"
+    )
 
 
 def needs_name(name: str) -> None:

@@ -115,6 +115,7 @@ c.JupyterHub.bind_url = "http://:9000/team/"
 c.JupyterHub.spawner_class = "dockerspawner.DockerSpawner"
 c.JupyterHub.ssl_key, c.JupyterHub.ssl_cert = "/etc/key.pem", "/etc/cert.pem"
 c.JupyterHub.log_level = 10
+c.JupyterHub.authenticate_prometheus = False
 c.DockerSpawner.image = "team/notebook:3"
 c.DockerSpawner.volumes = {"home-{username}": "/home/jovyan/work"}
 c.DockerSpawner.remove = True
@@ -143,6 +144,7 @@ def test_settings_become_a_configuration_that_is_accepted(
     assert settings.spawner.environment == {"LANG": "C.UTF-8", 'A "B"': "1"}
     assert (settings.spawner.mem_limit, settings.log.level) == ("2G", "debug")
     assert not settings.servers.allow_named
+    assert settings.hub.open_metrics
     said = capsys.readouterr().out
     for words in (
         "DockerSpawner.remove: no counterpart",

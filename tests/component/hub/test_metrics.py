@@ -72,6 +72,14 @@ async def test_it_is_for_those_who_may_read_it(hub: Site) -> None:
             assert (await ada("GET", path)).status == 403
 
 
+async def test_it_is_for_everybody_where_the_configuration_says_so(tmp_path: Path) -> None:
+    async with site(tmp_path, hub={"open_metrics": True}) as running, running.client() as nobody:
+        await running.person("root", admin=True)
+        assert (await read(nobody))["jupyterhub_total_users",] == 1
+        assert (await read(nobody, "/hub/api/metrics"))["jupyterhub_total_users",] == 1
+        assert (await nobody("GET", "/hub/api/users")).status == 403
+
+
 async def test_what_people_make_up_makes_no_series(hub: Site) -> None:
     async with hub.client(await hub.token(await hub.person("root", admin=True))) as root:
         for path in ("/hub/api/nothing/a", "/hub/api/nothing/b", "/hub/api/users/x1", "/hub/api/users/x2"):

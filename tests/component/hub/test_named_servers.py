@@ -39,6 +39,17 @@ async def test_a_named_server_is_made_without_being_started(ann: Client) -> None
     assert (await ann("PUT", f"{ANN}/servers/thesis", json={})).status == 409
 
 
+@pytest.mark.parametrize("name", ["two  spaces", " before", "after ", "a\tb", "x" * 256, 7])
+async def test_a_title_that_cannot_be_shown_is_refused(ann: Client, name: object) -> None:
+    assert (await ann("PUT", f"{ANN}/servers/thesis", json={"display_name": name})).status == 400
+    assert await names(ann) == []
+
+
+async def test_titles_that_look_the_same_are_the_same(ann: Client) -> None:
+    made = await ann("PUT", f"{ANN}/servers/thesis", json={"display_name": "Zoe\u0308"})
+    assert made.json["display_name"] == "Zo\u00eb"
+
+
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 async def test_the_default_server_cannot_be_made_and_gets_no_name(
     hub_on_each: Site, ann: Client, method: str

@@ -13,6 +13,8 @@ from himalia_hub.oauth.provider import (
     read_wish,
     verifier_fits,
 )
+from himalia_hub.rbac.rules import Rules
+from himalia_hub.rbac.settings import RoleSection
 from himalia_hub.servers.spec import client_id
 
 ANN = ServerClient("jupyterhub-user-ann", "/user/ann/oauth_callback", "ann", "")
@@ -69,6 +71,20 @@ def test_without_a_scope_it_is_the_visit_that_is_asked_for() -> None:
     wish = read_wish({"response_type": "code", "state": "s", "scope": "identify"}, ANN)
 
     assert wish == Wish(("access:servers!server=ann/",), "s", None, None)
+
+
+def test_the_name_of_a_role_stands_for_its_scopes_which_must_be_allowed() -> None:
+    roles = {
+        name: RoleSection(name=name, scopes=[scope])
+        for name, scope in (("reader", "read:users"), ("visitor", "access:servers!server=ann/"))
+    }
+    wishes = {
+        name: read_wish({"response_type": "code", "scope": f"{name} identify"}, ANN, rules=Rules(roles))
+        for name in roles
+    }
+
+    assert isinstance(wishes["reader"], Refusal)
+    assert wishes["visitor"] == Wish(("access:servers!server=ann/",), "", None, None)
 
 
 def test_the_answer_is_added_to_the_redirect_uri() -> None:
