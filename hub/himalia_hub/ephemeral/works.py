@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -24,13 +24,14 @@ from himalia_hub.db import lease
 from himalia_hub.ephemeral import bans, git, keeping, pool, session, sources, store
 from himalia_hub.ephemeral.archives import Archives
 from himalia_hub.ephemeral.builds import Builds
-from himalia_hub.ephemeral.collect import collect, touch
+from himalia_hub.ephemeral.collect import touch
 from himalia_hub.ephemeral.folders import clear_home, folders_of, furnish_home
 from himalia_hub.ephemeral.git import Bounds
 from himalia_hub.ephemeral.ground import uids_for
 from himalia_hub.ephemeral.making import maker_of
 from himalia_hub.ephemeral.models import Launch, Stage
 from himalia_hub.ephemeral.submodules import Submodules
+from himalia_hub.ephemeral.sweep import Sweep
 from himalia_hub.errors import HimaliaError, SpawnProblem
 from himalia_hub.faults import async_fault
 from himalia_hub.servers import awake, cull
@@ -46,7 +47,6 @@ log = structlog.get_logger()
 
 LEASE = "ephemeral"
 LEASE_S = 10.0
-COLLECT_EVERY_S = 600.0
 LOOK_S = 2.0
 """How long a wish waits when its bell was not heard, such as one made on another replica."""
 
@@ -67,7 +67,7 @@ class Works:
         self._builds = Builds(world, bell, self._maker, limit=self._section.build_limit)
         self._asking: dict[tuple[str, str], asyncio.Task[str]] = {}
         self._fetching: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._collected_s = -COLLECT_EVERY_S
+        self._sweep = Sweep(world, self._folders, self._maker)
         self._bounds = Bounds(
             self._section.fetch_timeout_s,
             self._section.repository_max_bytes,
@@ -97,7 +97,7 @@ class Works:
         seated, launches = found
         for launch_id in seated:
             self._bell.settle(launch_id)
-        await self._collect(launches)
+        await self._sweep.round(launches)
         for launch in launches:
             if launch.stage in (Stage.READY, Stage.WARM):
                 await self._look_after(launch)
@@ -115,38 +115,6 @@ class Works:
         made = await store.ready_environments(db) if self._section.pool_max else frozenset()
         await pool.reconcile(db, self._section, now=clock.now(), made=made.__contains__)
         return seated, await store.under_way(db)
-
-    async def _collect(self, launches: Sequence[Launch]) -> None:
-        """Now and then remove what nobody has used for long."""
-        now_s = asyncio.get_running_loop().time()
-        # What one that is not resolved yet is going to use is not known; all others are listed, and so protected.
-        unsure = any(launch.stage in (Stage.RESOLVING, Stage.FETCHING) for launch in launches)
-        if unsure:
-            return
-        keep_s = self._section.keep_unused_s
-        if await self._is_asked_to_clear() or now_s - self._collected_s >= COLLECT_EVERY_S:
-            await self._remove_unused([launch.environment for launch in launches], keep_s)
-        if now_s - self._collected_s < COLLECT_EVERY_S:
-            return
-        self._collected_s = now_s
-        in_use = {path for launch in launches for path in self._folders.of(launch)}
-        gone = await asyncio.to_thread(collect, self._folders, in_use, keep_s=keep_s)
-        environments = [path.name for path in gone if path.parent == self._folders.environments]
-        if environments:
-            async with self._world.db.begin() as db:
-                await store.forget_environments(db, environments)
-
-    async def _is_asked_to_clear(self) -> bool:
-        async with self._world.db.read() as db:
-            return await store.any_unwanted(db)
-
-    async def _remove_unused(self, in_use: Collection[str], keep_s: float) -> None:
-        async with self._world.db.read() as db:
-            keys = await store.unused_environments(db, in_use, before=clock.now() - timedelta(seconds=keep_s))
-        for key in keys:
-            await self._maker.remove(key)
-        async with self._world.db.begin() as db:
-            await store.forget_environments(db, keys)
 
     async def _drop_all(self) -> None:
         running = [*self._tasks.values(), *self._builds.tasks, *self._asking.values()]
