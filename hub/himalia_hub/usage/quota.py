@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal, NamedTuple
 
@@ -10,8 +10,6 @@ GIB = 2**30
 HOUR = 3600.0
 Period = Literal["day", "week", "month"]
 UNBOUNDED = "Choose a profile that has one, or ask an administrator."
-ROUNDING = 1e-9
-"""Shares of CPUs are no round numbers: three of 0.1 are more than 0.3."""
 TOO_LARGE = "Stop another server first, or choose a smaller profile."
 
 
@@ -83,8 +81,8 @@ def refusal(whose: str, limits: Limits, use: Use, asked: Asked, resets: datetime
     """Why one more start is too much, or None. `whose` is such as `ann` or `the group 'ml'`."""
     said = (
         _servers_said(whose, limits, use)
-        or _amount_said(whose, "memory", limits.memory, use.memory, asked.memory, size)
-        or _amount_said(whose, "CPUs", limits.cpus, use.cpus, asked.cpus, "{:g}".format)
+        or _memory_said(whose, limits, use, asked)
+        or _cpus_said(whose, limits, use, asked)
     )
     if said is not None:
         return said
@@ -107,26 +105,32 @@ def _servers_said(whose: str, limits: Limits, use: Use) -> Refusal | None:
     return Refusal(said, "Stop one first.")
 
 
-def _amount_said(
-    whose: str,
-    what: str,
-    limit: float | None,
-    used: float,
-    asked: float | None,
-    words: Callable[[float], str],
-) -> Refusal | None:
-    """Of memory or CPUs, which a server has while it runs. `words` writes an amount."""
-    if limit is None:
+def _memory_said(whose: str, limits: Limits, use: Use, asked: Asked) -> Refusal | None:
+    if limits.memory is None:
         return None
-    if asked is None:
-        return Refusal(
-            f"The quota of {whose} counts {what}, and this server would have no limit of it.", UNBOUNDED
-        )
-    if used + asked <= limit + ROUNDING:
+    if asked.memory is None:
+        said = f"The quota of {whose} counts memory, and this server would have no limit of it."
+        return Refusal(said, UNBOUNDED)
+    if use.memory + asked.memory <= limits.memory:
         return None
     return Refusal(
-        f"The quota of {whose} is {words(limit)} of {what} at once: {words(used)} are in use, and this server needs "
-        f"{words(asked)}.",
+        f"The quota of {whose} is {size(limits.memory)} of memory at once: {size(use.memory)} are in use, and this "
+        f"server needs {size(asked.memory)}.",
+        TOO_LARGE,
+    )
+
+
+def _cpus_said(whose: str, limits: Limits, use: Use, asked: Asked) -> Refusal | None:
+    if limits.cpus is None:
+        return None
+    if asked.cpus is None:
+        said = f"The quota of {whose} counts CPUs, and this server would have no limit of it."
+        return Refusal(said, UNBOUNDED)
+    if use.cpus + asked.cpus <= limits.cpus + 1e-9:
+        return None
+    return Refusal(
+        f"The quota of {whose} is {limits.cpus:g} of CPUs at once: {use.cpus:g} are in use, and this server needs "
+        f"{asked.cpus:g}.",
         TOO_LARGE,
     )
 
