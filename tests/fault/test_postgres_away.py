@@ -155,7 +155,7 @@ async def test_while_it_is_slow_everything_is_answered_and_what_needs_no_row_at_
     assert (await answered(hub, "/hub/health"))[0] == 200
     assert not start.done(), "its answers take seconds"
 
-    line.slow_s = 0.3
+    line.slow_s = 0.1
     assert (await start)[0] in (201, 202)
     await is_ready(admin, "ann")
     assert (await answered(hub, "/hub/login"))[0] == 200
