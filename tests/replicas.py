@@ -70,7 +70,7 @@ async def two_hubs(folder: Path, db_url: str, config: str) -> AsyncIterator[Site
             stack.callback(replica.clean_up)
         replicas[0].cli("db", "upgrade")
         replicas[0].add_user("root", admin=True)
-        await stack.enter_async_context(_proxy(folder, port))
+        await stack.enter_async_context(proxy(folder, port))
         token = replicas[0].token("root")
         behind = Hub(folder / "behind", port=port)
         clients = [await stack.enter_async_context(client(hub, token)) for hub in (*replicas, behind)]
@@ -78,7 +78,8 @@ async def two_hubs(folder: Path, db_url: str, config: str) -> AsyncIterator[Site
 
 
 @asynccontextmanager
-async def _proxy(folder: Path, port: int) -> AsyncIterator[None]:
+async def proxy(folder: Path, port: int) -> AsyncIterator[None]:
+    """Our proxy with TOKEN, at `port` and its API at the next, until the end of the block."""
     argv = proxy_argv(
         [sys.executable, "-I", "-m", "himalia_proxy"],
         ip="127.0.0.1",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,74 +12,11 @@ import pytest
 import sqlalchemy as sa
 
 from hubs import Client, Hub, client
+from line import Line
 from support import eventually
 
 pytestmark = pytest.mark.postgres
 SOCKET = ".s.PGSQL.5432"
-
-
-class Line:
-    """Between a hub and PostgreSQL: `slow_s` before each answer, or cut at the nth commit, once it is done."""
-
-    def __init__(self, folder: Path, target: Path) -> None:
-        self._path, self._target = folder / SOCKET, target / SOCKET
-        self.slow_s = 0.0
-        self.commits_left: int | None = None
-        self._server: asyncio.Server | None = None
-        self._open: set[asyncio.Task[None]] = set()
-
-    async def connect(self) -> None:
-        """Take connections from now on."""
-        self._server = await asyncio.start_unix_server(self._accept, self._path)
-
-    async def cut(self) -> None:
-        """Break every connection, and refuse others."""
-        if self._server is not None:
-            self._server.close()
-            self._path.unlink(missing_ok=True)
-        for task in self._open:
-            task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._relay(reader, writer))
-        self._open.add(task)
-        task.add_done_callback(self._open.discard)
-
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, to_there = await asyncio.open_unix_connection(self._target)
-        done = asyncio.Event()
-        back = asyncio.create_task(self._back(there, writer, done))
-        try:
-            with contextlib.suppress(OSError):
-                while data := await reader.read(65536):
-                    if b"COMMIT\0" in data and self.commits_left is not None:
-                        self.commits_left -= 1
-                        if self.commits_left == 0:
-                            self.commits_left = None
-                            done.set()
-                    to_there.write(data)
-                    await to_there.drain()
-        finally:
-            back.cancel()
-            await asyncio.gather(back, return_exceptions=True)
-            for one in (writer, to_there):
-                one.close()
-                with contextlib.suppress(OSError):
-                    await one.wait_closed()
-
-    async def _back(
-        self, there: asyncio.StreamReader, writer: asyncio.StreamWriter, done: asyncio.Event
-    ) -> None:
-        with contextlib.suppress(OSError):
-            while data := await there.read(65536):
-                if done.is_set():  # it has happened, and nobody is told
-                    break
-                if self.slow_s:
-                    await asyncio.sleep(self.slow_s)
-                writer.write(data)
-                await writer.drain()
-        writer.close()
 
 
 @pytest.fixture
@@ -88,7 +24,7 @@ async def place(tmp_path: Path, postgres_database: str) -> AsyncIterator[tuple[H
     """A hub with root and four people, whose every word to PostgreSQL goes over the line."""
     url = sa.make_url(postgres_database)
     with tempfile.TemporaryDirectory(prefix="line-", dir="/tmp") as folder:
-        line = Line(Path(folder), Path(str(url.query["host"])))
+        line = Line(f"{folder}/{SOCKET}", f"{url.query['host']}/{SOCKET}")
         await line.connect()
         ours = url.set(query={"host": folder}).render_as_string(hide_password=False)
         hub = Hub(tmp_path / "data", db_url=ours)

@@ -1,0 +1,55 @@
+"""The hub cannot reach its proxy for a while: what is routed goes on, what is wished waits, and nothing ends for it."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aiohttp
+
+from hubs import Client, Hub, client, free_port
+from line import Line
+from replicas import TOKEN, proxy
+from support import eventually
+
+
+async def test_while_the_proxy_cannot_be_asked_routes_go_on_and_starts_wait_and_afterwards_all_are_there(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    line = Line(port + 5, port + 1)
+    where = f"start = false\napi_url = 'http://127.0.0.1:{port + 5}'\nauth_token = '{TOKEN}'\n"
+    async with AsyncExitStack() as stack:
+        hub = Hub(tmp_path / "data", port=port, config=where)
+        stack.callback(hub.clean_up)
+        await stack.enter_async_context(proxy(tmp_path, port))
+        await line.connect()
+        stack.push_async_callback(line.cut)
+        hub.add_user("root", admin=True)
+        admin = await stack.enter_async_context(client(hub, hub.token("root")))
+        await hub.start()
+        assert (await admin.call("POST", "/users", json={"usernames": ["ann", "bob"]}))[0] == 201
+        assert (await admin.call("POST", "/users/ann/server"))[0] in (201, 202)
+        await is_ready(admin, "ann")
+        (before,) = {mark for _, mark in hub.processes()}
+
+        await line.cut()
+        assert (await admin.call("POST", "/users/bob/server"))[0] in (201, 202)
+        await eventually(lambda: "server.unknown" in hub.said(), within_s=30)
+        async with aiohttp.ClientSession() as session, session.get(f"{hub.url}/user/ann/api") as answer:
+            assert answer.status == 200
+        waiting = await admin.server("bob")
+        assert (waiting["ready"], waiting["pending"]) == (False, "check")
+
+        await line.connect()
+        await is_ready(admin, "bob")
+        await is_ready(admin, "ann")
+        lives = {mark for _, mark in hub.processes()}
+        assert (before in lives, len(lives)) == (True, 2)
+
+
+async def is_ready(admin: Client, name: str) -> None:
+    async def now() -> bool:
+        return (await admin.server(name))["ready"]
+
+    await eventually(now, within_s=60, what=f"{name}'s server is ready")
