@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from himalia_singleuser.errors import BadRequest
+from himalia_singleuser.errors import BadRequest, TooLarge
 from himalia_singleuser.keys import SETTINGS
 
 
@@ -21,9 +21,22 @@ def json_answer(data: Any, *, status: int = 200, headers: Mapping[str, str] | No
     return web.Response(body=body, status=status, headers=headers, content_type="application/json")
 
 
+async def whole_body(request: web.Request) -> bytes:
+    """The body. TooLarge, with what to do, before a byte is read where the length says so, and not a gigabyte later."""
+    most = request.client_max_size
+    try:
+        if (request.content_length or 0) <= most:
+            return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        pass
+    raise TooLarge(
+        f"A request may have {most // 2**20} MB; a larger file is sent in chunks, or by a terminal"
+    )
+
+
 async def json_body(request: web.Request) -> dict[str, Any] | None:
     """The body as a JSON object, None when it is empty; BadRequest for anything else."""
-    raw = await request.read()
+    raw = await whole_body(request)
     if not raw.strip():
         return None
     try:

@@ -40,8 +40,6 @@ async def errors(request: web.Request, handler: Next) -> web.StreamResponse:
         return answer
     except ApiError as error:
         return _refusal(request, error)
-    except web.HTTPRequestEntityTooLarge as error:
-        return _refusal(request, ApiError(f"The request is too large: {error.text}", status=413))
     except web.HTTPException as error:
         if error.status < 400:
             raise

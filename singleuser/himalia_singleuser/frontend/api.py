@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from himalia_singleuser.answers import json_answer, json_body
+from himalia_singleuser.answers import json_answer, json_body, whole_body
 from himalia_singleuser.auth_marks import authenticated
 from himalia_singleuser.errors import BadRequest, Forbidden
 from himalia_singleuser.frontend import licenses, settings_store, translations, workspaces
@@ -62,7 +62,7 @@ async def get_workspace(request: web.Request) -> web.Response:
 @authenticated
 async def put_workspace(request: web.Request) -> web.Response:
     """Keep a layout."""
-    raw = await request.read()
+    raw = await whole_body(request)
     await asyncio.to_thread(workspaces.save, request.app[LAB], request.match_info["name"], raw)
     return web.Response(status=204)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 from urllib.parse import quote
@@ -152,3 +153,40 @@ async def test_custom_styles_and_defaults_of_a_site_reach_the_pages(server: Any)
     page = (await server.ask("GET", "lab"))[1].decode()
     assert "@x/y" in page
     assert "@x/z" not in page
+
+
+async def test_two_gigabytes_at_once_are_refused_before_any_of_them_is_read(server: Any) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        head = f"PUT /api/contents/big.bin HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: token {TOKEN}\r\n"
+        writer.write(f"{head}Content-Type: application/json\r\nContent-Length: {2**31}\r\n\r\n{{".encode())
+        status = await reader.readline()
+        answer = await reader.read(4096)
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+    assert b" 413 " in status
+    assert b"in chunks" in answer
+    assert (await server.ask("GET", "api/contents/big.bin"))[0] == 404
+
+
+async def test_a_folder_of_more_than_half_a_gigabyte_is_not_copied(server: Any) -> None:
+    (server.root / "large").mkdir()
+    with (server.root / "large" / "holes.bin").open("wb") as file:
+        file.truncate(501 * 2**20)
+
+    status, body, _ = await server.ask("POST", "api/contents", json={"copy_from": "large"})
+
+    assert (status, "500 MB" in body["message"]) == (400, True)
+    assert [path.name for path in server.root.iterdir()] == ["large"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "api/status", 302), ("POST", "api/kernels", 307)]
+)
+async def test_a_slash_too_many_leads_to_the_path_without_it_and_keeps_the_query(
+    server: Any, method: str, path: str, status: int
+) -> None:
+    found, _, headers = await server.ask(method, f"{path}/?a=%2F")
+    assert (found, headers["Location"]) == (status, f"/{path}?a=%2F")
