@@ -224,6 +224,19 @@ async def test_a_session_ends_when_its_time_is_over(launch: Launch, folder: Path
     assert "running for 3 seconds" in later[-1]["message"]
 
 
+async def test_a_session_that_fills_the_disk_is_ended_and_says_so(
+    launch: Launch, folder: Path, url: str
+) -> None:
+    hub, admin = await launch(config(folder, "session_max_bytes = 30_000_000"))
+    hub.homes = folder
+    told = await opened(hub, link(url))
+    assert told[-1]["phase"] == "ready"
+    await run(told[-1], "open('large', 'wb').write(bytes(40_000_000))")
+    await nothing_is_left(hub, admin, folder)
+    later = [event async for event in events(hub, link(url), after=told[-1]["id"])]
+    assert "more room than a session may have" in later[-1]["message"]
+
+
 async def test_each_session_has_an_account_of_its_own_and_reads_nothing_of_others(
     launch: Launch, open_folder: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

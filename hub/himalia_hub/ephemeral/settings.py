@@ -117,6 +117,11 @@ class EphemeralSection(Section):
     download_max_bytes: int = Field(
         2_000_000_000, gt=0, description="size of the files that can be taken out of a session"
     )
+    session_max_bytes: int = Field(
+        5_000_000_000,
+        ge=0,
+        description="room that the files of a running session may take; one with more is ended; 0: no limit",
+    )
     repository_max_bytes: int = Field(
         500_000_000, ge=1_000_000, description="size of a repository's files, at most"
     )

@@ -32,6 +32,7 @@ from himalia_hub.ephemeral.making import maker_of
 from himalia_hub.ephemeral.models import Launch, Stage
 from himalia_hub.ephemeral.submodules import Submodules
 from himalia_hub.ephemeral.sweep import Sweep
+from himalia_hub.ephemeral.weighing import Scales
 from himalia_hub.errors import HimaliaError, SpawnProblem
 from himalia_hub.faults import async_fault
 from himalia_hub.servers import awake, cull
@@ -68,6 +69,7 @@ class Works:
         self._asking: dict[tuple[str, str], asyncio.Task[str]] = {}
         self._fetching: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._sweep = Sweep(world, self._folders, self._maker)
+        self._scales = Scales(self._section.session_max_bytes)
         self._bounds = Bounds(
             self._section.fetch_timeout_s,
             self._section.repository_max_bytes,
@@ -98,6 +100,7 @@ class Works:
         for launch_id in seated:
             self._bell.settle(launch_id)
         await self._sweep.round(launches)
+        self._scales.forget({launch.id for launch in launches})
         for launch in launches:
             if launch.stage in (Stage.READY, Stage.WARM):
                 await self._look_after(launch)
@@ -117,7 +120,7 @@ class Works:
         return seated, await store.under_way(db)
 
     async def _drop_all(self) -> None:
-        running = [*self._tasks.values(), *self._builds.tasks, *self._asking.values()]
+        running = [*self._tasks.values(), *self._builds.tasks, *self._asking.values(), *self._scales.tasks]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -355,7 +358,7 @@ class Works:
     # -- those that are ready --------------------------------------------------------------------------
 
     async def _look_after(self, launch: Launch) -> None:
-        """End a session whose server is gone, or whose time is over."""
+        """End a session whose server is gone, whose time is over, or whose files are too many."""
         await awake.look(self._world)
         async with self._world.db.read() as db:
             server = await db.get(Server, launch.server_id) if launch.server_id else None
@@ -364,6 +367,8 @@ class Works:
                 return
             due = cull.ending_of(server, launch.guest, (), self._world.settings)
             why = due.why if due is not None and due.at <= clock.now() else ""
+            if self._scales.too_large(launch.id, self._folders.home(launch)):
+                why = "its files take more room than a session may have"
         elif server is not None and server.phase not in (Phase.FAILED, Phase.STOPPED):
             return
         else:

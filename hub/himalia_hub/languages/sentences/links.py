@@ -34,6 +34,7 @@ LINKS: Final = (
     "cancelled by its visitor",
     "kept by its visitor",
     "its server ended",
+    "its files take more room than a session may have",
     "ended by %(name)s",
     "This hub opens no links to repositories.",
     "this hub opens no links of %(provider)s",
