@@ -38,7 +38,7 @@ def login_secret(request: web.Request) -> str | None:
     """The secret in the login cookie, or None when there is none or its signature is wrong.
 
     None, too, when there are two sign-ins: a page of a sibling host can add a cookie of its own account's, which would
-    then decide who somebody is (CVE-2024-28233).
+    then decide who somebody is.
     """
     found = {request.app[SECRETS].unsign("login-cookie", value) for value in _values(request, LOGIN)} - {None}
     return found.pop() if len(found) == 1 else None

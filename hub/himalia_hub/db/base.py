@@ -31,7 +31,7 @@ class Forgiving(TypeDecorator[T]):
     """A value that cannot be read is `otherwise`, and never the end of the query that meets it.
 
     Each `otherwise` gives nothing away: damaged rights are none, a moment is over, a server at rest. The next write to
-    the column mends it; until then `health/database.py` names the row.
+    the column mends it; until then `health/rows.py` names table and column.
     """
 
     otherwise: Any

@@ -166,7 +166,6 @@ async def test_endless_output_waits_for_its_only_reader_and_still_obeys_control_
             with suppress(TimeoutError):
                 await tab.until("stopped\r\n", within_s=5)
                 break
-            await tab.type("\x03")
 
 
 async def test_a_large_paste_arrives_whole(server):
