@@ -45,7 +45,7 @@ libc.unshare(NEW_NET) and libc.unshare(NEW_USER | NEW_NET)
 resource.setrlimit(resource.RLIMIT_CPU, ({LIMIT_S}, {LIMIT_S}))
 """
 """What a converter must not have: a network of the server's, time without end. A notebook comes from anybody, and
-its converters have read and fetched what it named (CVE-2026-39377, -39378). Where the system lets nobody make a
+its converters have read and fetched what it named. Where the system lets nobody make a
 network namespace, as in many containers, it keeps the network that the person's own kernels have too."""
 
 UNFIT_NOTEBOOK, MISSING_PROGRAM = 3, 4
