@@ -10,10 +10,12 @@ from aiohttp import web
 from himalia_hub.errors import BadRequest
 
 
-async def json_object(request: web.Request) -> dict[str, Any]:
-    """The body as an object; an empty body is an empty one. BadRequest for anything else."""
+async def json_object(request: web.Request, *, needed: bool = False) -> dict[str, Any]:
+    """The body as an object; no body is an empty one, unless it is `needed`. BadRequest for anything else."""
     raw = await request.read()
     if not raw.strip():
+        if needed:
+            raise BadRequest("the request has no body", remedy="send a JSON object")
         return {}
     try:
         body = json.loads(raw)

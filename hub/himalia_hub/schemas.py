@@ -51,13 +51,15 @@ def takes_of(handler: object) -> Takes:
     return found
 
 
-async def read(request: web.Request, model: type[M]) -> M:
-    """The body as `model`, which the handler `takes`; BadRequest names every field that does not fit."""
+async def read(request: web.Request, model: type[M], *, needed: bool = False) -> M:
+    """The body as `model`, which the handler `takes`; BadRequest names every field that does not fit. No body is an
+    empty object, unless it is `needed`.
+    """
     if takes_of(request.match_info.handler).body is not model:
         # An error in tests, where warnings are; people's requests must not fail for want of a description.
         warnings.warn(f"{request.path}: @takes({model.__name__}) is missing", stacklevel=2)
     try:
-        return model.model_validate(await json_object(request))
+        return model.model_validate(await json_object(request, needed=needed))
     except ValidationError as error:
         raise BadRequest(sentence(error)) from None
 

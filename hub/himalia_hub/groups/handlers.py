@@ -154,8 +154,8 @@ async def remove_users(request: web.Request) -> web.Response:
 @scoped("groups")
 @takes(Anything)
 async def put_properties(request: web.Request) -> web.Response:
-    """200 the group with its properties replaced by the object that was sent."""
-    body = await json_object(request)
+    """200 the group with its properties replaced by the object that was sent; 400 when none was."""
+    body = await json_object(request, needed=True)
     async with request.app[DB].begin() as db:
         group = await _group(request, db)
         group.properties = body

@@ -46,15 +46,14 @@ async def write(db: AsyncSession, theirs: Theirs, *, now: datetime) -> Counter[s
 async def _people(db: AsyncSession, theirs: Theirs, made: Counter[str], *, now: datetime) -> dict[str, User]:
     people: dict[str, User] = {}
     for one in theirs.users:
-        user = await users.by_name(db, users.normalise(one.name))
+        try:
+            name = users.normalise(one.name)
+        except BadRequest as error:
+            theirs.left.append(f"user {one.name!r}: {error}")
+            continue
+        user = await users.by_name(db, name)
         if user is None:
-            try:
-                user = await users.create(
-                    db, one.name, now=one.created or now, admin=one.admin, password_hash=None
-                )
-            except BadRequest as error:
-                theirs.left.append(f"user {one.name!r}: {error}")
-                continue
+            user = await users.create(db, name, now=one.created or now, admin=one.admin, password_hash=None)
             user.last_activity = one.last_activity
             made["people"] += 1
         people[one.name] = user

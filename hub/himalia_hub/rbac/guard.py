@@ -115,7 +115,9 @@ def require(
     """Who asks, when they may; else a refusal: 403 without the scope, `outside` beyond its filter."""
     identity: Identity | None = request.get(IDENTITY)
     if identity is None:
-        raise NotAuthenticated if is_api(request) else to_login(request)
+        access = access_of(request.match_info.handler)
+        by_program = is_api(request) or (access is not None and access.tokens)
+        raise NotAuthenticated if by_program else to_login(request)
     user, server = request.match_info.get("user"), request.match_info.get("server", "")
     group, service = request.match_info.get("group"), request.match_info.get("service")
     if any(

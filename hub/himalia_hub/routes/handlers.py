@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import structlog
 from aiohttp import web
 
@@ -13,7 +15,7 @@ from himalia_hub.rbac.guard import scoped
 from himalia_hub.routes.schemas import OtherProxy
 from himalia_hub.routes.sync import check
 from himalia_hub.schemas import read, takes
-from himalia_proxy.base import Moves, ProxyError
+from himalia_proxy.base import Moves, ProxyError, Route
 
 log = structlog.get_logger()
 
@@ -35,12 +37,16 @@ async def get_routes(request: web.Request) -> web.Response:
         raise Unavailable(f"the proxy cannot be asked: {error}", remedy="see its log") from None
     shown = sorted(table)[page.offset : page.offset + page.limit]
     items = {
-        spec: {"routespec": spec, "target": table[spec].target, "data": dict(table[spec].data)}
-        for spec in shown
+        spec: {"routespec": spec, "target": table[spec].target, "data": _shown(table[spec])} for spec in shown
     }
     body = paging.content(request, page, list(items), len(table))
     # Of this list alone the items are an object, with or without the envelope, as in JupyterHub.
     return web.json_response(body | {"items": items} if page.enveloped else items)
+
+
+def _shown(route: Route) -> dict[str, Any]:
+    """What a route is for. That it is ours, which is all the proxy is told by the mark, goes without saying here."""
+    return {key: value for key, value in route.data.items() if key != "jupyterhub"}
 
 
 @scoped("proxy")
@@ -52,10 +58,12 @@ async def check_routes(request: web.Request) -> web.Response:
 @scoped("proxy")
 @takes(OtherProxy)
 async def change_proxy(request: web.Request) -> web.Response:
-    """200; this hub speaks to another proxy from now on, until it ends, and has filled its table. 400, and nothing has
-    changed, when none answers there.
+    """200; this hub speaks to another proxy from now on, until it ends, and has filled its table. An empty object only
+    compares the table, as in JupyterHub. 400, and nothing has changed, when none answers there.
     """
-    body = await read(request, OtherProxy)
+    body = await read(request, OtherProxy, needed=True)
+    if body.api_url is None and body.auth_token is None:
+        return await _check(request)
     proxy = request.app[PROXY]
     if not isinstance(proxy, Moves):
         raise Unavailable(

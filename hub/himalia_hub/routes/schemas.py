@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from himalia_hub.schemas import Body
 
 
 class OtherProxy(Body):
-    """PATCH /proxy: where another proxy's API is, and its token; one of the two at least."""
+    """PATCH /proxy: where another proxy's API is, and its token."""
 
     api_url: str | None = Field(None, max_length=1024)
     auth_token: str | None = Field(None, min_length=1, max_length=1024, repr=False)
@@ -28,9 +27,3 @@ class OtherProxy(Body):
             if not right:
                 raise ValueError("must be such as http://127.0.0.1:8001 or http+unix://%2Fpath")
         return value
-
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        if self.api_url is None and self.auth_token is None:
-            raise ValueError("say `api_url`, `auth_token` or both")
-        return self

@@ -42,7 +42,7 @@ async def report_activity(request: web.Request) -> web.Response:
     username, now = request.match_info["user"], clock.now()
     body = await json_object(request)
     servers = body.get("servers", {})
-    if not isinstance(servers, dict) or not ("last_activity" in body or servers):
+    if not isinstance(servers, dict) or not (body.get("last_activity") or servers):
         raise BadRequest("the body must have last_activity, servers, or both")
     own = parse_moment(body["last_activity"], "last_activity", now=now) if body.get("last_activity") else None
     async with request.app[DB].begin() as db:

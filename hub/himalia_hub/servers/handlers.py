@@ -181,7 +181,7 @@ async def change_server(request: web.Request) -> web.Response:
     """
     body = await json_object(request)
     unknown = set(body) - CHANGE_KEYS
-    if unknown or not body:
+    if unknown or all(value is None for value in body.values()):
         raise BadRequest(
             f"unknown fields {sorted(unknown)}" if unknown else "nothing to change",
             remedy=f"send one or more of {', '.join(sorted(CHANGE_KEYS))}",

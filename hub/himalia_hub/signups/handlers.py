@@ -59,6 +59,7 @@ async def sign_up(request: web.Request) -> web.Response:
     _must_be_open(request)
     fields = await small_form(request)
     name, given, note = (fields.get(key, "") for key in ("username", "password", "note"))
+    name = name.strip()
     try:
         await xsrf.check(request)
         clean = users.normalise(name)

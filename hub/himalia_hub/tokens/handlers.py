@@ -176,11 +176,10 @@ def _lasts(body: NewToken, most_s: int) -> timedelta | None:
 
 
 def _note(body: NewToken, owner: User, identity: Identity) -> str:
-    note = body.note or "Requested via api"
-    if owner.id == identity.user_id:
-        return note
-    kind = "user" if identity.user_id is not None else "service"
-    return f"{note} by {kind} {identity.name}"[:1023]
+    if body.note:
+        return body.note
+    by = f" by {'service' if identity.user_id is None else 'user'} {identity.name}"
+    return "Requested via api" + ("" if owner.id == identity.user_id else by)
 
 
 async def _owner(db: AsyncSession, name: str) -> User:

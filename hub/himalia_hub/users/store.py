@@ -14,11 +14,18 @@ from himalia_hub.users.models import Preference, User
 
 def normalise(name: str) -> str:
     """The stored form of a user name; BadRequest names what is wrong with it."""
-    clean = name.strip().lower()
-    if not clean or len(clean) > 255 or "/" in clean or not clean.strip(".") or not clean.isprintable():
+    clean = name.lower()
+    if (
+        not clean
+        or len(clean) > 255
+        or "/" in clean
+        or clean != clean.strip()
+        or not clean.strip(".")
+        or not clean.isprintable()
+    ):
         raise BadRequest(
             f"{name[:255]!r} cannot be a user name",
-            remedy="1 to 255 printable characters, no slash, not only dots",
+            remedy="1 to 255 printable characters, no slash, no blank at an end, not only dots",
         )
     return clean
 

@@ -67,6 +67,6 @@ def user_model(
             if stopped_too or not stopped(server)
         },
         "auth_state": None,
-        "user_info": {},
+        "user_info": None,
     }
     return {key: value for key, value in model.items() if key in keys}

@@ -37,7 +37,7 @@ ADMINISTRATION: Final = (
     "There is no such list of things to do, or it is not yours.",
     "This server is gone.",
     "%(name)s cannot be a user name",
-    "1 to 255 printable characters, no slash, not only dots",
+    "1 to 255 printable characters, no slash, no blank at an end, not only dots",
     "user %(name)s exists already",
     "the name %(name)s is taken",
     "%(name)s has a running server",

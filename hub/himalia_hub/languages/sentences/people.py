@@ -18,7 +18,7 @@ ACCOUNTS: Final = (
     "Sign in again.",
     "Too many failed sign-ins.",
     "%(name)s cannot be a user name",
-    "1 to 255 printable characters, no slash, not only dots",
+    "1 to 255 printable characters, no slash, no blank at an end, not only dots",
     "user %(name)s exists already",
     "'_xsrf' argument %(why)s",
     "reload the page and send the form again",
