@@ -41,6 +41,7 @@ BY_CODE = {
     "xsrf": Story(later("Please try that again"), later("Reload the page and send the form again.")),
     "setup-first": Story(later("This hub is not set up yet"), ""),
     "setup-link-over": Story(later("This link does not work"), ""),
+    "over-quota": Story(later("The quota does not allow this"), ""),
     "maintenance": Story(later("Nothing can be started just now"), ""),
     "redirect-loop": Story(later("Your server cannot be reached"), ""),
     "too-many": Story(later("Too much at once"), later("Wait a little, then try again.")),
@@ -83,9 +84,13 @@ BY_STATUS = {
 }
 
 
+def _story(status: int) -> Story:
+    return BY_STATUS.get(status) or BY_STATUS[500 if status > 499 else 400]
+
+
 async def error_page(request: web.Request, error: HimaliaError) -> web.Response:
     """The page of an error, with the error's status."""
-    story = BY_CODE.get(error.code) or BY_STATUS.get(error.status) or BY_STATUS[500]
+    story = BY_CODE.get(error.code) or _story(error.status)
     retry = story.retry_s
     headers = {}
     if isinstance(error, TooMany):
@@ -109,7 +114,7 @@ async def error_for_proxy(request: web.Request) -> web.Response:
     """200 with the page of a status: the proxy fetches it and sends it on with that status."""
     given = request.match_info["code"]
     code = int(given) if given.isascii() and given.isdigit() and 400 <= int(given) <= 599 else 500
-    story = BY_STATUS.get(code, BY_STATUS[500 if code > 499 else 400])
+    story = _story(code)
     return await _page(
         request,
         story,

@@ -63,6 +63,26 @@ async def test_pasted_names_are_judged_before_any_is_saved(hub: Site, tab: Tab) 
         await expect(page.get_by_role("searchbox")).to_have_value('group:"class of 2026"')
 
 
+async def test_who_is_alone_on_a_new_hub_is_told_how_others_come_and_led_to_adding_them(
+    tmp_path: Path, chromium: Chromium
+) -> None:
+    async with site(tmp_path) as hub:
+        await hub.person("root", admin=True)
+        page = await chromium.new_page(base_url=hub.url)
+        await sign_in(page, "root")
+        await page.goto("/hub/admin")
+        await expect(page.locator("tr[data-row]")).to_have_count(1)
+        alone = page.get_by_role("heading", name="Nobody else is here yet")
+        await expect(alone).to_be_visible()
+        await page.get_by_role("link", name="Add people").last.click()
+        await page.get_by_label("User names").fill("ann")
+        await page.get_by_role("button", name="Preview").click()
+        await page.get_by_role("button", name="Add 1 person").click()
+        await expect(page.locator("tr[data-row]")).to_have_count(2)
+        await expect(alone).to_have_count(0)
+        await page.close()
+
+
 async def test_renaming_is_refused_with_a_reason_while_a_server_runs(hub: Site, tab: Tab) -> None:
     server = await hub.server(await hub.person("old-name"), "", RUNNING, Phase.READY)
     async with tab("root", "400 POST") as page:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from himalia_hub import clock
 from himalia_hub.keys import SECRETS
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
+from himalia_hub.usage import store as usage
+from himalia_hub.usage.quota import window
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
@@ -184,3 +187,34 @@ async def test_who_has_no_server_presses_enter_and_a_failing_one_leaves_the_othe
         await expect(failing.get_by_text("exit status 3")).to_be_visible()
         await expect(failing.get_by_role("link", name="Show log")).to_be_visible()
         await expect(running.get_by_role("link", name="Open")).to_be_visible()
+
+
+async def test_hours_and_quota_are_told_and_who_has_none_left_is_told_when_there_are_new_ones(
+    tmp_path: Path, chromium: Chromium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = clock.now
+    begins, ends = window("month", real())
+    if real() - begins < timedelta(hours=3):  # what was used belongs to the month before
+        monkeypatch.setattr(clock, "now", lambda: real() + timedelta(hours=3))
+    async with site(tmp_path, quotas={"server_hours": 2, "servers": 3}) as hub:
+        server, now = await hub.server(await hub.person("olga")), clock.now()
+        server.started = now - timedelta(minutes=90)
+        await hub.db.write(lambda db: usage.record_life(db, server, until=now))
+        page = await chromium.new_page(base_url=hub.url)
+        await sign_in(page, "olga")
+        told = page.get_by_role("region", name="Your usage")
+        await expect(told).to_contain_text("1.5 server-hours in the last")
+        await expect(told).to_contain_text("0 of 3 servers")
+        await expect(told).to_contain_text(re.compile(rf"1\.5 of 2 server-hours.*, new ones on {ends:%Y-%m-%d}"))
+
+        server.started = now - timedelta(hours=1)
+        await hub.db.write(lambda db: usage.record_life(db, server, until=now))
+        await page.get_by_role("button", name="Start").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("The quota does not allow this")
+        refused = page.get_by_role("main")
+        await expect(refused).to_contain_text("The 2 server-hours of olga are used up.")
+        await expect(refused).to_contain_text(f"There are new ones on {ends:%-d %B %Y, 00:00} UTC.")
+        row = await hub.row("olga")
+        assert row is not None
+        assert row.desired is Desired.STOPPED
+        await page.close()
