@@ -6,7 +6,8 @@ import pytest
 from playwright.async_api import expect
 
 from browser.pages.conftest import Tab
-from component.hub.pages_site import Site
+from component.hub.pages_site import RUNNING, Site
+from himalia_hub.servers.state import Phase
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
@@ -16,7 +17,7 @@ TEXT = "<img src=x onerror=alert(1)> moves to B 12 \u202etonight"
 async def test_what_is_announced_shows_in_an_open_tab_and_maintenance_refuses_starts(
     hub: Site, tab: Tab
 ) -> None:
-    await hub.person("kim")
+    await hub.server(await hub.person("kim"), "thesis", RUNNING, Phase.READY)
     async with tab("kim", "503") as other, tab("root") as page:
         await other.goto("/hub/home")
         await expect(other.locator("body[data-live=live]")).to_be_attached()
@@ -45,4 +46,5 @@ async def test_what_is_announced_shows_in_an_open_tab_and_maintenance_refuses_st
         await page.get_by_role("button", name="End maintenance").click()
         await expect(page.get_by_role("button", name="Begin maintenance")).to_be_visible()
         await other.goto("/hub/home")
+        await expect(other.locator("[data-state=ready]").get_by_role("link", name="Open")).to_be_visible()
         await expect(banner.locator(".notice")).to_have_count(0)

@@ -118,6 +118,9 @@ async def test_a_second_step_is_confirmed_before_it_counts_and_each_code_works_o
         "himalia-recovery-codes.txt",
         codes,
     )
+    await page.goto("/hub/account/second-step")
+    await expect(page.get_by_role("main")).to_be_visible()
+    await expect(page.get_by_text(codes[0])).to_have_count(0)
 
     async def second_step(code: str) -> Page:
         other = await chromium.new_page(base_url=whole.url)
