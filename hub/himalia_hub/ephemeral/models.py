@@ -129,3 +129,21 @@ class LinkBan(Base):
     why: Mapped[str] = mapped_column(sa.Text)
     author: Mapped[str] = mapped_column(sa.String(255))
     created: Mapped[datetime]
+
+
+class WarmLimit(Base):
+    """How many sessions of a link an administrator wants warm; provider and spec empty: of all links together.
+
+    `link` is unique, and made of both. None: no such bound.
+    """
+
+    __tablename__ = "warm_limits"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    link: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    provider: Mapped[str] = mapped_column(sa.String(16))
+    spec: Mapped[str] = mapped_column(sa.Text)
+    least: Mapped[int | None]
+    most: Mapped[int | None]
+    author: Mapped[str] = mapped_column(sa.String(255))
+    created: Mapped[datetime]

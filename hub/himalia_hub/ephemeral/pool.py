@@ -22,6 +22,7 @@ from himalia_hub.ephemeral import bans, session, store
 from himalia_hub.ephemeral.models import OVER, Launch, Stage
 from himalia_hub.ephemeral.settings import EphemeralSection
 from himalia_hub.ephemeral.store import POOL
+from himalia_hub.ephemeral.warmth import Bounds, Warmth, read
 from himalia_hub.faults import async_fault
 from himalia_hub.secrets import mint
 from himalia_hub.servers.kernels import asking
@@ -40,11 +41,18 @@ Link = tuple[str, str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """How often a link was opened lately, and the launch of the last time."""
+    """How often a link was opened lately, the launch of the last time, and how many are to be warm whatever happens."""
 
     link: Link
     recent: int
     last: Launch
+    bounds: Bounds
+
+    @property
+    def wanted(self) -> int:
+        """As many as were opened lately, within the bounds."""
+        more = max(self.recent, self.bounds.least)
+        return more if self.bounds.most is None else min(more, self.bounds.most)
 
 
 def link_of(launch: Launch) -> Link:
@@ -52,12 +60,12 @@ def link_of(launch: Launch) -> Link:
     return launch.provider, launch.spec, launch.commit, launch.environment
 
 
-def desired(demands: Sequence[Demand], *, total: int, least: int) -> dict[Link, int]:
-    """How many sessions to keep warm for each link: as many as were opened lately, at least `least`. Pure.
+def desired(demands: Sequence[Demand], *, total: int) -> dict[Link, int]:
+    """How many sessions to keep warm for each link. Pure.
 
     Where `total` is not enough, every link gets one before any gets a second, the most wanted first.
     """
-    wanted = {demand.link: max(demand.recent, least) for demand in demands}
+    wanted = {demand.link: demand.wanted for demand in demands}
     order = sorted(demands, key=lambda demand: -demand.recent)
     given: Counter[Link] = Counter()
     while sum(given.values()) < total:
@@ -69,7 +77,7 @@ def desired(demands: Sequence[Demand], *, total: int, least: int) -> dict[Link, 
     return dict(given)
 
 
-async def demands(db: AsyncSession, section: EphemeralSection, *, now: datetime) -> list[Demand]:
+async def demands(db: AsyncSession, warmth: Warmth, *, now: datetime) -> list[Demand]:
     """What was opened in the last days, each link as it was the last time: an older commit of it is not wanted more."""
     # Not while it starts: a person's own start and the next one's would share the processor.
     became = sa.and_(
@@ -79,7 +87,7 @@ async def demands(db: AsyncSession, section: EphemeralSection, *, now: datetime)
     rows = await db.scalars(sa.select(Launch).where(became).order_by(Launch.id.desc()).limit(LOOKED_AT))
     last: dict[tuple[str, str], Launch] = {}
     recent: Counter[tuple[str, str]] = Counter()
-    since = now - timedelta(seconds=section.pool_window_s)
+    since = now - timedelta(seconds=warmth.section.pool_window_s)
     banned = await bans.addresses(db)
     for launch in rows:
         if bans.address_of(launch.url) in banned:
@@ -87,7 +95,13 @@ async def demands(db: AsyncSession, section: EphemeralSection, *, now: datetime)
         name = (launch.provider, launch.spec)
         last.setdefault(name, launch)
         recent[name] += launch.created > since
-    return [Demand(link_of(launch), recent[name], launch) for name, launch in last.items()]
+    return [Demand(link_of(launch), recent[name], launch, warmth.of(*name)) for name, launch in last.items()]
+
+
+async def in_pool(db: AsyncSession) -> list[Launch]:
+    """The sessions that are warm, or about to be."""
+    alive = sa.and_(Launch.visitor == POOL, Launch.stage.not_in([*OVER, Stage.ENDING]))
+    return list(await db.scalars(sa.select(Launch).where(alive).order_by(Launch.id)))
 
 
 async def reconcile(
@@ -97,15 +111,14 @@ async def reconcile(
 
     `made` says whether an environment is there: the pool has none built. Call it where nobody else can.
     """
-    alive = sa.and_(Launch.visitor == POOL, Launch.stage.not_in([*OVER, Stage.ENDING]))
-    there = list(await db.scalars(sa.select(Launch).where(alive).order_by(Launch.id)))
-    if not there and not section.pool_max:
+    there, warmth = await in_pool(db), await read(db, section)
+    if not there and not warmth.total:
         return
     wish: Mapping[Link, int] = {}
     asked: list[Demand] = []
-    if section.pool_max:
-        asked = [one for one in await demands(db, section, now=now) if made(one.last.environment)]
-        wish = desired(asked, total=section.pool_max, least=section.pool_min)
+    if warmth.total:
+        asked = [one for one in await demands(db, warmth, now=now) if made(one.last.environment)]
+        wish = desired(asked, total=warmth.total)
     kept: Counter[Link] = Counter()
     for launch in there:
         stale = launch.stage is Stage.WARM and launch.stage_since < now - timedelta(seconds=section.max_age_s)

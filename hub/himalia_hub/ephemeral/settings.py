@@ -25,6 +25,8 @@ class RepositoryRule(BaseModel, extra="forbid", frozen=True):
 
     match: str
     limit: int | None = Field(None, ge=0)
+    pool_min: int | None = Field(None, ge=0)
+    pool_max: int | None = Field(None, ge=0)
     mem_limit: str | float | None = None
     cpu_limit: str | float | None = None
 
@@ -81,7 +83,8 @@ class EphemeralSection(Section):
     repositories: list[RepositoryRule] = Field(
         default_factory=list,
         description="other limits for some: tables with `match`, an expression like those of `allowed`, and "
-        "`limit` (sessions of one such repository at once), `mem_limit`, `cpu_limit`; the first that fits counts",
+        "`limit` (sessions of one such repository at once), `pool_min` and `pool_max` (warm sessions of one link), "
+        "`mem_limit`, `cpu_limit`; the first that fits counts",
     )
     visitor_limit: int = Field(3, ge=0, description="sessions of one person or address at once; 0: no limit")
     visitor_hourly_limit: int = Field(
@@ -187,6 +190,8 @@ class EphemeralSection(Section):
         return RepositoryRule(
             match=found.match if found else "",
             limit=self.repository_limit if found is None or found.limit is None else found.limit,
+            pool_min=found.pool_min if found else None,
+            pool_max=found.pool_max if found else None,
             mem_limit=(found.mem_limit if found else None) or self.mem_limit,
             cpu_limit=(found.cpu_limit if found else None) or self.cpu_limit,
         )

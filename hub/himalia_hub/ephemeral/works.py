@@ -115,7 +115,7 @@ class Works:
             return None
         # Counted and given under the lease's row lock: no two replicas ever give the same place.
         seated = await store.seat(db, self._section)
-        made = await store.ready_environments(db) if self._section.pool_max else frozenset()
+        made = await store.ready_environments(db)
         await pool.reconcile(db, self._section, now=clock.now(), made=made.__contains__)
         return seated, await store.under_way(db)
 
@@ -254,7 +254,7 @@ class Works:
                 if now.seated:
                     break
                 await watch.wait(LOOK_S)
-        if self._section.pool_max and await self._take_warm(launch):
+        if await self._take_warm(launch):
             return
         if await self._maker.is_ready(launch.environment):
             await self._move(launch, Stage.LAUNCHING, ("built", "The environment is there already"))

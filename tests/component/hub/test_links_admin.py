@@ -13,8 +13,9 @@ from component.hub.link_rows import KEY, some
 from component.hub.pages_site import Browser, Site
 from himalia_hub import clock
 from himalia_hub.audit.models import AuditRow
-from himalia_hub.ephemeral import bans
+from himalia_hub.ephemeral import bans, warmth
 from himalia_hub.ephemeral.models import Environment, Launch, LinkBan, Stage
+from himalia_hub.ephemeral.settings import EphemeralSection
 
 PAGE = "/hub/admin/links"
 BAN = {"does": "ban", "repository": "gh/bob/course", "why": "It mines <coins>"}
@@ -58,7 +59,7 @@ async def test_the_page_shows_who_waits_what_is_built_and_what_is_kept(
     assert "Being built" in log.text
     assert "Downloading &lt;numpy&gt; 50 %" in log.text
     assert "<html" not in part.text
-    assert part.text.count("<tr>") == page.text.count("<tr>")
+    assert part.text.count("<tr>") == page.text.partition('id="warm"')[0].count("<tr>")
     assert (stranger.status, unknown.status) == (403, 404)
 
 
@@ -105,6 +106,36 @@ async def test_an_environment_is_marked_for_clearing_and_a_launch_ended(
         assert (await admin.post(PAGE, form)).status == 404
     for form in ({"does": "end", "id": "x"}, {"does": "fly"}, {"does": "ban", "repository": "course"}):
         assert (await admin.post(PAGE, form)).status == 400
+
+
+async def test_how_many_sessions_are_warm_is_said_for_all_and_for_one_link(
+    hub: Site, launches: list[Launch], admin: Browser
+) -> None:
+    link = {"does": "warm", "provider": "gh", "spec": "ann/notebooks/HEAD"}
+    assert "Set by" not in (await admin.get(PAGE)).text
+
+    for form in ({"does": "warm", "most": "4"}, {**link, "least": "2", "most": "3"}):
+        assert (await admin.post(PAGE, form)).status == 303
+
+    page = (await admin.get(PAGE)).text
+    assert "1 warm of at most 4" in page
+    assert "Set by <bdi>root</bdi>" in page
+    async with hub.db.read() as db:
+        warm = await warmth.read(db, EphemeralSection())
+        told = list(await db.scalars(sa.select(AuditRow).where(AuditRow.target == "gh/ann/notebooks/HEAD")))
+    assert (warm.total, warm.of("gh", "ann/notebooks/HEAD")) == (4, warmth.Bounds(2, 3, "root"))
+    assert [(row.actor, row.change) for row in told] == [
+        ("root", {"after": {"warm": {"least": 2, "most": 3}}})
+    ]
+    for wrong in ({"least": "5", "most": "3"}, {"least": "x"}, {"most": "-1"}, {"most": "100000"}):
+        refused = await admin.post(PAGE, {**link, **wrong})
+        assert refused.status == 400, wrong
+    assert (await admin.post(PAGE, {**link, "provider": "none", "most": "1"})).status == 400
+
+    for form in ({"does": "warm", "most": ""}, {**link, "least": "", "most": ""}):
+        assert (await admin.post(PAGE, form)).status == 303
+    async with hub.db.read() as db:
+        assert (await warmth.read(db, EphemeralSection())).said == {}
 
 
 async def test_a_banned_repository_is_refused_by_every_name_on_either_database(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
 from himalia_hub import clock
 from himalia_hub.audit.record import tell
-from himalia_hub.ephemeral import bans, sources, store
+from himalia_hub.ephemeral import bans, pool, sources, store, warmth
 from himalia_hub.ephemeral.models import OVER, Environment, Launch, Stage
 from himalia_hub.errors import BadRequest, HimaliaError, NotFound
 from himalia_hub.keys import DB, LAUNCH_BELL, SETTINGS
@@ -22,6 +23,8 @@ from himalia_hub.rbac.guard import signed_in
 from himalia_hub.rbac.identity import Identity
 
 SCOPE = "links"
+LINKS_SHOWN = 50
+"""Of those that could be kept warm."""
 FORM = {"repository": "", "why": "", "running": ""}
 STATES = {
     Stage.RESOLVING: later("Looking up"),
@@ -129,7 +132,21 @@ async def _end(request: web.Request, identity: Identity, fields: Mapping[str, st
     _ring(request, [number])
 
 
-_ACTS = {"ban": _ban, "lift": _lift, "clear": _clear, "end": _end}
+async def _warm(request: web.Request, identity: Identity, fields: Mapping[str, str]) -> None:
+    """So many warm sessions of one link, or of all together where none is named; left empty: as configured."""
+    link = (fields.get("provider", ""), fields.get("spec", ""))
+    numbers = {
+        name: _number(text) if (text := fields.get(name, "").strip()) else None for name in ("least", "most")
+    }
+    if link != warmth.ALL and link[0] not in sources.PROVIDERS:
+        raise BadRequest(f"{link[0][:16]!r} is no kind of link")
+    tell(request, target="/".join(link).strip("/")[:255] or "all links", change={"after": {"warm": numbers}})
+    async with request.app[DB].begin() as db:
+        await warmth.say(db, link, **numbers, author=identity.name, now=clock.now())
+    _ring(request, [0])
+
+
+_ACTS = {"ban": _ban, "lift": _lift, "clear": _clear, "end": _end, "warm": _warm}
 
 
 def _ring(request: web.Request, launches: list[int]) -> None:
@@ -174,13 +191,41 @@ async def _page(
         launches = await store.under_way(db)
         environments = await store.environments(db)
         banned = await bans.every(db)
+        wanted = await warmth.read(db, request.app[SETTINGS].ephemeral)
+        asked = await pool.demands(db, wanted, now=clock.now())
     fragment = wants_fragment(request) and problem is None
     return await page(
         request, "fragment_links.html" if fragment else "admin_links.html",
         status=problem.status if problem else 200, problem=problem, typed=FORM | dict(typed or {}),
         section=request.app[SETTINGS].ephemeral, pool=store.POOL, banned=banned, longest=bans.LONGEST_WHY,
+        warmth=wanted, warm_links=warm_links(asked, launches, wanted), most=warmth.MOST,
         **shown(launches, environments),
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class WarmLink:
+    """One link's warm sessions. `recent`: how often it was opened lately; `target`: how many there will be."""
+
+    last: Launch
+    recent: int
+    warm: int
+    target: int
+    bounds: warmth.Bounds
+
+
+def warm_links(
+    asked: Sequence[pool.Demand], launches: Sequence[Launch], wanted: warmth.Warmth
+) -> list[WarmLink]:
+    """Each link that was opened in the last days, the most wanted first. Pure."""
+    targets = pool.desired(asked, total=wanted.total)
+    warm = Counter(
+        pool.link_of(one) for one in launches if one.visitor == store.POOL and one.stage is Stage.WARM
+    )
+    found = [
+        WarmLink(one.last, one.recent, warm[one.link], targets.get(one.link, 0), one.bounds) for one in asked
+    ]
+    return sorted(found, key=lambda one: (-one.target, -one.recent, one.last.label))[:LINKS_SHOWN]
 
 
 def shown(launches: list[Launch], environments: list[Environment]) -> dict[str, Any]:
