@@ -7,7 +7,7 @@ import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
-from himalia_spawner.base import Guest
+from himalia_spawner.base import Guest, Person
 from himalia_spawner.errors import SpawnFailed, SpawnRefused
 from himalia_spawner.names import home_name
 
@@ -53,15 +53,16 @@ def system_account(username: str, *, min_uid: int) -> Account:
     return Account(entry.pw_uid, entry.pw_gid, groups, username, home, entry.pw_shell or "/bin/sh")
 
 
-def shared_account(username: str, homes: Path) -> Account:
-    """The hub's own account, with a folder of the user's own as home."""
-    home = homes / home_name(username)
+def shared_account(whose: Person, homes: Path) -> Account:
+    """The hub's own account, with a folder of the person's own as home."""
+    home = homes / home_name(whose.files_of)
     try:
         homes.mkdir(mode=0o700, parents=True, exist_ok=True)
         home.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise SpawnFailed(f"the home {str(home)!r} could not be made: {error.strerror}") from error
-    return Account(os.getuid(), os.getgid(), None, username, home, os.environ.get("SHELL") or "/bin/bash")
+    shell = os.environ.get("SHELL") or "/bin/bash"
+    return Account(os.getuid(), os.getgid(), None, whose.username, home, shell)
 
 
 def guest_account(guest: Guest, username: str, uids: range) -> Account:

@@ -75,13 +75,22 @@ class Guest:
 
 
 @dataclass(frozen=True, slots=True)
+class Person:
+    """Whose home is meant: by what they are called, and by the name that their files are kept under."""
+
+    username: str
+    files_of: str
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSpec:
     """What to start.
 
     `env` is complete but for what only the backend knows: `JUPYTERHUB_SERVICE_URL`, `HOME`, `USER`, `SHELL`.
     `prefix` is the URL path the server answers under, with a slash at both ends. An empty `command` means
     the project's own single-user server. `image` is for spawners that have images; empty takes their default.
-    `guest` is set for a throw-away session.
+    `guest` is set for a throw-away session. `kept_as` is the name that the person's files are kept under, which stays
+    when they are renamed; empty is `username`.
     """
 
     ref: ServerRef
@@ -94,6 +103,12 @@ class ServerSpec:
     image: str = ""
     limits: Limits = Limits()
     guest: Guest | None = None
+    kept_as: str = ""
+
+    @property
+    def files_of(self) -> str:
+        """By which name a person's folders and volumes are called."""
+        return self.kept_as or self.username
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +194,16 @@ class HeardBySocket(Protocol):
 
 
 @runtime_checkable
+class TellsOfFiles(Protocol):
+    """A spawner that does otherwise with people's files than keep them by `ServerSpec.files_of`, for good."""
+
+    files_by_account: bool
+    """Whether they are those of the machine's own account of the person's name."""
+    files_end_with_person: bool
+    """Whether they are deleted with the person."""
+
+
+@runtime_checkable
 class TakesGuests(Protocol):
     """A spawner that can run a throw-away session in a folder of the hub's, apart from everything else."""
 
@@ -199,13 +224,13 @@ def end_of(key: str) -> str:
 class TakesFiles(Protocol):
     """A spawner that knows people's homes and can put a folder there, as theirs."""
 
-    async def take_in(self, username: str, name: str, key: str, write: Write) -> str:
+    async def take_in(self, whose: Person, name: str, key: str, write: Write) -> str:
         """Unpack the archive, which ends with `end_of(key)`, into a new folder of this name or the next free; its name.
 
         Twice with the same `key` equals once. SpawnError says why not, and then nothing of it is left in the home.
         """
 
-    async def taken_in(self, username: str, key: str) -> None:
+    async def taken_in(self, whose: Person, key: str) -> None:
         """The caller has recorded it: `key` may be forgotten. Twice equals once."""
 
 

@@ -20,7 +20,7 @@ import structlog
 
 from himalia_spawner import birth, environ, ports, procfs, serverlog
 from himalia_spawner.accounts import Account, guest_account, shared_account, system_account
-from himalia_spawner.base import Say, ServerSpec
+from himalia_spawner.base import Person, Say, ServerSpec
 from himalia_spawner.cgroups import Cgroups, Made, remove
 from himalia_spawner.errors import SpawnError, SpawnFailed, SpawnRefused
 from himalia_spawner.names import short_name
@@ -58,13 +58,13 @@ class Launch:
         """Whom the server runs as."""
         if spec.guest is not None:
             return guest_account(spec.guest, spec.username, self.settings.guest_range)
-        return self.account_of(spec.username)
+        return self.account_of(Person(spec.username, spec.files_of))
 
-    def account_of(self, username: str) -> Account:
+    def account_of(self, whose: Person) -> Account:
         """Whom this person's own servers run as."""
         if self.settings.system_users:
-            return system_account(username, min_uid=self.settings.min_uid)
-        return shared_account(username, self.homes)
+            return system_account(whose.username, min_uid=self.settings.min_uid)
+        return shared_account(whose, self.homes)
 
     def run(self, spec: ServerSpec, folder: Folder, output: Path, lock: int, say: Say) -> Record:
         """Start it and give its record. On any failure nothing is left, and the reason is a SpawnError."""

@@ -25,6 +25,7 @@ from himalia_spawner.base import (
     Exit,
     Handle,
     Measure,
+    Person,
     Presence,
     Say,
     ServerRef,
@@ -91,6 +92,7 @@ class ProcessSpawner:
             )
         self.node: str | None = socket.gethostname()
         self.guest_uids = settings.guest_range
+        self.files_by_account, self.files_end_with_person = settings.system_users, False
         data_dir = data_dir.absolute()
         self._settings = settings
         runtime = runtime_folder(settings.runtime_dir, data_dir)
@@ -205,15 +207,15 @@ class ProcessSpawner:
         await self._end_what_waits(self._ledger.folder_of_mark(mark))
         await self._in_thread(self._ledger.remove_trace, mark)
 
-    async def take_in(self, username: str, name: str, key: str, write: Write) -> str:
+    async def take_in(self, whose: Person, name: str, key: str, write: Write) -> str:
         """Put a folder into this person's home; one at a time, so that starts have threads left."""
         async with self._giving:
-            account = await self._in_thread(self._launch.account_of, username)
+            account = await self._in_thread(self._launch.account_of, whose)
             return await self._in_thread(giving.give, account, name, key, write)
 
-    async def taken_in(self, username: str, key: str) -> None:
+    async def taken_in(self, whose: Person, key: str) -> None:
         """Forget that it was done."""
-        account = await self._in_thread(self._launch.account_of, username)
+        account = await self._in_thread(self._launch.account_of, whose)
         await self._in_thread(giving.forget, account, key)
 
     async def close(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
+from sqlalchemy.orm import Session
+
 from himalia_hub.ephemeral import tree
 from himalia_hub.ephemeral.folders import Folders
 from himalia_hub.ephemeral.models import Launch
@@ -11,8 +13,9 @@ from himalia_hub.ephemeral.session import slug_of
 from himalia_hub.errors import HimaliaError, NotFound, SpawnProblem
 from himalia_hub.faults import fault
 from himalia_hub.servers.world import World
+from himalia_hub.users import homes
 from himalia_hub.users.models import User
-from himalia_spawner.base import TakesFiles, end_of
+from himalia_spawner.base import Person, TakesFiles, end_of
 from himalia_spawner.errors import BackendGone, SpawnError
 
 
@@ -29,7 +32,7 @@ async def keep(world: World, folders: Folders, launch: Launch) -> str:
         fault("launch.half_kept")
 
     try:
-        return await spawner.take_in(person.name, slug_of(launch), launch.key, write)
+        return await spawner.take_in(person, slug_of(launch), launch.key, write)
     except BackendGone:
         raise
     except SpawnError as error:
@@ -42,16 +45,20 @@ async def forget(world: World, launch: Launch) -> None:
     """Once it is recorded, nothing in the home need remember it. A home that is gone forgot."""
     try:
         spawner, person = await _parties(world, launch)
-        await spawner.taken_in(person.name, launch.key)
+        await spawner.taken_in(person, launch.key)
     except (HimaliaError, SpawnError):
         return
 
 
-async def _parties(world: World, launch: Launch) -> tuple[TakesFiles, User]:
+async def _parties(world: World, launch: Launch) -> tuple[TakesFiles, Person]:
     if not isinstance(world.spawner, TakesFiles):
         raise SpawnProblem("This hub cannot reach people's homes, so nothing can be kept there.")
-    async with world.db.read() as db:
-        person = await db.get(User, launch.keep_for) if launch.keep_for else None
+
+    def whose(db: Session) -> Person | None:
+        user = db.get(User, launch.keep_for) if launch.keep_for else None
+        return None if user is None else Person(user.name, homes.files_of(db, user.id))
+
+    person = await world.db.write(whose)
     if person is None:
         raise NotFound("The account that this was to be kept for is gone.")
     return world.spawner, person

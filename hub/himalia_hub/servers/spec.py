@@ -38,7 +38,14 @@ def with_limits_told(spec: ServerSpec) -> ServerSpec:
 
 
 def build_spec(
-    server: Server, username: str, choice: Choice, *, settings: HubSettings, secrets: Secrets, hub_url: str
+    server: Server,
+    username: str,
+    choice: Choice,
+    *,
+    settings: HubSettings,
+    secrets: Secrets,
+    hub_url: str,
+    kept_as: str = "",
 ) -> ServerSpec:
     """What to start for this row. `hub_url` is the hub's own address, for want of `hub.api_url`."""
     prefix = server_prefix(settings, username, server.name)
@@ -84,4 +91,5 @@ def build_spec(
         args=choice.args,
         image=choice.image,
         limits=choice.limits,
+        kept_as=kept_as,
     )

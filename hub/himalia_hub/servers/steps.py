@@ -26,6 +26,7 @@ from himalia_hub.servers.view import routespec, server_prefix
 from himalia_hub.servers.world import Observation, World
 from himalia_hub.tokens import store as tokens
 from himalia_hub.usage import store as usage
+from himalia_hub.users import homes
 from himalia_proxy.base import Route
 from himalia_spawner.base import Cause, Kept, Say, ServerRef
 from himalia_spawner.errors import BackendGone, SpawnError
@@ -47,7 +48,7 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> bo
         "kept_alive_until": None,
     }  # fmt: skip
 
-    def life(db: Session) -> tuple[list[str], Furnishing | None] | None:
+    def life(db: Session) -> tuple[list[str], str, Furnishing | None] | None:
         if not leases.decide(db, lease, server.generation, values):
             return None
         tokens.put_server_token(
@@ -60,7 +61,8 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> bo
             now=moment,
         )
         store.add_event(db, server, "info", 20, "Starting the server", now=moment)
-        return groups.names_of(db, server.user_id), world.furnish(db, server)
+        kept_as = homes.files_of(db, server.user_id)
+        return groups.names_of(db, server.user_id), kept_as, world.furnish(db, server)
 
     try:
         begun = await world.db.write(life)
@@ -69,10 +71,16 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> bo
         await async_fault("start.after_commit")
         world.doorbell.tell(server.id)
         await async_fault("start.before_create")
-        member_of, furnishing = begun
+        member_of, kept_as, furnishing = begun
         choice = resolve(world.settings, username, member_of, server.user_options)
         spec = build_spec(
-            server, username, choice, settings=world.settings, secrets=world.secrets, hub_url=world.hub_url
+            server,
+            username,
+            choice,
+            settings=world.settings,
+            secrets=world.secrets,
+            hub_url=world.hub_url,
+            kept_as=kept_as,
         )
         spec = with_limits_told(spec if furnishing is None else furnishing.put_into(spec))
         async with telling(world, server) as say:

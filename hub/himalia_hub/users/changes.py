@@ -17,7 +17,7 @@ from himalia_hub.rbac.identity import Identity
 from himalia_hub.servers import store as servers
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.view import stopped
-from himalia_hub.users import store
+from himalia_hub.users import homes, store
 from himalia_hub.users.models import Login, User
 
 
@@ -28,13 +28,17 @@ def may_touch(identity: Identity, user: User) -> None:
 
 
 async def rename(db: AsyncSession, user: User, wanted: str) -> None:
-    """Give a person another name; BadRequest when it is taken or cannot be one, and while a server of theirs runs."""
+    """Give a person another name; BadRequest when it is taken or cannot be one, and while a server of theirs runs.
+
+    Their files stay where they are and theirs.
+    """
     clean = store.normalise(wanted)
     if await store.by_name(db, clean) is not None:
         raise BadRequest(f"the name {clean!r} is taken")
     # A running server's address, environment and OAuth client carry the name.
     if any(not stopped(server) for server in await servers.list_for_user(db, user.id)):
         raise BadRequest(f"{user.name} has a running server", remedy="stop it, then rename")
+    await db.run_sync(lambda sync: homes.keep(sync, user.id, homes.files_of(sync, user.id)))
     user.name = clean
 
 

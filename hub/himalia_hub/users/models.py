@@ -20,6 +20,8 @@ class User(Base):
     name: Mapped[str] = mapped_column(sa.String(255), unique=True)
     admin: Mapped[bool] = mapped_column(default=False)
     password_hash: Mapped[str | None] = mapped_column(sa.String(255))
+    kept_as: Mapped[str | None] = mapped_column(sa.String(255), unique=True)
+    """The name that their files are kept under, where it is not `name`: users/homes.py."""
     created: Mapped[datetime]
     last_activity: Mapped[datetime | None]
     suspended: Mapped[datetime | None]

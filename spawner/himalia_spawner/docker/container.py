@@ -59,7 +59,7 @@ def socket_url(path: str) -> str:
 
 def mounts(spec: ServerSpec, settings: DockerSettings, place: Place, transport: str) -> list[str]:
     """Bind specifications, `source:target[:mode]`: volumes by name, folders by path."""
-    words = {"user": home_name(spec.username), "server": spec.ref.name, "home": settings.home}
+    words = {"user": home_name(spec.files_of), "server": spec.ref.name, "home": settings.home}
     if spec.guest is not None:
         binds = [f"{spec.guest.home}:{settings.home}"]
     else:
@@ -84,7 +84,7 @@ def volume_names(spec: ServerSpec, settings: DockerSettings) -> dict[str, bool]:
     """The named volumes of a server, and whether each is this server's own (else its person's). A guest has none."""
     if spec.guest is not None:
         return {}
-    words = {"user": home_name(spec.username), "server": spec.ref.name, "home": settings.home}
+    words = {"user": home_name(spec.files_of), "server": spec.ref.name, "home": settings.home}
     return {name.format(**words): "{server}" in name for name in settings.volumes if not name.startswith("/")}
 
 

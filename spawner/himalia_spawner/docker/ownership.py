@@ -61,7 +61,7 @@ class Top:
 
 def folders(spec: ServerSpec, settings: DockerSettings) -> list[Folder]:
     """What may be given to the server's user: writable volumes, and folders that are one person's or server's own."""
-    slots = {"user": home_name(spec.username), "server": spec.ref.name, "home": settings.home}
+    slots = {"user": home_name(spec.files_of), "server": spec.ref.name, "home": settings.home}
     found = []
     for name, place in settings.volumes.items():
         target, _, mode = place.format(**slots).partition(":")

@@ -72,6 +72,7 @@ class DockerSpawner:
         fault: Callable[[str], None] = _no_fault,
     ) -> None:
         self.node: str | None = None
+        self.files_by_account, self.files_end_with_person = False, settings.removed_volumes == "delete"
         self._settings = settings
         runtime = runtime_folder(settings.runtime_dir, data_dir.absolute())
         hub = hashlib.sha256(f"{hub_id}\0{runtime}".encode()).hexdigest()[:16]

@@ -25,7 +25,7 @@ async def ensure(engine: Engine, settings: DockerSettings, place: Place, spec: S
     births: dict[str, str] = {}
     for name, servers_own in container.volume_names(spec, settings).items():
         # A person's volume goes when their default server does, which only happens with the person.
-        owner = spec.ref.name if servers_own else backend_name(spec.username)
+        owner = spec.ref.name if servers_own else backend_name(spec.files_of)
         marks = {asked.HUB: place.hub, asked.NAME: owner, asked.USER: spec.username}
         try:
             made = await engine.ask(partial(APIClient.create_volume, name=name, labels=marks))

@@ -142,7 +142,7 @@ def _resources(
 
 def _placed(spec: ServerSpec, settings: SwarmSettings) -> list[tuple[str, str, bool]]:
     """Source, target, and whether it is read-only."""
-    words = {"user": home_name(spec.username), "server": spec.ref.name, "home": settings.home}
+    words = {"user": home_name(spec.files_of), "server": spec.ref.name, "home": settings.home}
     found = []
     for name, place in settings.volumes.items():
         target, _, mode = place.format(**words).partition(":")
@@ -158,7 +158,7 @@ def _mounts(spec: ServerSpec, settings: SwarmSettings, marks: dict[str, str]) ->
         if source.startswith("/"):
             mounts.append({"Type": "bind", **mount})
             continue
-        words = {"user": home_name(spec.username), "server": spec.ref.name, "home": settings.home}
+        words = {"user": home_name(spec.files_of), "server": spec.ref.name, "home": settings.home}
         options = {name: literal(text.format(**words)) for name, text in settings.volume_options.items()}
         driver = {"Name": settings.volume_driver or "local", "Options": options}
         labels = {HUB: marks[HUB], USER: literal(spec.username)}

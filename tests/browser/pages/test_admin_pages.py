@@ -95,6 +95,10 @@ async def test_renaming_is_refused_with_a_reason_while_a_server_runs(hub: Site, 
         await page.get_by_label("User name").fill("new-name")
         await page.get_by_role("button", name="Save").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text("new-name")
+        await expect(page.get_by_text("Files kept under")).to_be_visible()
+        await expect(page.locator("#name-hint")).to_contain_text(
+            "stay theirs too, and where they are: under “old-name”"
+        )
 
 
 async def test_deleting_a_person_says_what_happens_and_wants_their_name(hub: Site, tab: Tab) -> None:

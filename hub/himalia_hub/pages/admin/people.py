@@ -15,7 +15,7 @@ from himalia_hub import clock
 from himalia_hub.audit.record import tell
 from himalia_hub.errors import BadRequest, HimaliaError, NotAuthorized, NotFound
 from himalia_hub.groups import store as groups
-from himalia_hub.keys import DB, SETTINGS
+from himalia_hub.keys import DB, SETTINGS, SPAWNER
 from himalia_hub.languages import gettext, sentence
 from himalia_hub.pages.admin import viewer
 from himalia_hub.pages.cards import cards
@@ -28,6 +28,7 @@ from himalia_hub.usage import store as usage
 from himalia_hub.usage.quota import merged
 from himalia_hub.users import changes, store
 from himalia_hub.users.models import User
+from himalia_spawner.base import TellsOfFiles
 
 AT_MOST = 1000
 
@@ -186,7 +187,9 @@ async def _person_page(
         theirs = await servers.list_for_user(db, user.id)
         member_of = await groups.of_user(db, user.id)
         quota = await usage.set_for_user(db, user)
-    said = request.app[SETTINGS].quotas
+    said, spawner = request.app[SETTINGS].quotas, request.app[SPAWNER]
+    tells = spawner if isinstance(spawner, TellsOfFiles) else None
+    by_account = tells is not None and tells.files_by_account
     return await page(
         request,
         "admin_person.html",
@@ -197,6 +200,9 @@ async def _person_page(
         quota=quota,
         said=merged(usage.limits_in(said), usage.limits_in(said.users.get(user.name)))._asdict(),
         problem=problem,
+        kept=user.name if by_account else user.kept_as or user.name,
+        by_account=by_account,
+        files_end=tells is not None and tells.files_end_with_person,
         may_delete=identity.allows("delete:users", user=user.name) and user.id != identity.user_id,
         may_promote=identity.is_whole_admin and user.id != identity.user_id,
     )
