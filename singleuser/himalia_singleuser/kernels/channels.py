@@ -19,6 +19,8 @@ PACE_S = 0.01
 """How long a burst may wait in ZMQ's queue. To wake for each message costs more than to pass it on, and takes the
 processor from the kernel that writes the next one.
 """
+REST_S = 0.005
+"""How long a channel that was told to rest is not read, unless it is woken."""
 FEW = 4
 """A burst in which no more came meanwhile is over."""
 RECONNECT_MS = 20
@@ -119,12 +121,23 @@ class Channel:
         """What came was no burst, or its end: whatever is next should be here at once."""
         self._streak = 0
 
+    def rest(self) -> None:
+        """Nobody waits for the next message, but for another channel's: `wake` when that is here."""
+        self._pause(REST_S)
+
+    def wake(self) -> None:
+        """Read now what came during a rest, or since the last look at a burst."""
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._look(BURST)
+
     def close(self) -> None:
         """Twice is fine. What was not sent yet is dropped."""
         if self._socket is None:
             return
         if self._next_look is not None:
             self._next_look.cancel()
+            self._next_look = None
         else:
             self._loop.remove_reader(self._fd)
         self._socket.close(linger=0)
@@ -141,7 +154,7 @@ class Channel:
             except self._again:
                 self._note_connection()
                 if self._is_paced and self._streak > burst:
-                    self._pause()
+                    self._pause(PACE_S, FEW)
                 return
             taken += 1
             read += sum(map(len, frames))
@@ -155,16 +168,16 @@ class Channel:
             on_connected, self._on_connected = self._on_connected, None
             on_connected()
 
-    def _pause(self) -> None:
-        if self._next_look is None:
+    def _pause(self, seconds: float, burst: int = BURST) -> None:
+        if self._next_look is None and self._socket is not None:
             self._loop.remove_reader(self._fd)
-            self._next_look = self._loop.call_later(PACE_S, self._look)
+            self._next_look = self._loop.call_later(seconds, self._look, burst)
 
-    def _look(self) -> None:
+    def _look(self, burst: int) -> None:
         self._next_look = None
         self._loop.add_reader(self._fd, self._drain)
         self._streak = 0
-        self._drain(FEW)
+        self._drain(burst)
 
     def _receive(self) -> list[bytes]:
         """One message. `recv_multipart` asks the socket after each frame whether another follows; a frame knows it."""

@@ -22,9 +22,10 @@ log = structlog.get_logger(__name__)
 
 BATCH_BYTES = 64 * 1024
 """Written at once while messages wait; what is more waits where neighbours are still joined."""
-HOLD_S = 0.002
+HOLD_S = 0.005
 """How long what a running cell says may wait for more of it. Each write wakes the browser, or the proxy before it, and
-so takes the processor from the kernel, or from the message that is waited for: the idle that follows.
+so takes the processor from the kernel, or from the message that is waited for: the idle that follows. Longer than a
+short cell takes, shorter than anybody sees.
 """
 HELD = frozenset(
     {

@@ -167,6 +167,10 @@ class Relay:
         # While the kernel works: its answer can be read only after this.
         if runs_cell:
             self.requests.open(client.session_id, header, parts)
+            # A short cell's messages are read together once it has replied: to be woken by each of them would
+            # take the processor from the kernel.
+            if self._iopub is not None:
+                self._iopub.rest()
         self._on_sent(msg_type)
 
     def _show_what_runs(self, client: Client) -> None:
@@ -288,6 +292,8 @@ class Relay:
         )
 
     def _replied(self, session_id: str, channel: str, frames: list[bytes]) -> None:
+        if self._iopub is not None:
+            self._iopub.wake()  # what was published before a question or a reply goes out before it
         message = self._read(channel, frames)
         if message is not None:
             self.answer(session_id, message)

@@ -11,6 +11,7 @@ import struct
 import pytest
 
 from component.singleuser.kernel_parts import printed, running_server
+from himalia_singleuser.kernels import channels
 from himalia_singleuser.kernels.framing import V1
 from himalia_singleuser.kernels.options import MIB, KernelOptions
 from himalia_singleuser.kernels.pool import KERNELS
@@ -66,6 +67,25 @@ async def browser(request, server):
 @pytest.fixture
 async def kernel(server):
     return await server.new_kernel()
+
+
+async def test_replies_and_questions_bring_what_was_published_before_them(browser, monkeypatch):
+    monkeypatch.setattr(channels, "REST_S", 3600.0)
+    for _ in range(2):
+        messages = await browser.run("print('some')\n1 + 1")
+        assert [one.type for one in messages if one.channel == "iopub"] == [
+            *("status", "execute_input", "stream", "execute_result", "status")
+        ]
+    request = await browser.execute("print('before')\ninput('?')")
+    await browser.until(lambda _: {"stream", "input_request"} <= about(browser, request))
+    question = next(one for one in browser.seen if one.type == "input_request")
+    await browser.send("input_reply", {"value": "y"}, channel="stdin", parent=question.header)
+    await browser.finished(request)
+
+
+def about(browser, request):
+    """Types of all that came about a request."""
+    return {one.type for one in browser.seen if one.parent.get("msg_id") == request}
 
 
 async def test_a_cell_is_run_and_its_messages_come_in_order(browser):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -96,3 +97,36 @@ async def test_a_channel_may_be_closed_while_a_burst_waits(
     channel.close()
     channel.close()
     assert got == numbered(0, len(got))
+
+
+async def test_what_comes_during_a_rest_is_here_once_it_is_woken(
+    kernel: zmq.Socket[bytes], listen: Listen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "REST_S", 3600.0)
+    got: list[list[bytes]] = []
+    channel = listen(got.append)
+    await asyncio.sleep(0)  # it looks once when it is made
+    for round_ in range(3):
+        channel.rest()
+        channel.rest()
+        for message in numbered(2 * round_, 2):
+            kernel.send_multipart(message)
+        await asyncio.sleep(0)
+        assert len(got) == 2 * round_
+        channel.wake()
+        channel.wake()
+        await eventually(lambda due=2 * round_ + 2: len(got) == due)
+    assert got == numbered(0, 6)
+
+
+async def test_a_rest_ends_by_itself_and_with_its_channel(kernel: zmq.Socket[bytes], listen: Listen) -> None:
+    got: list[list[bytes]] = []
+    channel = listen(got.append)
+    channel.rest()
+    kernel.send_multipart(numbered(0, 1)[0])
+    await eventually(lambda: got == numbered(0, 1))
+    channel.rest()
+    channel.close()
+    channel.rest()
+    channel.wake()
+    assert got == numbered(0, 1)
