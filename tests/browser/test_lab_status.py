@@ -58,10 +58,18 @@ async def test_lab_says_what_the_hub_announces_and_when_it_stops_the_server_and_
     await shot(page, "lab-status")
 
     watcher.expected.append(r"reading 'schema'")  # a fault of Jupyter Notebook's page, under any server
+    german = {
+        "name": "himalia-language",
+        "value": "de",
+        "url": f"{hub.url}/",
+    }  # chosen at the foot of the hub's pages
+    await context.add_cookies([german])
     notebook = await context.new_page()
     await notebook.goto(f"{hub.url}/user/ada/tree")
-    same = notebook.get_by_role("region", name="Announcements of the hub")
+    same = notebook.get_by_role("region", name="Ankündigungen des Hubs")
     await expect(same.get_by_text(NASTY)).to_be_visible(timeout=lab.SLOW)
+    await expect(same.get_by_text(re.compile(r"Dieser Server wird in \d min"))).to_be_visible()
+    await context.clear_cookies(name="himalia-language")
     await shot(notebook, "notebook-status")
     await notebook.close()
 

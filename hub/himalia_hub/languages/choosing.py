@@ -88,5 +88,6 @@ async def choose(request: web.Request) -> web.Response:
         default=settings.hub_prefix,
     )
     response = web.Response(status=303, headers={"Location": back, "Cache-Control": "no-store"})
-    put(request, response, COOKIE, tag, path=settings.hub_prefix, age=A_YEAR)
+    # JupyterLab's pages below the same address have a few sentences of ours: they follow it.
+    put(request, response, COOKIE, tag, path=settings.base_url, age=A_YEAR, script_may_read=True)
     return response

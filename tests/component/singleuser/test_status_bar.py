@@ -89,6 +89,6 @@ async def test_the_page_behind_a_hub_is_told_and_its_scripts_are_served(inside: 
     config = json.loads(found[1])
     (ours,) = [one for one in config["federated_extensions"] if one["name"] == "himalia-status"]
     assert (config["himaliaStatus"], config["baseUrl"]) == (True, BASE)
-    for file in (ours["load"], "static/extension.js", "static/words.js"):
+    for file in (ours["load"], "static/extension.js", "static/languages.js", "static/words.js"):
         status, _, headers = await inside.bare("GET", f"lab/extensions/himalia-status/{file}")
         assert (status, headers["Content-Type"]) == (200, "text/javascript; charset=utf-8"), file

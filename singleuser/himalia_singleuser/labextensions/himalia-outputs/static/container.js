@@ -18,14 +18,15 @@
       shared = scope;
     },
     get: async () => {
-      const [{ makePlugins }, apputils, coreutils, notebook, services] = await Promise.all([
+      const [{ makePlugins }, apputils, coreutils, notebook, services, translation] = await Promise.all([
         import(new URL('extension.js', here)),
         load('@jupyterlab/apputils'),
         load('@jupyterlab/coreutils'),
         load('@jupyterlab/notebook'),
-        load('@jupyterlab/services')
+        load('@jupyterlab/services'),
+        load('@jupyterlab/translation')
       ]);
-      const plugins = makePlugins(apputils, coreutils, notebook, services);
+      const plugins = makePlugins(apputils, coreutils, notebook, services, translation);
       return () => ({ __esModule: true, default: plugins });
     }
   };

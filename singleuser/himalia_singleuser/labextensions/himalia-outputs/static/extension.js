@@ -4,12 +4,17 @@
 // so far, then all that comes, arrives on the kernel's own socket. JupyterLab drops messages of requests that it has
 // not made itself; here they are led to the output area of their cell.
 
+import { english, retold, speaker } from '../../himalia-status/static/languages.js';
 import { Run } from './run.js';
 
 const ASK_AGAIN_MS = 5000;
+/** What the server says of a kernel that is silent. */
+const WHY = ['does not answer: no heartbeat for {count} s'];
 
 /** The plugins for a front end with these modules; none on a server that does not record outputs. */
-export function makePlugins({ Notification }, { PageConfig }, { INotebookTracker }, { ServerConnection }) {
+export function makePlugins(
+  { Notification }, { PageConfig }, { INotebookTracker }, { ServerConnection }, { ITranslator }
+) {
   if (PageConfig.getOption('himaliaOutputs') !== 'true') {
     return [];
   }
@@ -23,19 +28,22 @@ export function makePlugins({ Notification }, { PageConfig }, { INotebookTracker
       id: 'himalia-outputs:plugin',
       description: 'Shows the outputs of cells that another page began to run.',
       autoStart: true,
-      optional: [INotebookTracker],
-      activate: (app, tracker) => {
-        tracker?.widgetAdded.connect((_, panel) => void follow(panel, ask, Notification));
+      optional: [INotebookTracker, ITranslator],
+      activate: (app, tracker, translator) => {
+        // Notebooks that are opened before the language is there are followed too.
+        const means = { Notification, say: english };
+        void speaker(translator).then(say => (means.say = say));
+        tracker?.widgetAdded.connect((_, panel) => void follow(panel, ask, means));
       }
     }
   ];
 }
 
 /** Follow the kernels of a notebook, one after the other, until it is closed. */
-async function follow(panel, ask, notification) {
+async function follow(panel, ask, means) {
   await panel.context.ready;
   let follower = null;
-  const silence = new Silence(panel.context, notification);
+  const silence = new Silence(panel.context, means);
   const use = kernel => {
     if (follower?.kernel === kernel) {
       return;
@@ -51,9 +59,9 @@ async function follow(panel, ask, notification) {
 
 /** Says while a notebook's kernel does not answer: the status alone cannot tell why. */
 class Silence {
-  constructor(context, notification) {
+  constructor(context, means) {
     this.context = context;
-    this.notification = notification;
+    this.means = means;
     this.kernel = null;
     this.shown = null;
   }
@@ -75,12 +83,14 @@ class Silence {
 
   tell(why) {
     if (this.shown !== null) {
-      this.notification.dismiss(this.shown);
+      this.means.Notification.dismiss(this.shown);
       this.shown = null;
     }
     if (why) {
-      const text = `The kernel of ${this.context.path} ${why}. It goes on by itself once it can, or restart it.`;
-      this.shown = this.notification.warning(text, { autoClose: false });
+      const { Notification, say } = this.means;
+      const values = { path: this.context.path, why: retold(say, WHY, why) };
+      const text = say('The kernel of {path} {why}. It goes on by itself once it can, or restart it.', values);
+      this.shown = Notification.warning(text, { autoClose: false });
     }
   }
 }

@@ -15,14 +15,15 @@
       shared = scope;
     },
     get: async () => {
-      const [{ makePlugins }, coreutils, services, statusbar, widgets] = await Promise.all([
+      const [{ makePlugins }, coreutils, services, statusbar, translation, widgets] = await Promise.all([
         import(new URL('extension.js', here)),
         load('@jupyterlab/coreutils'),
         load('@jupyterlab/services'),
         load('@jupyterlab/statusbar'),
+        load('@jupyterlab/translation'),
         load('@lumino/widgets')
       ]);
-      const plugins = makePlugins(coreutils, services, statusbar, widgets);
+      const plugins = makePlugins(coreutils, services, statusbar, translation, widgets);
       return () => ({ __esModule: true, default: plugins });
     }
   };

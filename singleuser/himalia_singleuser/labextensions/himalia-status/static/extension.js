@@ -4,17 +4,20 @@
 // All of it comes from one small endpoint of the server. Nothing is asked while the page is hidden: nobody looks, and a
 // server that is asked would count as used.
 
+import { retold, speaker } from './languages.js';
 import { amount, processors, span } from './words.js';
 
 const ASK_EVERY_MS = 15000;
 const TELL_EVERY_MS = 5000;
 const SOON_S = 300;
-const SAFE = 'this server has a home of its own, without your settings and packages. All your files are there. When you ' +
-  'have made room or put the cause right, stop it and start it again.';
-const LEVELS = { info: 'Note', warning: 'Warning', danger: 'Important' };
+/** What the hub gives as the reason of a stop. */
+const WHY = [
+  'idle for {long}', 'running for {long}, the longest allowed', '{count} days', '{count} hours', '{count} minutes',
+  '{count} seconds', '1 minute', '1 second'
+];
 
 /** The plugin for a front end with these modules; none where no hub of ours is behind the server. */
-export function makePlugins({ PageConfig, URLExt }, { ServerConnection }, { IStatusBar }, { Widget }) {
+export function makePlugins({ PageConfig, URLExt }, { ServerConnection }, { IStatusBar }, { ITranslator }, { Widget }) {
   if (PageConfig.getOption('himaliaStatus') !== 'true') {
     return [];
   }
@@ -24,8 +27,9 @@ export function makePlugins({ PageConfig, URLExt }, { ServerConnection }, { ISta
       id: 'himalia-status:plugin',
       description: 'Shows announcements, the stop countdown and what the server uses.',
       autoStart: true,
-      optional: IStatusBar ? [IStatusBar] : [],
-      activate: (app, bar) => {
+      optional: IStatusBar ? [ITranslator, IStatusBar] : [ITranslator],
+      activate: async (app, translator, bar) => {
+        const say = await speaker(translator);
         const settings = app.serviceManager.serverSettings;
         const ask = async (path, method) => {
           const url = `${settings.baseUrl}api/himalia/${path}?no_track_activity=1`;
@@ -35,8 +39,8 @@ export function makePlugins({ PageConfig, URLExt }, { ServerConnection }, { ISta
           }
           return response.json();
         };
-        const banner = new Banner(Widget, () => void status.keepAlive());
-        const line = bar ? new Line(Widget, home) : null;
+        const banner = new Banner(Widget, say, () => void status.keepAlive());
+        const line = bar ? new Line(Widget, say, home) : null;
         const status = new Status(ask, [banner, ...(line ? [line] : [])]);
         line && bar.registerStatusItem('himalia-status:line', { item: line.widget, align: 'right', rank: 900 });
         if (app.name === 'JupyterLab') {
@@ -108,13 +112,14 @@ const element = (tag, className, text = '') => {
 
 /** Above the menu: announcements, and the last five minutes. Not there while there is nothing to say. */
 class Banner {
-  constructor(Widget, keepAlive) {
+  constructor(Widget, say, keepAlive) {
+    this.say = say;
     this.widget = new Widget();
     this.widget.id = 'himalia-banner';
-    this.widget.title.label = 'Announcements of the hub';
+    this.widget.title.label = say('Announcements of the hub');
     const node = this.widget.node;
     node.setAttribute('role', 'region');
-    node.setAttribute('aria-label', 'Announcements of the hub');
+    node.setAttribute('aria-label', say('Announcements of the hub'));
     node.setAttribute('aria-live', 'polite');
     node.style.cssText = 'overflow: auto; max-height: 30vh; flex: none;';
     this.widget.hide();
@@ -158,38 +163,44 @@ class Banner {
   }
 
   announcement(one, hide) {
-    return this.toHide(one.level, `${LEVELS[one.level] ?? 'Note'}:`, one.text, `hide-${one.id}`, hide);
+    const { say } = this;
+    const levels = { warning: say('Warning'), danger: say('Important') };
+    return this.toHide(one.level, levels[one.level] ?? say('Note'), one.text, `hide-${one.id}`, hide);
   }
 
   safeMode(hide) {
-    return this.toHide('warning', 'Safe mode:', SAFE, 'hide-safe', hide);
+    const text = this.say('this server has a home of its own, without your settings and packages. All your files are there. When you have made room or put the cause right, stop it and start it again.');
+    return this.toHide('warning', this.say('Safe mode'), text, 'hide-safe', hide);
   }
 
   toHide(level, title, text, key, hide) {
     const line = this.line(level);
-    line.append(element('strong', '', title), element('span', '', text));
+    line.append(element('strong', '', `${title}:`), element('span', '', text));
     line.children[0].style.flex = 'none';
     line.children[1].style.whiteSpace = 'pre-line';
-    const close = this.action('Hide', key, hide);
-    close.setAttribute('aria-label', 'Hide this announcement');
+    const close = this.action(this.say('Hide'), key, hide);
+    close.setAttribute('aria-label', this.say('Hide this announcement'));
     line.append(close);
     return line;
   }
 
   countdown(stop, minutes) {
     const line = this.line('warning');
-    const how = stop.can_keep_alive ? ' unless it is used or kept alive.' : `: ${stop.why}. Save your work.`;
-    line.append(element('strong', '', `This server stops ${minutes ? `in ${minutes}` : 'any moment'}`));
-    line.append(element('span', '', how));
+    const { say } = this;
+    const stops = minutes ? say('This server stops in {span}', { span: minutes }) : say('This server stops any moment');
+    const how = stop.can_keep_alive
+      ? say('unless it is used or kept alive.')
+      : say('{why}. Save your work.', { why: retold(say, WHY, stop.why) });
+    line.append(element('strong', '', stop.can_keep_alive ? stops : `${stops}:`), element('span', '', how));
     if (stop.can_keep_alive) {
-      this.button = this.action('Keep alive', 'keep-alive', () => {
+      this.button = this.action(say('Keep alive'), 'keep-alive', () => {
         this.failed = false;
         this.button.disabled = true;
         this.keepAlive();
       });
       line.append(this.button);
     }
-    this.failed && line.append(element('span', '', 'The hub does not answer. Try again in a moment.'));
+    this.failed && line.append(element('span', '', say('The hub does not answer. Try again in a moment.')));
     return line;
   }
 
@@ -224,13 +235,14 @@ class Banner {
 
 /** In the status bar: memory, processors, when it stops, the way home. */
 class Line {
-  constructor(Widget, home) {
+  constructor(Widget, say, home) {
+    this.say = say;
     this.widget = new Widget();
     const node = this.widget.node;
     node.style.cssText = 'display: flex; gap: 12px; align-items: center; padding: 0 8px; white-space: nowrap;';
     [this.usage, this.stop] = [element('span', 'himalia-usage'), element('span', 'himalia-stop')];
-    this.usage.title = 'Memory and processors of this server with its kernels and terminals';
-    const link = element('a', 'himalia-home', 'Hub home');
+    this.usage.title = say('Memory and processors of this server with its kernels and terminals');
+    const link = element('a', 'himalia-home', say('Hub home'));
     link.href = home;
     link.target = '_blank';
     link.rel = 'noopener';
@@ -240,9 +252,13 @@ class Line {
   }
 
   show({ usage, stop }, left) {
-    const memory = amount(usage.memory) + (usage.memory_limit ? ` of ${amount(usage.memory_limit)}` : '');
-    this.usage.textContent = `Memory ${memory}${processors(usage)}`;
-    this.stop.textContent = stop ? `Stops ${left >= 60 ? `in ${span(left)}` : 'any moment'}` : '';
-    this.stop.title = stop ? `${stop.why}${stop.can_keep_alive ? ', unless used' : ''}` : '';
+    const { say } = this;
+    const used = amount(usage.memory);
+    const limited = usage.memory_limit ? say('{used} of {limit}', { used, limit: amount(usage.memory_limit) }) : used;
+    this.usage.textContent = say('Memory {amount}', { amount: limited }) + processors(usage);
+    const stops = left >= 60 ? say('Stops in {span}', { span: span(left) }) : say('Stops any moment');
+    this.stop.textContent = stop ? stops : '';
+    const why = stop ? retold(say, WHY, stop.why) : '';
+    this.stop.title = why && stop.can_keep_alive ? say('{why}, unless used', { why }) : why;
   }
 }
