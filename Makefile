@@ -46,9 +46,9 @@ soak:  ## 200 idle servers held for ten minutes (ARGS="--users 200 --minutes 10 
 	@tests/tools/prepare test
 	$(BIN)/python tests/bench/$(if $(filter proxy,$(WHAT)),proxy_soak,soak).py $(ARGS)
 
-fault-long:  ## the kill tests again and again (ROUNDS=20)
+fault-long:  ## the fault tests again and again, with long faults (ROUNDS=20)
 	@tests/tools/prepare test
-	for round in $$(seq $(ROUNDS)); do $(BIN)/pytest tests/fault -q -p no:cacheprovider $(ARGS) || exit 1; done
+	for round in $$(seq $(ROUNDS)); do FAULT_LONG=1 $(BIN)/pytest tests/fault tests/unit/hub/test_lifecycle_machine.py -q -p no:cacheprovider $(ARGS) || exit 1; done
 
 docs:  ## the documentation as pages, in site/
 	@tests/tools/prepare docs

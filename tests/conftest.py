@@ -52,8 +52,8 @@ def postgres_url() -> Iterator[str]:
         postgres.binaries()
     except postgres.PostgresMissing as missing:
         pytest.fail(str(missing), pytrace=False)
-    with postgres.cluster() as url:
-        yield url
+    with postgres.cluster() as running:
+        yield running.url
 
 
 @pytest.fixture(scope="session")

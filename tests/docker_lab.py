@@ -28,6 +28,8 @@ import psutil
 import pytest
 from docker.api.client import APIClient
 
+from himalia_spawner.containers import asked
+
 ROOT = Path(__file__).parents[1]
 PYTHON_IMAGE, SERVER_IMAGE, OFFICIAL_IMAGE = (
     "himalia-test-python:1",
@@ -131,6 +133,15 @@ class Lab:
         client = self.client()
         try:
             return [one["Names"][0].lstrip("/") for one in client.containers(all=True, filters=filters)]
+        finally:
+            client.close()
+
+    def lives(self) -> list[tuple[str, str]]:
+        """Name and incarnation of each server whose container runs, by their labels."""
+        client = self.client()
+        try:
+            found = [one["Labels"] for one in client.containers(filters={"label": asked.NAME})]
+            return [(labels[asked.NAME], labels[asked.INCARNATION]) for labels in found]
         finally:
             client.close()
 

@@ -11,10 +11,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 
@@ -47,6 +48,8 @@ class Hub:
     verb = "up"
     inside: tuple[str, ...] = ()
     """What the hub is started by, such as `unshare …`."""
+    program = HIMALIA
+    """What the hub is; its commands are always those of the installed one."""
 
     def __init__(
         self, data: Path, *, config: str = "", db_url: str | None = None, port: int | None = None
@@ -93,7 +96,7 @@ class Hub:
         with self.output.open("ab") as sink:
             self._logged = sink.tell()
             self.process = subprocess.Popen(
-                [*self.inside, *HIMALIA, self.verb, "--data", str(self.data), *args],
+                [*self.inside, *self.program, self.verb, "--data", str(self.data), *args],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
@@ -202,20 +205,50 @@ def marked_processes() -> Iterator[tuple[int, str]]:
             yield int(entry.name), mark
 
 
+class Asked(NamedTuple):
+    """A request of a client: when it was sent (monotonic), and what came back. `status` 0 is no answer at all."""
+
+    at: float
+    method: str
+    path: str
+    status: int = 0
+    request_id: str = ""
+    saved: str | None = None
+    """What a file was to hold afterwards."""
+
+    @property
+    def acknowledged(self) -> bool:
+        return 200 <= self.status < 300
+
+
 class Client:
-    """The REST API as one person."""
+    """The REST API as one person. `history` keeps each request, for `witness.nothing_lost`."""
 
     def __init__(self, session: aiohttp.ClientSession, hub: Hub, token: str) -> None:
         self.session, self.hub, self.token = session, hub, token
         self.headers = {"Authorization": f"token {token}"}
+        self.history: list[Asked] = []
 
     async def call(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
         """Status and body (JSON where it is) of `{H}api<path>`."""
-        async with self.session.request(
-            method, self.hub.api + path, headers=self.headers, **options
-        ) as answer:
-            text = await answer.text()
-            return answer.status, json.loads(text) if answer.content_type == "application/json" else text
+        return await self._ask(Asked(time.monotonic(), method, path), self.hub.api + path, options)
+
+    async def save(self, user: str, path: str, text: str) -> int:
+        """The status of a text file's save by this person's server."""
+        model = {"type": "file", "format": "text", "content": text}
+        url = f"/user/{user}/api/contents/{path}"
+        asked = Asked(time.monotonic(), "PUT", url, saved=text)
+        return (await self._ask(asked, self.hub.url + url, {"json": model}))[0]
+
+    async def _ask(self, asked: Asked, url: str, options: dict[str, Any]) -> tuple[int, Any]:
+        try:
+            async with self.session.request(asked.method, url, headers=self.headers, **options) as answer:
+                text = await answer.text()
+                request_id = "" if asked.saved else answer.headers.get("X-Request-Id", "")
+                asked = asked._replace(status=answer.status, request_id=request_id)
+                return answer.status, json.loads(text) if answer.content_type == "application/json" else text
+        finally:
+            self.history.append(asked)
 
     async def server(self, user: str, name: str = "") -> dict[str, Any]:
         """The server model."""

@@ -43,10 +43,14 @@ class Line:
         task.add_done_callback(self._open.discard)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if isinstance(self._there, int):
-            there, to_there = await asyncio.open_connection("127.0.0.1", self._there)
-        else:
-            there, to_there = await asyncio.open_unix_connection(self._there)
+        try:
+            there, to_there = await self._reach()
+        except OSError:
+            writer.close()
+            return
+        except asyncio.CancelledError:
+            writer.close()
+            raise
         done = asyncio.Event()
         back = asyncio.create_task(self._back(there, writer, done))
         try:
@@ -60,12 +64,16 @@ class Line:
                     to_there.write(data)
                     await to_there.drain()
         finally:
-            back.cancel()
-            await asyncio.gather(back, return_exceptions=True)
+            # All of them before the first pause: the line may be cut in it.
             for one in (writer, to_there):
                 one.close()
-                with contextlib.suppress(OSError):
-                    await one.wait_closed()
+            back.cancel()
+            await asyncio.gather(back, writer.wait_closed(), to_there.wait_closed(), return_exceptions=True)
+
+    async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._there, int):
+            return await asyncio.open_connection("127.0.0.1", self._there)
+        return await asyncio.open_unix_connection(self._there)
 
     async def _back(
         self, there: asyncio.StreamReader, writer: asyncio.StreamWriter, done: asyncio.Event

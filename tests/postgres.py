@@ -12,6 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 APT = "apt-get install -y --no-install-recommends postgresql"
 START_WITHIN_S = 60
@@ -33,11 +36,48 @@ def binaries() -> Path:
     raise PostgresMissing(f"no PostgreSQL server is installed; as root: {APT}")
 
 
-@contextmanager
-def cluster() -> Iterator[str]:
-    """A running cluster; the value is a URL of its `postgres` database over a unix socket.
+class Cluster:
+    """A server that tests may stop, start, and hold up. `url` is of its `postgres` database, over a unix socket."""
 
-    The folder is short and of its own because a socket's path may have 107 bytes only.
+    def __init__(
+        self, programs: Path, folder: Path, command: list[str | Path], common: dict[str, Any]
+    ) -> None:
+        self.url = f"postgresql://himalia@/postgres?host={folder}"
+        self._programs, self._folder, self._command, self._common = programs, folder, command, common
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """And wait until it answers."""
+        with (self._folder / "log").open("ab") as log:
+            self._server = subprocess.Popen(self._command, stdout=log, stderr=log, **self._common)
+        _wait_until_ready(self._programs, self._folder, self._server, self._common["env"])
+
+    def stop(self) -> None:
+        """Break every connection and end, as `pg_ctl stop` does; kill it when that takes too long."""
+        if self._server is None:
+            return
+        self.signal(signal.SIGCONT)
+        self._server.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            self._server.wait(20)
+        self._server.kill()
+        self._server.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send this to the server and to each process that serves a connection."""
+        assert self._server is not None
+        with suppress(psutil.NoSuchProcess):
+            leader = psutil.Process(self._server.pid)
+            for process in (leader, *leader.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(number)
+
+
+@contextmanager
+def cluster() -> Iterator[Cluster]:
+    """A running cluster in a folder of its own.
+
+    The folder is short because a socket's path may have 107 bytes only.
     """
     programs = binaries()
     folder = Path(tempfile.mkdtemp(prefix="himalia-pg-", dir="/tmp"))
@@ -62,19 +102,12 @@ def cluster() -> Iterator[str]:
         # Durability is not what is tested; everything else is as shipped.
         quick = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200"]
         listen = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}"]
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [programs / "postgres", "-D", data, *quick, *listen], stdout=log, stderr=log, **common
-            )
+        made_one = Cluster(programs, folder, [programs / "postgres", "-D", data, *quick, *listen], common)
         try:
-            _wait_until_ready(programs, folder, server, env)
-            yield f"postgresql://himalia@/postgres?host={folder}"
+            made_one.start()
+            yield made_one
         finally:
-            server.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                server.wait(20)
-            server.kill()
-            server.wait()
+            made_one.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

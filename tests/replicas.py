@@ -31,7 +31,7 @@ class Replica(Hub):
         self.data.mkdir(parents=True)
         self.url = f"http://127.0.0.1:{self.port}"
         self.api = f"{self.url}/hub/api"
-        self.output = site / f"hub{number}.out"
+        self.db_url, self.output = db_url, site / f"hub{number}.out"
         self.process: subprocess.Popen[bytes] | None = None
         self._logged = 0
         (self.data / "himalia.toml").write_text(

@@ -106,6 +106,7 @@ async def test_who_is_signed_in_is_asked_first_and_stays_who_they_are(
     url: str,
     shot: Callable[[Page, str], Awaitable[None]],
 ) -> None:
+    """CVE-2026-44454: a link alone made something that ran."""
     page = await context.new_page()
     await page.goto(f"{hub.url}/hub/login")
     await sign_in(page)

@@ -46,6 +46,7 @@ async def closed(sockets: list[WebSocket]) -> None:
 async def test_who_is_signed_out_elsewhere_or_in_another_tab_loses_lab_and_is_asked_to_sign_in(
     hub: Hub, browser: Browser
 ) -> None:
+    """CVE-2021-41247: with two tabs of Lab open, one of them stayed signed in."""
     hub.add_user("ada", admin=True)
     await hub.start()
     office = await browser.new_context()

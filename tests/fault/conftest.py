@@ -1,11 +1,32 @@
-"""Databases that live as long as a module of fault tests."""
+"""What all fault tests share: a database for a module, and the question at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 import sqlalchemy as sa
+
+import witness
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_lost(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each test here ends by asking `witness.nothing_lost`, or it has not shown what it is here for."""
+    before = witness.checked.total()
+    yield
+    if not request.node.stash.get(FAILED, False):
+        assert witness.checked.total() > before, "this test never called witness.nothing_lost"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "call":
+        item.stash[FAILED] = report.failed
+    return report
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from hubs import Client, Hub, client, free_port
 from line import Line
 from replicas import TOKEN, proxy
 from support import eventually
+from witness import nothing_lost
 
 
 async def test_while_the_proxy_cannot_be_asked_routes_go_on_and_starts_wait_and_afterwards_all_are_there(
@@ -46,6 +47,7 @@ async def test_while_the_proxy_cannot_be_asked_routes_go_on_and_starts_wait_and_
         await is_ready(admin, "ann")
         lives = {mark for _, mark in hub.processes()}
         assert (before in lives, len(lives)) == (True, 2)
+        await nothing_lost(admin, hub)
 
 
 async def is_ready(admin: Client, name: str) -> None:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from himalia_hub.db.engine import sync_url
 from hubs import HIMALIA, Client, Hub, client
 from support import eventually
+from witness import nothing_lost
 
 BAD_WORDS = "UPDATE servers SET phase = 'upside down', desired = 'sideways' WHERE user_id = {yan}"
 DAMAGE = {
@@ -49,6 +50,7 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             for name in PEOPLE:
                 await is_ready(admin, name)
             await hub.stop()
+            admin.history.clear()  # Control-C has ended what these had begun
             yield hub, admin
     finally:
         hub.clean_up()
@@ -85,6 +87,7 @@ async def test_damaged_rows_are_worth_nothing_and_stop_nobody_else(place: tuple[
         for name in ("xia", "yan", "zoe"):
             assert (await admin.call("POST", f"/users/{name}/server"))[0] in (201, 202), name
             await is_ready(admin, name)
+        await nothing_lost(admin, hub)
 
     told = subprocess.run(
         [*HIMALIA, "doctor", "--json", "--data", str(hub.data)], capture_output=True, text=True, check=False

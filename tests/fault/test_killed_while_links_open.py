@@ -20,6 +20,7 @@ from hubs import Client, Hub, client
 from launches import Person, config, events
 from repositories import Repository, git_daemon, link
 from support import eventually
+from witness import nothing_lost
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -99,6 +100,7 @@ async def test_killed_at_any_step_a_link_ends_ready_or_failed_and_leaves_nothing
     await eventually(lambda: _nothing_left(place), within_s=RECOVERY_S * 2, what="every trace is gone")
     halves = [one for one in (place.folder / "environments").iterdir() if not (one / READY).is_file()]
     assert halves == []
+    await nothing_lost(place.admin, hub)
     hub.kill()
 
 
@@ -125,6 +127,7 @@ async def test_killed_while_a_session_is_kept_its_files_are_in_the_account_once(
     assert [entry.name for entry in home.iterdir()] == [kept[1]]
     assert (home / kept[1] / "requirements.txt").is_file()
     shutil.rmtree(home)
+    await nothing_lost(place.admin, hub)
     hub.kill()
 
 
@@ -166,6 +169,7 @@ async def test_killed_while_a_session_is_warmed_or_taken_there_is_one_for_each_a
         name = url.rstrip("/").rpartition("/")[2]
         assert (await place.admin.call("DELETE", f"/users/{name}/server"))[0] in (202, 204)
     await eventually(lambda: _nothing_left(place), within_s=60, what="every trace is gone")
+    await nothing_lost(place.admin, hub)
     hub.kill()
 
 

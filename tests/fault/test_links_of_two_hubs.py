@@ -11,6 +11,7 @@ from launches import config, events, opened
 from replicas import two_hubs
 from repositories import Repository, git_daemon, link
 from support import eventually
+from witness import nothing_lost
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(300)]
 
@@ -49,3 +50,4 @@ async def test_launches_of_two_hubs_share_one_build_and_outlive_the_hub_that_wor
             within_s=60,
             what="every session's folder is gone",
         )
+        await nothing_lost(site.to_second, site.second)

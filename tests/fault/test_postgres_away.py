@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from hubs import Client, Hub, client
 from line import Line
 from support import eventually
+from witness import nothing_lost
 
 pytestmark = pytest.mark.postgres
 SOCKET = ".s.PGSQL.5432"
@@ -79,6 +80,7 @@ async def test_while_it_is_away_servers_go_on_and_the_hub_says_so_and_afterwards
     await is_ready(admin, "bob")
     assert (await admin.server("ann"))["ready"]
     assert "Traceback" not in hub.said()
+    await nothing_lost(admin, hub)
 
 
 async def test_while_it_is_slow_everything_is_answered_and_what_needs_no_row_at_once(
@@ -97,6 +99,7 @@ async def test_while_it_is_slow_everything_is_answered_and_what_needs_no_row_at_
     assert (await answered(hub, "/hub/login"))[0] == 200
     assert (await admin.call("GET", "/users"))[0] == 200
     assert "server.step_failed" not in hub.said()
+    await nothing_lost(admin, hub)
 
 
 async def test_a_commit_whose_answer_is_lost_is_read_again_and_done_once(
@@ -119,3 +122,4 @@ async def test_a_commit_whose_answer_is_lost_is_read_again_and_done_once(
         await is_ready(admin, name)
         lives = [mark for mark in {mark for _, mark in hub.processes()} if f"/{name}-" in mark]
         assert len(lives) == 1, lives
+    await nothing_lost(admin, hub)

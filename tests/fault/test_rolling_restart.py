@@ -16,6 +16,7 @@ import pytest
 
 from replicas import Replica, Site, two_hubs
 from support import eventually
+from witness import nothing_lost
 
 pytestmark = pytest.mark.postgres
 
@@ -90,7 +91,7 @@ async def test_a_rolling_restart_fails_no_request_and_loses_no_start(site: Site)
     assert load.started == set(names)
     for name in names:
         await eventually(lambda name=name: _ready(site, name), within_s=60, what=name)
-    assert len(site.first.processes()) == len(names)
+    await nothing_lost(site.proxied, site.first, site.second)
 
 
 async def _restarted_under(load: Load, hub: Replica) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hubs import Client
 from replicas import two_hubs
 from support import eventually
+from witness import nothing_lost
 
 pytestmark = pytest.mark.postgres
 
@@ -34,6 +35,7 @@ async def test_one_of_two_hubs_runs_a_service_and_the_other_takes_over_when_it_i
             return pid not in (0, first) and await _pid(site.to_second) == pid
 
         await eventually(taken_over, within_s=30, what="the second hub runs one of its own")
+        await nothing_lost(site.to_second, site.second)
         await site.second.stop()
         assert not _running(mark)
 

@@ -10,6 +10,7 @@ import pytest
 
 from replicas import Site, two_hubs
 from support import eventually
+from witness import nothing_lost
 
 pytestmark = pytest.mark.postgres
 
@@ -59,6 +60,7 @@ async def test_two_hubs_give_out_no_place_too_many_and_a_killed_one_loses_none(s
     assert (await site.to_second.call("DELETE", f"/users/{leaver}/server"))[0] in (202, 204)
     await eventually(lambda: _is_ready(site, next_one), within_s=60, what=site.second.said())
     assert await places(site) == {order[2]: 1, order[3]: 2}
+    await nothing_lost(site.to_second, site.first, site.second, others=[site.to_first])
 
 
 async def _ran(site: Site, count: int) -> bool:

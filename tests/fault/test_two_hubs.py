@@ -15,6 +15,7 @@ import pytest
 from hubs import Client
 from replicas import Site, two_hubs
 from support import eventually
+from witness import nothing_lost
 
 pytestmark = pytest.mark.postgres
 
@@ -54,6 +55,7 @@ async def test_a_wish_written_at_a_stuck_hub_is_heard_and_done_by_the_other(site
         assert (status, answer["ready"]) == (200, True)
     assert site.second.worked == names
     assert site.first.worked == []
+    await nothing_lost(site.to_second, site.first, site.second, others=[site.to_first, site.proxied])
 
 
 async def test_a_hub_killed_in_a_start_is_overtaken_when_its_lease_ends_and_one_process_serves(
@@ -73,6 +75,7 @@ async def test_a_hub_killed_in_a_start_is_overtaken_when_its_lease_ends_and_one_
     assert len(site.second.processes()) == 1
     # The default route was the dead hub's, perhaps: its successor takes it over, and people come in again.
     await eventually(lambda: _comes_in(site), within_s=30)
+    await nothing_lost(site.to_second, site.second, others=[site.to_first])
 
 
 async def _comes_in(site: Site) -> bool:

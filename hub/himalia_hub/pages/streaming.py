@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 
 from aiohttp import web
@@ -21,6 +22,9 @@ from himalia_hub.secrets import hash_token
 
 BEAT_S = 8.0
 """A page that hears nothing for three of these takes the line for dead."""
+
+RETRY_MS = (500, 2500)
+"""When a page comes back whose line was cut: hundreds that lost it together come one after the other."""
 
 Draw = Callable[[Identity, list[Change] | None, Hashable], Awaitable[str]]
 """Makes the events for these changes; None stands for "anything may have changed". The third names them within a round,
@@ -56,7 +60,7 @@ async def _events(request: web.Request, login: str, draw: Draw) -> AsyncIterator
     here, rev = live.event_id, live.rev
     missed, span = live.since(last) if last else await _since_page(request), (last, here)
     said: list[Notice] | None = None
-    yield "retry: 1000\n" + sse("hello", "", here)
+    yield f"retry: {random.randint(*RETRY_MS)}\n" + sse("hello", "", here)  # noqa: S311
     while not live.closing:
         identity = await _who(request, login)
         if identity is None:

@@ -147,6 +147,7 @@ def spoken(seconds: float) -> str:
 
 async def run(world: World, owner: str) -> None:
     """Look every `cull.every_s` until cancelled, in one replica at a time; not while nothing has a limit."""
+    heard = True
     while True:
         # The pause comes first: while no hub ran, nobody could report that they work. Servers try again each minute.
         await world.pace.pause(lambda: world.settings.cull.every_s)
@@ -157,9 +158,12 @@ async def run(world: World, owner: str) -> None:
             async with world.db.begin() as db:
                 ttl = timedelta(seconds=2.5 * world.settings.cull.every_s)
                 mine = await lease.take(db, LEASE, owner, now=clock.now(), ttl=ttl)
-            if mine:
+            # While the database was away no report of use was taken; whose was refused tells it again each minute.
+            if mine and heard:
                 await cull(world)
+            heard = True
         except (SQLAlchemyError, OSError) as error:
+            heard = False
             log.warning("cull.failed", error=type(error).__name__)
 
 

@@ -156,7 +156,7 @@ function stream(root) {
     // A proxy that swallows streams still answers pages: then the list is read every ten seconds.
     if (failures > 3 && await reread()) say_state("polling"); else say_state("reconnecting");
     clearTimeout(again);
-    again = setTimeout(open, failures > 3 ? 10000 : 1000);
+    again = setTimeout(open, (failures > 3 ? 10000 : 1000) * (0.5 + Math.random())); // hundreds that lost it together come apart
   }
   addEventListener("offline", lost);
   addEventListener("online", open);

@@ -7,6 +7,9 @@ import hashlib
 import hmac
 import time
 
+PUT_BACK_S = 86400.0
+"""A date so far ahead is believed: the clock was put back, and nobody is to be signed out for that."""
+
 
 class Signer:
     """Signs texts for one purpose each: what was signed as one cookie is not valid as another."""
@@ -27,7 +30,7 @@ class Signer:
             return None
         packed, _, date = dated.rpartition(".")
         age = (time.time() if now is None else now) - int(date)
-        if not -60 <= age <= max_age_s:
+        if not -PUT_BACK_S <= age <= max_age_s:
             return None
         return base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)).decode()
 

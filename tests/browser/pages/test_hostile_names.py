@@ -65,6 +65,7 @@ def _audit(name: str) -> AuditRow:
 
 
 async def test_no_name_is_ever_more_than_text(tmp_path: Path, chromium: Chromium) -> None:
+    """GHSA-c4gm-pwx9-9w8j: a name on the page of a share was HTML."""
     noise: list[str] = []
     paths = [*PAGES.values()]
     paths += [f"admin/people?name={quote(name, safe='')}" for name in HOSTILE[:3]]

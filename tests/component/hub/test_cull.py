@@ -13,9 +13,10 @@ import sqlalchemy as sa
 from component.hub.hub_site import Answer, Client, Site, site
 from himalia_hub import clock
 from himalia_hub.audit.models import AuditRow
+from himalia_hub.db import lease
 from himalia_hub.groups import store as groups
 from himalia_hub.servers import awake, store
-from himalia_hub.servers.cull import cull
+from himalia_hub.servers.cull import cull, run
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.tokens import store as tokens
@@ -307,3 +308,29 @@ async def test_without_limits_the_page_promises_nothing(tmp_path: Path) -> None:
         assert await cull(hub.world) == []
     assert "<dt>Up for</dt>" in home.text
     assert "<dt>Stops</dt>" not in home.text
+
+
+async def test_after_the_database_was_away_nobody_is_idle_before_their_server_could_say_otherwise(
+    hub: Site, ann: User, time: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await running(hub, ann)
+    time.forward(hours=2)
+    wishes = []
+
+    async def pause(_: object) -> None:
+        wishes.append((await read(hub, server)).desired)
+        if len(wishes) == 4:
+            raise StopAsyncIteration
+
+    async def take(*_: object, **__: object) -> bool:
+        if len(wishes) == 1:
+            raise OSError("no database")
+        return True
+
+    monkeypatch.setattr(hub.world.pace, "pause", pause)
+    monkeypatch.setattr(lease, "take", take)
+    with pytest.raises(StopAsyncIteration):
+        await run(hub.world, "this hub")
+
+    running_, stopped = Desired.RUNNING, Desired.STOPPED
+    assert wishes == [running_, running_, running_, stopped], "at the second look that found a database"

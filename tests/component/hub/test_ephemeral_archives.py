@@ -105,6 +105,7 @@ async def test_a_tar_keeps_what_may_be_run_and_leaves_out_links_and_devices(
 async def test_what_would_not_fit_or_leads_elsewhere_is_refused_and_leaves_nothing(
     shelf: Shelf, archives: Archives, packed: Callable[[], bytes], words: str
 ) -> None:
+    """CVE-2026-55078: what was small packed filled the disk unpacked."""
     shelf.files["/a.zip"] = packed()
     with pytest.raises(GitError, match=words):
         await _brought(archives, f"{shelf.url}/a.zip")

@@ -82,6 +82,33 @@ async def test_the_files_of_one_commit_come_without_history(
     assert (await _fetched(url, old, tmp_path) / "a.txt").read_text() == "1"
 
 
+async def test_names_that_a_shell_would_run_are_names(
+    notes: Repository, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CVE-2021-39160, CVE-2025-30370: what a link or a repository calls things became part of a command."""
+    monkeypatch.chdir(tmp_path)
+    hostile = [
+        "$(touch pwned)",
+        "`touch pwned`",
+        "a; touch pwned",
+        "-rf",
+        "--upload-pack=touch pwned",
+        "a\nb",
+    ]
+    for name in hostile:
+        commit = notes.commit({name: "1", f"in/{name}": "2"}, branch="x;$(touch${IFS}pwned)")
+    remote = await git.checked(url, HERE)
+
+    assert await git.resolve(remote, "x;$(touch${IFS}pwned)", seconds=30) == commit
+    with pytest.raises(GitError):
+        await git.resolve(remote, "--upload-pack=touch pwned", seconds=30)
+    files = await _fetched(url, commit, tmp_path)
+
+    assert {path.name for path in files.iterdir()} == {*hostile, "in"}
+    assert {path.name for path in (files / "in").iterdir()} == set(hostile)
+    assert not list(tmp_path.rglob("pwned"))
+
+
 async def test_a_commit_that_is_not_there_is_said_so(notes: Repository, url: str, tmp_path: Path) -> None:
     notes.commit({"a.txt": "1"})
     with pytest.raises(NoSuchRef, match="commit"):

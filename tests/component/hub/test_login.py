@@ -180,6 +180,7 @@ async def test_no_next_leads_off_the_site(hub: Site, evil: str) -> None:
 
 
 async def test_a_huge_form_is_refused_unread(hub: Site) -> None:
+    """CVE-2026-54338: a name of any length went into the log."""
     await hub.person("ann")
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     async with hub.client() as browser:

@@ -173,6 +173,7 @@ def unsigned(provider: LyingProvider) -> str:
 
 
 async def test_a_token_without_a_right_signature_is_nobody(way: Oidc, provider: LyingProvider) -> None:
+    """CVE-2023-25574, CVE-2026-46354: the signature was not looked at."""
     departure = await way.begin(CALLBACK)
     provider.nonce = departure.kept["nonce"]
     right = provider.made()
@@ -242,6 +243,7 @@ UNVERIFIED = [None, False, "true", "false", 0, 1, [], {}]
 async def test_an_address_is_a_name_only_when_it_is_verified(
     provider: LyingProvider, tmp_path: Path, verified: object
 ) -> None:
+    """CVE-2026-33175, CVE-2026-55076: an address that nobody had verified, or of which that was said in another type."""
     way = Oidc(Oidc.Settings(**settings(provider.url, name_claim="email")), Context("g", None, tmp_path))
     try:
         provider.claims = {"email": "ann@example.org", "email_verified": verified}
@@ -270,6 +272,7 @@ async def test_an_address_is_a_name_only_when_it_is_verified(
 async def test_restrictions_only_take_away(
     provider: LyingProvider, tmp_path: Path, more: dict[str, Any], claims: dict[str, Any], comes_in: bool
 ) -> None:
+    """CVE-2024-29033, CVE-2024-37300: a domain by the end of an address; a permission that undid a restriction."""
     way = Oidc(Oidc.Settings(**settings(provider.url, **more)), Context("g", None, tmp_path))
     try:
         provider.claims = claims

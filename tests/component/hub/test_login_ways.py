@@ -154,6 +154,7 @@ async def test_one_password_for_all_takes_over_no_account(hub: Site) -> None:
 
 
 async def test_two_first_visits_at_once_make_one_account(hub_on_each: Site) -> None:
+    """CVE-2021-41194: a first password could be set for a name that somebody had."""
     entrance = outside(allow_all=True)
     people = await asyncio.gather(*(enter(hub_on_each.db, entrance, Person("77", "ann")) for _ in range(8)))
 
@@ -189,6 +190,7 @@ RULES = [
 async def test_nobody_new_comes_in_without_a_rule_that_lets_them(
     tmp_path: Path, section: dict[str, Any], comes_in: bool
 ) -> None:
+    """CVE-2018-7206: a rule on groups let others in."""
     async with site(tmp_path) as hub:
         try:
             await enter(hub.db, outside(**section), Person("7", "ann"))
@@ -226,6 +228,7 @@ async def test_an_account_made_beforehand_is_claimed_only_where_that_is_allowed(
 
 
 async def test_an_identity_is_realm_and_subject_whatever_the_name(tmp_path: Path) -> None:
+    """CVE-2022-31027: an address was believed, whoever vouched for it."""
     async with site(tmp_path) as hub:
         ann = await enter(hub.db, outside(allow_all=True), Person("7", "ann"))
 

@@ -198,6 +198,7 @@ async def test_paths_without_a_server_are_for_reading_and_the_slash_is_the_defau
 
 
 async def test_a_share_follows_those_it_is_for_and_never_the_name(world: World) -> None:
+    """GHSA-mj6q-mp44-53v8: a share stayed with a name that somebody else had got."""
     await world.root("POST", "/hub/api/groups/g", json={"users": ["eve"]})
     await world.ann("POST", "/hub/api/shares/ann/x", json={"user": "bob"})
     await world.ann("POST", "/hub/api/shares/ann/x", json={"group": "g"})

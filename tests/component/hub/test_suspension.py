@@ -89,6 +89,7 @@ async def test_a_suspended_person_is_out_by_every_door_and_back_when_it_is_lifte
 
 
 async def test_a_suspended_persons_token_opens_no_path(hub: Site) -> None:
+    """CVE-2026-55435: one path still took a suspended person's key."""
     from component.hub.test_route_table import SCOPED, filled
 
     root = await hub.token(await hub.person("root", admin=True))

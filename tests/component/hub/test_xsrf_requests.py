@@ -34,6 +34,7 @@ async def browser(hub: Site) -> AsyncIterator[Client]:
 async def test_a_cookie_alone_changes_nothing(
     hub: Site, browser: Client, method: str, path: str, proof: str
 ) -> None:
+    """CVE-2020-36191: an administrator's cookie and a Referer were proof enough."""
     if proof == "another person's":
         await hub.person("eve")
         async with hub.client() as eve:

@@ -45,6 +45,7 @@ def log_lines(monkeypatch):
     ],
 )
 def test_no_event_carries_a_secret(event: dict) -> None:
+    """CVE-2025-66411: an environment with its secrets in the log."""
     masked = mask_secrets(None, "info", {"event": "x.y", **event})
 
     assert CANARY not in json.dumps(masked)

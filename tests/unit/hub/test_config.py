@@ -41,6 +41,7 @@ def test_file_then_environment_then_command_line(tmp_path: Path) -> None:
 
 
 def test_every_problem_is_told_at_once_with_its_place(tmp_path: Path) -> None:
+    """CVE-2020-26250: a setting by its older name was passed over, and everybody let in."""
     file = write(tmp_path, "[spawner]\nkindd = 'x'\nstart_timeout_s = -1\n[log]\nlevel = 'loud'\n")
     environ = {"HIMALIA_PROXY__PORT": "many", "HIMALIA_SPWANER__KIND": "y"}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from himalia_hub.ephemeral.make_link import Asked
 from himalia_hub.ephemeral.settings import EphemeralSection
@@ -11,6 +13,7 @@ from himalia_hub.errors import BadRequest
 from himalia_hub.rbac import roles
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
+PIECES = ["ann", "notes", "/", "-", "--upload-pack=x", "ext::sh", "file%3A%2F%2F", "https%3A%2F%2Fexample.org", "%2F", "%0A", "%20", "..", ":", "@", "HEAD", SHA]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -67,9 +70,26 @@ def test_a_link_names_a_repository_and_a_ref(provider: str, spec: str, url: str,
     ],
 )
 def test_what_is_no_repository_is_refused_with_a_remedy(provider: str, spec: str) -> None:
+    """CVE-2021-39159: a repository that git took for an option."""
     with pytest.raises(BadRequest) as caught:
         read(provider, spec, {})
     assert caught.value.remedy
+
+
+@given(
+    provider=st.sampled_from(["gh", "gl", "gist", "git", "archive", "zenodo"]),
+    spec=st.text() | st.lists(st.sampled_from(PIECES)).map("".join),
+)
+def test_no_text_becomes_an_option_or_another_transport_of_git(provider: str, spec: str) -> None:
+    try:
+        source = read(provider, spec, {})
+    except BadRequest:
+        return
+    assert source.url.startswith(("https://", "http://", "git://"))
+    assert not source.ref.startswith("-")
+    for told in (source.url, source.ref):
+        assert told.isprintable()
+        assert " " not in told
 
 
 def test_a_site_may_have_its_own_host_for_a_provider() -> None:

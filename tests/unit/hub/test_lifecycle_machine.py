@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from himalia_hub.servers.state import Desired, Phase, Seen, Situation, Step, next_step
+from long import LONG
 
 AT_REST = 20
 """More steps than any way to rest takes."""
@@ -176,4 +177,6 @@ class Lifecycle(RuleBasedStateMachine):
 
 
 TestLifecycle = Lifecycle.TestCase
-TestLifecycle.settings = settings(max_examples=1000, stateful_step_count=15, deadline=None)
+TestLifecycle.settings = settings(
+    max_examples=20_000 if LONG else 1000, stateful_step_count=15, deadline=None
+)

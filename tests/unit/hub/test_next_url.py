@@ -43,6 +43,7 @@ def as_a_browser_reads(location: str) -> str:
 @example("http://[::1")
 @example("/ /evil")
 def test_any_text_leads_to_a_path_on_this_site(wanted: str) -> None:
+    """CVE-2019-10255, CVE-2019-10856: `next` led to another host, after the first mend by an empty one."""
     location = go(wanted)
 
     assert location.startswith("/")

@@ -56,6 +56,7 @@ def test_a_profile_that_is_not_offered_is_refused_with_what_is(value: Any) -> No
 
 
 def test_an_option_that_no_profile_knows_is_refused_by_name() -> None:
+    """CVE-2023-48311: an option of the request named any image."""
     with pytest.raises(BadRequest, match="'image'"):
         checked_options(settings(), [], {"profile": "small", "image": "evil:latest"})
 

@@ -28,6 +28,7 @@ def test_a_name_is_a_short_dns_label_whatever_the_user_is_called(user: str, serv
 
 @given(st.tuples(hostile, hostile), st.tuples(hostile, hostile))
 def test_two_servers_never_share_a_name(one: tuple[str, str], other: tuple[str, str]) -> None:
+    """CVE-2020-15110: one's named server was called like another's own."""
     assert (backend_name(*one) == backend_name(*other)) == (one == other)
 
 
