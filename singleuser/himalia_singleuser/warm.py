@@ -20,8 +20,10 @@ MODULES = (
     "himalia_singleuser.__main__",
     "himalia_singleuser.serve",
     "encodings.idna",
+    "importlib.metadata",
 )
-"""In this order: `__main__` and what it calls, then what the first requests and the first report to the hub import."""
+"""In this order: `__main__` and what it calls, then what the first requests and the first report to the hub import,
+and last what the first page does."""
 
 lean.import_aiohttp()
 for _name in MODULES:

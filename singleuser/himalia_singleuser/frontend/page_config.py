@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -39,12 +38,14 @@ def page_config(lab: Lab, *, mode: str, workspace: str, tree: str) -> dict[str, 
 
 def notebook_config(lab: Lab, package: Path, *, kind: str, tree: str) -> dict[str, Any]:
     """The same for a page of Jupyter Notebook. `package`: where its wheel was unpacked."""
+    from importlib.metadata import version  # 0.8 MB that no server needs before its first page
+
     settings, base = lab.settings, quote(lab.settings.base_url, safe="/@~")
     config = _fixed(lab) | _addresses(settings)
     config |= {
         "appName": "Jupyter Notebook",
         "appNamespace": "notebook",
-        "appVersion": distribution_version("notebook"),
+        "appVersion": version("notebook"),
         "fullStaticUrl": f"{base}static/notebook",
         "frontendUrl": base,
         "jupyterConfigDir": str(settings.config_dir),

@@ -37,6 +37,14 @@ def test_the_start_reads_no_certificates_and_what_it_does_not_know_it_refuses():
     }
 
 
+def test_what_only_pages_need_is_not_imported_before_one_is_asked_for():
+    asks = "import sys, himalia_singleuser.lean as lean; lean.import_aiohttp(); import himalia_singleuser.serve; "
+    asks += "print(*({'importlib.metadata', 'jinja2', 'nbformat', 'zmq'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-I", "-c", asks], capture_output=True, check=True, text=True)
+
+    assert done.stdout.split() == []
+
+
 @pytest.mark.parametrize(
     ("url", "has_context"), [("https://hub.example/hub/api", True), ("http://h/hub/api", False)]
 )
