@@ -48,7 +48,7 @@ soak:  ## 200 idle servers held for ten minutes (ARGS="--users 200 --minutes 10 
 
 fault-long:  ## the fault tests again and again, with long faults (ROUNDS=20)
 	@tests/tools/prepare test
-	for round in $$(seq $(ROUNDS)); do FAULT_LONG=1 $(BIN)/pytest tests/fault tests/unit/hub/test_lifecycle_machine.py -q -p no:cacheprovider $(ARGS) || exit 1; done
+	for round in $$(seq $(ROUNDS)); do FAULT_LONG=1 $(BIN)/pytest tests/fault tests/fault/storm.py tests/unit/hub/test_lifecycle_machine.py -q -p no:cacheprovider $(ARGS) || exit 1; done
 
 docs:  ## the documentation as pages, in site/
 	@tests/tools/prepare docs
