@@ -17,7 +17,8 @@ from himalia_singleuser.keys import SETTINGS
 
 def json_answer(data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """`data` as JSON; the middleware adds the ETag of GET answers."""
-    body = json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    # Half a surrogate pair has no UTF-8; in JSON it is written as the escape that this handler makes of it.
+    body = json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
     return web.Response(body=body, status=status, headers=headers, content_type="application/json")
 
 

@@ -18,8 +18,10 @@ from himalia_singleuser.answers import json_answer, json_body
 from himalia_singleuser.auth_marks import authenticated
 from himalia_singleuser.contents import notebooks
 from himalia_singleuser.contents.handlers import CONTENTS
+from himalia_singleuser.contents.shape import complaint
 from himalia_singleuser.contents.store import Wanted
 from himalia_singleuser.errors import ApiError, BadRequest, NotFound
+from himalia_singleuser.fields import text_field
 from himalia_singleuser.middleware import content_policy
 
 LIMIT_S = 120
@@ -67,13 +69,14 @@ exporter = get_exporter(form)(**options)
 try:
     notebook = nbformat.reads(sys.stdin.buffer.read().decode(), as_version=4)
     body, resources = exporter.from_notebook_node(notebook, resources={"metadata": {"name": name}})
-except nbformat.ValidationError as error:
-    sys.stderr.write(str(error).splitlines()[0])
-    sys.exit(UNFIT_NOTEBOOK)
-except (OSError, PandocMissing) as error:
+except (OSError, PandocMissing, ImportError) as error:
     sys.stderr.write(str(error).splitlines()[0])
     sys.exit(MISSING_PROGRAM)
-body = body if isinstance(body, bytes) else body.encode()
+except Exception as error:
+    # What the format does not allow breaks exporters in a hundred ways.
+    sys.stderr.write(f"{type(error).__name__}: {error}".splitlines()[0])
+    sys.exit(UNFIT_NOTEBOOK)
+body = body if isinstance(body, bytes) else body.encode(errors="replace")
 extension, extra = resources.get("output_extension", ""), resources.get("outputs") or {}
 mime = exporter.output_mimetype or "text/plain"
 if extra:
@@ -118,7 +121,10 @@ async def convert_body(request: web.Request) -> web.Response:
     if model is None or "content" not in model:
         raise BadRequest("Give the notebook as {'name': ..., 'content': {...}}")
     notebook = notebooks.require_shape(model["content"])
-    answer = await _convert(request, notebook, str(model.get("name") or "notebook.ipynb"), sanitize=False)
+    name = text_field(model, "name") or "notebook.ipynb"
+    if not name.isprintable():
+        raise BadRequest(f"name is {name!r}: give one without control characters")
+    answer = await _convert(request, notebook, name, sanitize=False)
     del answer.headers["X-Extension"]
     return answer
 
@@ -151,6 +157,8 @@ async def _convert(
         # 501: this server lacks what the format needs, such as TeX; asking again does not help.
         code = {UNFIT_NOTEBOOK: 400, MISSING_PROGRAM: 501}.get(process.returncode or 0, 500)
         reason = lines[-1] if lines else "no reason given"
+        if code == 400:
+            reason = complaint(notebook) or reason
         raise ApiError(f"nbconvert to {form} failed: {reason}", status=code)
     about, _, body = out.partition(b"\n")
     return _document(request, about, body)

@@ -6,8 +6,12 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
+import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
+
+log = structlog.get_logger(__name__)
 
 LINGER_S = 1.0
 """How long a client that asked for the connection to be closed is given to close its own end first."""
@@ -42,6 +46,14 @@ class LingeringHandler(RequestHandler):
         """Return once the client takes more; ConnectionError when it is gone."""
         if self._paused:
             await self._drain_helper()
+
+    def log_exception(self, *args: Any, **more: Any) -> None:
+        """What is no HTTP is its sender's fault: a line, without what was sent, which may hold a token."""
+        error = more.get("exc_info")
+        if isinstance(error, HttpProcessingError):
+            log.info("request.malformed", kind=type(error).__name__)
+        else:
+            super().log_exception(*args, **more)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client has closed its end too, or is gone."""

@@ -13,7 +13,7 @@ from himalia_singleuser.answers import base_of, json_answer, page, wants_json
 from himalia_singleuser.auth.guard import Stranger, admit
 from himalia_singleuser.auth.origin import allowed_origin
 from himalia_singleuser.auth_marks import PUBLIC, access_of
-from himalia_singleuser.errors import ApiError, Forbidden
+from himalia_singleuser.errors import ApiError, BadRequest, Forbidden
 from himalia_singleuser.keys import ACTIVITY, IDENTITY, SETTINGS
 
 log = structlog.get_logger(__name__)
@@ -43,9 +43,16 @@ async def errors(request: web.Request, handler: Next) -> web.StreamResponse:
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        return _refusal(request, ApiError(error.reason, status=error.status), error.headers)
+        # aiohttp's own text is the status line, except where it knows more: what a WebSocket handshake lacks.
+        said = error.text or ""
+        message = error.reason if said.startswith(f"{error.status}: ") else said
+        return _refusal(request, ApiError(message, status=error.status), error.headers)
     except (ConnectionResetError, TimeoutError):
         raise
+    except RecursionError:
+        # Wherever JSON of the request, or of the file it names, is read, written or merged.
+        log.warning("request.too_deep", method=request.method, path=request.path)
+        return _refusal(request, BadRequest("The JSON is nested too deeply: a few hundred levels are taken"))
     except Exception:
         log.exception("request.failed", method=request.method, path=request.path)
         return _refusal(request, ApiError("Unhandled error", extra={"traceback": ""}))

@@ -138,7 +138,7 @@ def _read_object(file: Path) -> dict[str, Any]:
         value = json.loads(file.read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         log.warning("config.unreadable", file=str(file), error=str(error))
         return {}
     return value if isinstance(value, dict) else {}
@@ -198,7 +198,7 @@ async def robots(request: web.Request) -> web.Response:
     return web.Response(text="User-agent: *\nDisallow: /\n")
 
 
-SECTION = r"/api/config/{section:\w+}"
+SECTION = r"/api/config/{section:\w{1,100}}"
 
 routes = [
     web.get("/api", version, allow_head=False),

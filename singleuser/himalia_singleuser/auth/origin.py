@@ -29,7 +29,15 @@ def same_origin(request: web.Request) -> bool:
         return True
     if _matches_pattern(request, origin):
         return True
-    return urlsplit(origin.lower()).netloc == request.headers.get(hdrs.HOST, "").lower()
+    return netloc_of(origin.lower()) == request.headers.get(hdrs.HOST, "").lower()
+
+
+def netloc_of(url: str) -> str | None:
+    """Host and port as they stand in `url`, None when it is no URL: `http://[::bad`."""
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return None
 
 
 def _matches_pattern(request: web.Request, origin: str) -> bool:
@@ -53,7 +61,7 @@ def check_host(request: web.Request) -> None:
     if settings.allow_remote_access or settings.socket or settings.listen_fd is not None:
         return
     host = request.headers.get(hdrs.HOST, "")
-    name = urlsplit(f"//{host}").hostname or ""
+    name = (urlsplit(f"//{host}").hostname if netloc_of(f"//{host}") else "") or ""
     if name == "localhost" or name.endswith(".localhost") or _is_loopback(name):
         return
     raise Forbidden(f"The host name {host!r} is not one of this machine: start with --ip to be reached by it")

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hmac
 import secrets
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
 from himalia_singleuser.answers import base_of
 from himalia_singleuser.auth.keys import AUTH
+from himalia_singleuser.auth.origin import netloc_of
 from himalia_singleuser.errors import Forbidden
 from himalia_singleuser.keys import SETTINGS
 
@@ -72,7 +72,7 @@ def _comes_from_here(request: web.Request) -> bool:
     if site:
         return site in {"same-origin", "none"}
     referer = request.headers.get(hdrs.REFERER, "")
-    return bool(referer) and urlsplit(referer).netloc.lower() == request.headers.get(hdrs.HOST, "").lower()
+    return bool(referer) and netloc_of(referer.lower()) == request.headers.get(hdrs.HOST, "").lower()
 
 
 def _cookies(request: web.Request) -> list[str]:

@@ -71,7 +71,8 @@ def serialise(notebook: Notebook) -> bytes:
     strip_transient(copy)
     _split_lines(copy)
     text = json.dumps(copy, ensure_ascii=False, indent=1, sort_keys=True, separators=(",", ": "))
-    return (text + "\n").encode("utf-8", "surrogatepass")
+    # A kernel may print half a surrogate pair: as an escape it is JSON, as bytes nobody else could read the file.
+    return (text + "\n").encode("utf-8", "backslashreplace")
 
 
 def require_shape(content: object) -> Notebook:

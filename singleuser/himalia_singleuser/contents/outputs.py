@@ -52,7 +52,7 @@ def cleared(raw: bytes, name: str) -> bytes:
     if not clear(notebook):
         return raw
     text = json.dumps(notebook, ensure_ascii=False, indent=1, separators=(",", ": "))
-    return text.encode("utf-8", "surrogatepass") + b"\n"
+    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -117,7 +117,7 @@ def _state_of_folder(folder: Path, status: os.stat_result) -> bytes | None:
 
 
 def _encode(model: Model) -> Answer:
-    body = json.dumps(model, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    body = json.dumps(model, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
     tag = f'"{hashlib.sha1(body, usedforsecurity=False).hexdigest()}"'
     return Answer(body, tag, last_modified(model), model["path"])
 

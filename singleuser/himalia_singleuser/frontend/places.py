@@ -89,7 +89,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """The object in a file; empty when there is none, or none that can be read."""
     try:
         value = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -98,7 +98,7 @@ def read_json5(file: Path) -> dict[str, Any]:
     """The same with comments and trailing commas allowed."""
     try:
         value = loads_json5(file.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -45,6 +45,12 @@ def save(lab: Lab, plugin: str, raw: object) -> None:
         value = loads_json5(raw or "{}")
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"The settings are not valid JSON5: {error}") from None
+    try:
+        data = raw.encode()
+    except UnicodeEncodeError as error:
+        raise BadRequest(
+            f"The settings hold {raw[error.start]!r}, half a character: no file can keep it"
+        ) from None
     if problem := _violation(value, schema):
         raise BadRequest(f"Failed validating settings ({plugin}): {problem}")
     file = _user_file(lab, plugin)
@@ -52,7 +58,7 @@ def save(lab: Lab, plugin: str, raw: object) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise atomic.explain(error, file.name) from None
-    atomic.write(file, raw.encode("utf-8", "surrogatepass"))
+    atomic.write(file, data)
 
 
 def _violation(value: Any, schema: dict[str, Any]) -> str | None:

@@ -243,7 +243,12 @@ async def test_a_conversion_that_cannot_be_says_whose_fault_it_is(start: Any) ->
     refused = await server.ask("POST", "nbconvert/html", json=unfit)
 
     assert (without_tex[0], "xelatex not found" in without_tex[1]["message"]) == (501, True)
-    assert (refused[0], "notebook is invalid" in refused[1]["message"]) == (400, True)
+    assert (refused[0], "cell 0: 'id' is None" in refused[1]["message"]) == (400, True)
+    garbage = {"nbformat": 4, "nbformat_minor": 5, "cells": [], "metadata": {"language_info": 1}}
+    broken = await server.ask("POST", "nbconvert/html", json={"content": garbage, "name": "x.ipynb"})
+    named = await server.ask("POST", "nbconvert/html", json={"content": garbage, "name": "\ud800"})
+    assert (broken[0], "nbconvert to html failed: " in broken[1]["message"]) == (400, True)
+    assert (named[0], "name is " in named[1]["message"]) == (400, True)
 
 
 async def test_metrics_count_what_runs_and_are_not_public(server: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from aiohttp import web
 
 from component.singleuser.conftest import TOKEN, Running
 from component.singleuser.kernel_parts import running_server
+from component.singleuser.route_parts import filled
 from himalia_singleuser.app import all_routes, make_app
 from himalia_singleuser.auth_marks import PUBLIC, access_of
 from himalia_singleuser.lingering import LingeringRunner
@@ -23,25 +23,6 @@ UPGRADE = {
     "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
 }
-PLACEHOLDER = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})*))?\}")
-WORDS = re.compile(r"(\w+)(\|\w+)*")
-FILLED = {
-    "path": "/x.ipynb",
-    "rest": "/tree/x",
-    "kernel_id": "1-2-3-4-5",
-    "session_id": "1-2-3-4-5",
-    "format": "html",
-}
-
-
-def filled(path: str) -> str:
-    """A route's path with something fitting in each place: the first of several words, if it is to be one of these."""
-
-    def given(match: re.Match[str]) -> str:
-        words = WORDS.fullmatch(match[2] or "")
-        return words[1] if words else FILLED.get(match[1], "x")
-
-    return PLACEHOLDER.sub(given, path).replace("//", "/").lstrip("/")
 
 
 async def test_no_route_lets_a_stranger_in_by_any_method_or_as_a_websocket(server: Running) -> None:
