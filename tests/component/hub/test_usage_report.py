@@ -73,6 +73,7 @@ async def test_the_csv_is_the_sum_of_all_lives_by_day_week_and_month(root: Clien
 async def test_the_page_shows_the_most_first_its_total_and_leads_to_the_csv(root: Client) -> None:
     page = (await root("GET", "/hub/admin/usage?period=month")).text
 
+    assert "<h2>2026-11-01 to 2026-11-30 <" in page
     assert page.index("<bdi>ann</bdi>") < page.index("<bdi>ben</bdi>")
     assert '<td class="figure strong" data-label="Server-hours">15.00</td>' in page
     assert 'href="/hub/admin/usage.csv?by=person&amp;period=month&amp;on=2026-11-18"' in page
