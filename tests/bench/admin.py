@@ -14,11 +14,13 @@ import asyncio
 import html
 import json
 import re
+import sqlite3
 import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import aiohttp
@@ -38,6 +40,20 @@ level = "warning"
 command = [%s]
 """
 API = "/hub/api/users?include_stopped_servers=1&offset=0&limit=50&sort=name"
+
+
+OUR_SERVERS = """INSERT INTO servers (user_id, name, display_name, backend_name, user_options, desired, generation,
+acted_generation, doomed, phase, phase_since, last_activity, incarnation, url, lease_epoch, attempts)
+SELECT id, '', '', 'of-' || id, '{}', 'stopped', 2, 2, 0, 'stopped', created, created, '', '', 0, 0 FROM users"""
+THEIR_SERVERS = """INSERT INTO spawners (user_id, name, state, user_options, last_activity)
+SELECT id, '', '{}', '{}', created FROM users"""
+"""A stopped server of everybody, as each hub keeps it."""
+
+
+def add_servers(database: Path, statement: str) -> None:
+    """Write them into the database that the hub reads."""
+    with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+        connection.execute(statement)
 
 
 async def signed_in(peer: Peer, name: str) -> aiohttp.ClientSession:
@@ -164,6 +180,9 @@ async def measure(folder: Path, args: argparse.Namespace) -> None:
         peers = [Peer("himalia", ours, ours.token("root")), Peer("jupyterhub", theirs, theirs.token("root"))]
         await make_people(peers[0], args.people)
         theirs.people(args.people)
+        if args.lived_in:
+            add_servers(ours.data / "himalia.sqlite", OUR_SERVERS)
+            add_servers(theirs.data / "jupyterhub.sqlite", THEIR_SERVERS)
         print(f"{'':<44} {'himalia':>10} {'jupyterhub':>10} {'':<10} {'ratio':>7}")
         await first_rows(peers, args.rounds)
         await lists(peers, args.people, args.rounds)
@@ -178,6 +197,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--people", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--lived-in", action="store_true", help="everybody has had a server: it is stopped")
     parser.add_argument("--watchers", type=int, default=20)
     parser.add_argument("--servers", type=int, default=200)
     args = parser.parse_args()
