@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from himalia_hub.ephemeral import setup_files
 from himalia_hub.errors import HimaliaError
 
 SCHEMA = 1
@@ -231,10 +232,17 @@ def _pipfile_line(name: str, entry: Mapping[str, object]) -> str:
 
 
 def _setup_py(files: Mapping[str, str], python: str) -> Recipe:
-    raise CannotHonour(
-        "setup.py finds its dependencies by running code.",
-        remedy="List them in a requirements.txt or under project.dependencies of pyproject.toml.",
-    )
+    """What it lists in the open: its code is never run here, and so the project itself is not installed."""
+    try:
+        listed = setup_files.requirements(files["setup.py"], files.get("setup.cfg", ""))
+    except setup_files.NotPlain:
+        raise CannotHonour(
+            "setup.py finds its dependencies by running code.",
+            remedy="List them in a requirements.txt or under project.dependencies of pyproject.toml.",
+        ) from None
+    except ValueError as error:
+        raise CannotHonour(f"setup.py cannot be read: {error}.", remedy="Mend the file.") from None
+    return _listed("setup.py", listed, python)
 
 
 # ------------------------------------------------------------------ environment.yml

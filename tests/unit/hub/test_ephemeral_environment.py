@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -42,6 +43,13 @@ LOCK = json.dumps(
          "six==1.16.0 ; python_version > '3' --hash=sha256:aa\ntoolz==1.0 --hash=sha256:bb\n"),
         ({"environment.yml": "dependencies:\n- python=3.12\n- pip\n- pip:\n  - six\n"}, "3.12", "six\n"),
         ({"environment.yml": "dependencies: [pip]\n", "requirements.txt": "six"}, "", ""),
+        ({"setup.py": "import setuptools\nsetuptools.setup(name='x', install_requires=['six>1', 'toolz'])"}, "",
+         "six>1\ntoolz\n"),
+        ({"setup.py": "NEEDS = ('six',)\nif 1:\n  setup(name='x', install_requires=NEEDS)"}, "", "six\n"),
+        ({"setup.py": "from setuptools import setup\nsetup()",
+          "setup.cfg": "[options]\ninstall_requires =\n  six>=1\n  # why\n  toolz; python_version > '3'\n"}, "",
+         "six>=1\ntoolz; python_version > '3'\n"),
+        ({"setup.py": "setup(name='x')"}, "", ""),
     ],
 )  # fmt: skip
 def test_files_say_what_is_installed(files: dict[str, str], python: str, requirements: str) -> None:
@@ -63,6 +71,16 @@ def test_files_say_what_is_installed(files: dict[str, str], python: str, require
         ({"Pipfile.lock": "[]"}, "Pipfile.lock cannot be read"),
         ({"Pipfile.lock": '{"default": {"a": {"git": "x"}}}'}, "Pipfile.lock takes 'a' from elsewhere"),
         ({"setup.py": ""}, "setup.py finds its dependencies by running code"),
+        ({"setup.py": "setup(install_requires=open('x').read())"}, "by running code"),
+        ({"setup.py": "setup(**found)"}, "by running code"),
+        ({"setup.py": "a = []\na.append('x')\nsetup(install_requires=a)"}, "by running code"),
+        ({"setup.py": "setup(", "setup.cfg": ""}, "setup.py cannot be read: it is no Python"),
+        ({"setup.py": "setup()", "setup.cfg": "[options"}, "setup.cfg cannot be read"),
+        (
+            {"setup.py": "setup()", "setup.cfg": "[options]\ninstall_requires = file: r.txt"},
+            "by running code",
+        ),
+        ({"setup.py": "setup(install_requires=['../x'])"}, "is not a package of the index"),
         ({"pyproject.toml": "["}, "pyproject.toml is not valid TOML"),
         ({"pyproject.toml": '[project]\ndynamic=["dependencies"]'}, "by running code"),
         ({"uv.lock": ""}, "no pyproject.toml beside it"),
@@ -145,3 +163,9 @@ def test_a_file_too_large_or_not_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(CannotHonour, match="not UTF-8"):
         recipe(Files(tmp_path))
+
+
+@given(st.text(), st.text())
+def test_no_setup_files_break_the_reader(script: str, configuration: str) -> None:
+    with contextlib.suppress(CannotHonour):
+        recipe({"setup.py": script, "setup.cfg": configuration})

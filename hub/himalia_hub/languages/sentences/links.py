@@ -106,6 +106,7 @@ LINK_FAILURES: Final = (
     "%(file)s asks for %(what)s, which sessions without containers cannot give.",
     "An administrator can let links build images.",
     "runtime.txt says %(text)s.",
+    "setup.py cannot be read: %(why)s.",
     "Only Python is offered here: python-3.12.",
     "%(place)s: %(line)s is not a package of the index.",
     "Sessions without containers install packages by name, from the index of this hub.",
