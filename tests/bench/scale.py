@@ -4,8 +4,7 @@
 
 The whole hub with all its loops over SQLite; servers are entries of a dictionary (`himalia_spawner.fake`), and so is
 the proxy. Each server reports its activity every five minutes, spread evenly, with its own token. Meanwhile one person
-after the other is read by the API, and a server beside those is started and stopped. Clients share the hub's process
-and loop, so all figures hold their work as well.
+after the other is read by the API, and a server beside those is started and stopped. Clients are a process of their own.
 """
 
 from __future__ import annotations
@@ -13,11 +12,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -228,20 +229,34 @@ async def at_rest(world: World) -> float:
         await asyncio.sleep(0.05)
 
 
-async def under_load(world: World, hub: str, token: str, count: int, seconds: float) -> str:
-    """All loads at once for so long, after every row rests."""
-    settled = await at_rest(world)
-    reports, reads, starts, stops, held = [], [], [], [], [0.0]
+async def load(hub: str, token: str, count: int, seconds: float) -> str:
+    """All clients at once for so long; their four columns."""
+    reports, reads, starts, stops = [], [], [], []
+    until = time.perf_counter() + seconds
     async with aiohttp.ClientSession(hub, connector=aiohttp.TCPConnector(limit=0)) as session:
-        cpu, until = time.process_time(), time.perf_counter() + seconds
         await asyncio.gather(
             report(session, count, reports, until),
             read(session, token, count, reads, until),
             start_and_stop(session, token, starts, stops, until),
-            lag(held, until),
         )
+    return "  ".join(map(middle_and_worst, (reads, reports, starts, stops)))
+
+
+def clients_of(hub: str, token: str, count: int, seconds: float) -> str:
+    """The same, in a process that has no loop yet."""
+    return asyncio.run(load(hub, token, count, seconds))
+
+
+async def under_load(world: World, hub: str, token: str, count: int, seconds: float) -> str:
+    """All loads at once for so long, after every row rests."""
+    settled = await at_rest(world)
+    held, loop = [0.0], asyncio.get_running_loop()
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as clients:
+        await loop.run_in_executor(clients, time.time)  # it imports all this
+        cpu, until = time.process_time(), time.perf_counter() + seconds
+        asked = loop.run_in_executor(clients, clients_of, hub, token, count, seconds)
+        four, _ = await asyncio.gather(asked, lag(held, until))
         used = (time.process_time() - cpu) / seconds
-    four = "  ".join(map(middle_and_worst, (reads, reports, starts, stops)))
     each = settled * 1000 / count
     return f"{count:>8,} {each:>8.1f}  {four} {held[0] * 1000:>6.0f} {used * 100:>5.0f} %"
 

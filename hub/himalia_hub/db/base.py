@@ -117,9 +117,14 @@ class Word(Forgiving[E]):
         """The word itself. ValueError for one that is not of the enumeration."""
         return None if value is None else self.kind(value).value
 
-    def read(self, value: str) -> E:
-        """The member of that word."""
-        return self.kind(value)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], E | None]:
+        """The member of that word, by one look into a dictionary: each row of a server has two."""
+        members, otherwise = {member.value: member for member in self.kind}, self.otherwise()
+
+        def process(value: Any) -> E | None:
+            return None if value is None else members.get(value, otherwise)
+
+        return process
 
 
 class Base(DeclarativeBase):

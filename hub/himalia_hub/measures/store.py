@@ -35,13 +35,19 @@ class Point:
     cpus: float | None
 
 
-async def running(db: AsyncSession, *, node: str | None) -> list[tuple[int, str, str]]:
-    """(id, name at the backend, incarnation) of the servers that a hub on this node can measure."""
+async def running(
+    db: AsyncSession, *, node: str | None, after_id: int = 0, of: Collection[int] | None = None, most: int
+) -> list[tuple[int, str, str]]:
+    """(id, name at the backend, incarnation) of servers that a hub on this node can measure, by id.
+
+    At most so many, from just after `after_id`; of these ids only, if they are named.
+    """
     wanted = sa.select(Server.id, Server.backend_name, Server.incarnation).where(
-        Server.phase == Phase.READY, Server.desired == Desired.RUNNING
+        Server.phase == Phase.READY, Server.desired == Desired.RUNNING, Server.id > after_id
     )
-    rows = await db.execute(wanted if node is None else wanted.where(Server.node == node))
-    return [(row[0], row[1], row[2]) for row in rows]
+    wanted = wanted if node is None else wanted.where(Server.node == node)
+    wanted = wanted if of is None else wanted.where(Server.id.in_(of))
+    return [(row[0], row[1], row[2]) for row in await db.execute(wanted.order_by(Server.id).limit(most))]
 
 
 def keep(db: Session, now_used: Sequence[Point], minutes: Sequence[Point]) -> None:

@@ -29,7 +29,7 @@ MINUTE_S = 60.0
 SOON_S = 2.0
 """A server that has just become ready is measured that soon; sooner, a class that starts would feel it."""
 CHUNK = 500
-"""Servers that one transaction writes: others want SQLite's one writer, too."""
+"""Servers that are read, measured and written at a time: others want the event loop, and SQLite, in between."""
 
 
 @dataclass(slots=True)
@@ -48,17 +48,31 @@ class Sampler:
 
     def __init__(self) -> None:
         self._known: dict[int, _Known] = {}
-        self._asked: dict[tuple[int, str], int] = {}
+        self._asked: dict[int, tuple[str, int]] = {}
         self.mine = False
         """Whether it was this hub's turn the last time, where any could measure."""
 
-    def ask(self, servers: list[tuple[int, str, str]]) -> set[str]:
-        """The names of those lives that were asked for less than twice yet; now they were once more."""
-        self._asked = {
-            (server_id, incarnation): self._asked.get((server_id, incarnation), 0) + 1
-            for server_id, _, incarnation in servers
-        }
-        return {name for server_id, name, incarnation in servers if self._asked[server_id, incarnation] <= 2}
+    def ask(self, servers: list[tuple[int, str, str]]) -> list[tuple[int, str, str]]:
+        """Those lives that were asked for less than twice yet; now they were once more."""
+        new = []
+        for server in servers:
+            server_id, _, incarnation = server
+            life, times = self._asked.get(server_id, ("", 0))
+            times = times if life == incarnation else 0
+            if times < 2:
+                self._asked[server_id] = incarnation, times + 1
+                new.append(server)
+        return new
+
+    def known(self) -> set[int]:
+        """The servers that anything is kept of."""
+        return {*self._known, *self._asked}
+
+    def forget(self, ids: Collection[int]) -> None:
+        """These run no longer."""
+        for server_id in ids:
+            self._known.pop(server_id, None)
+            self._asked.pop(server_id, None)
 
     def take(
         self,
@@ -67,18 +81,14 @@ class Sampler:
         *,
         now: datetime,
         at_s: float,
-        asked: Collection[str] | None = None,
     ) -> tuple[list[Point], list[Point]]:
         """What is worth writing: (what has changed, points of the last hour). `at_s` is a monotonic time.
 
-        Only the names in `asked` were asked for; None is all.
+        `servers` are those that were asked for.
         """
-        changed, minutes, before = [], [], self._known
-        self._known = {}
+        changed, minutes = [], []
         for server_id, name, incarnation in servers:
-            measure, known = measured.get(name), before.get(server_id)
-            if known is not None and asked is not None and name not in asked:
-                self._known[server_id] = known
+            measure, known = measured.get(name), self._known.pop(server_id, None)
             if measure is None:
                 continue
             seen = at_s, measure.cpu_s
@@ -135,22 +145,26 @@ async def _in_turn(world: World, owner: str, sampler: Sampler) -> None:
 
 async def _when_new(world: World, sampler: Sampler) -> None:
     """A little after something happened to a server, and once more where it was news: two measures make CPU a rate."""
-    heard = asyncio.Event()
+    heard, woken = set[int](), asyncio.Event()
 
-    def hear(_: int | None) -> None:
-        heard.set()
+    def hear(server_id: int | None) -> None:
+        if server_id is not None:  # what was missed is measured in its turn
+            heard.add(server_id)
+            woken.set()
 
     world.doorbell.listen(hear)
     try:
         while True:
-            await heard.wait()
-            heard.clear()
+            await woken.wait()
+            woken.clear()
             await asyncio.sleep(SOON_S)
+            news = list(heard)
+            heard.clear()
             if not world.settings.servers.measure_s or not (sampler.mine or world.spawner.node is not None):
                 continue
             try:
-                if await measure(world, sampler, only_new=True):
-                    heard.set()
+                for server_id in await measure_new(world, sampler, news):
+                    hear(server_id)
             except (SQLAlchemyError, OSError) as error:
                 log.warning("measures.database", error=type(error).__name__)
     finally:
@@ -163,20 +177,37 @@ async def _mine(world: World, owner: str) -> bool:
         return await lease.take(db, LEASE, owner, now=clock.now(), ttl=ttl)
 
 
-async def measure(world: World, sampler: Sampler, *, only_new: bool = False) -> bool:
-    """Once: ask the spawner about all running servers, or those that are new, and write what has changed.
+async def measure(world: World, sampler: Sampler) -> None:
+    """Once: ask the spawner about all running servers, and write what has changed."""
+    after_id, gone = 0, sampler.known()
+    while servers := await _read(world, after_id=after_id):
+        await _measure(world, sampler, servers)
+        after_id = servers[-1][0]
+        gone.difference_update(server_id for server_id, _, _ in servers)
+    sampler.forget(gone)
 
-    Whether there were new ones, which want to be asked for once more.
-    """
+
+async def measure_new(world: World, sampler: Sampler, ids: Collection[int]) -> list[int]:
+    """The same for those of these that have just become ready; which they were: they want to be asked once more."""
+    new: list[int] = []
+    wanted = sorted(ids)
+    for start in range(0, len(wanted), CHUNK):
+        if servers := sampler.ask(await _read(world, of=wanted[start : start + CHUNK])):
+            await _measure(world, sampler, servers)
+            new += (server_id for server_id, _, _ in servers)
+    return new
+
+
+async def _read(
+    world: World, *, after_id: int = 0, of: Collection[int] | None = None
+) -> list[tuple[int, str, str]]:
+    reading = partial(store.running, node=world.spawner.node, after_id=after_id, of=of, most=CHUNK)
+    return await world.db.read_in_one(reading)
+
+
+async def _measure(world: World, sampler: Sampler, servers: list[tuple[int, str, str]]) -> None:
     assert isinstance(world.spawner, Measures)
-    servers = await world.db.read_in_one(partial(store.running, node=world.spawner.node))
-    new = sampler.ask(servers)
-    asked = new if only_new else {name for _, name, _ in servers}
-    if not asked:
-        return False
-    measured = await world.spawner.measure(asked)
-    changed, minutes = sampler.take(servers, measured, now=clock.now(), at_s=time.monotonic(), asked=asked)
-    for start in range(0, max(len(changed), len(minutes)), CHUNK):
-        part = slice(start, start + CHUNK)
-        await world.db.write(partial(store.keep, now_used=changed[part], minutes=minutes[part]))
-    return bool(new)
+    measured = await world.spawner.measure({name for _, name, _ in servers})
+    changed, minutes = sampler.take(servers, measured, now=clock.now(), at_s=time.monotonic())
+    if changed or minutes:
+        await world.db.write(partial(store.keep, now_used=changed, minutes=minutes))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.db import lease
-from himalia_hub.routes.wanted import Difference, Expected, difference
+from himalia_hub.routes.wanted import Difference, Expected, difference, to_wake
 from himalia_hub.servers import store
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.view import ready, routespec
@@ -28,6 +29,10 @@ from himalia_proxy.base import ProxyError, Route
 log = structlog.get_logger()
 
 LEASE = "routes"
+PAGE = 500
+"""Rows that are read and compared at a time."""
+
+_Row = sa.Row[*tuple[Any, ...]]
 
 
 async def run(world: World, wake_up: asyncio.Event, owner: str) -> None:
@@ -74,9 +79,14 @@ async def check(world: World) -> Difference:
     # The table is read before the rows: a server published in between is then missing from the table, which only
     # makes its row look again, and never a route whose row is not known yet.
     table = await world.proxy.routes()
-    rows = await _rows(world)
     fixed = [hub_route(world), *await _service_routes(world)]
-    found = difference(fixed, [expected for expected, _ in rows.values()], table)
+    known, wake, moved = set[str](), list[str](), list[tuple[int, datetime]]()
+    async for page in _pages(world):
+        rows = {routespec(world.settings, row.username, row.name): row for row in page}
+        wake += to_wake((_expected(spec, row) for spec, row in rows.items()), table)
+        moved += _moved(rows, table)
+        known |= rows.keys()
+    found = difference(fixed, known, wake, table)
     for route in found.put:
         await world.proxy.put(route)
     for spec in found.delete:
@@ -91,7 +101,8 @@ async def check(world: World) -> Difference:
             ids = await store.wake(db, found.wake, now=clock.now())
         for server_id in ids:
             world.doorbell.ring(server_id)
-    await _take_activity(world, table, {spec: server for spec, (_, server) in rows.items()})
+    for start in range(0, len(moved), PAGE):
+        await world.db.begin_in_one(partial(_touch, moved[start : start + PAGE]))
     return found
 
 
@@ -107,44 +118,57 @@ async def _service_routes(world: World) -> list[Route]:
     return [route for route in routes if route is not None]
 
 
-_READ = sa.select(
-    Server.id, Server.name, Server.backend_name, Server.url, Server.last_activity, Server.due_at,
-    Server.desired, Server.phase, Server.generation, Server.acted_generation, Server.unknown_since,
-    User.name.label("username"),
-).join(User, User.id == Server.user_id)  # fmt: skip
+_READ = (
+    sa.select(
+        Server.id, Server.name, Server.backend_name, Server.url, Server.last_activity, Server.due_at,
+        Server.desired, Server.phase, Server.generation, Server.acted_generation, Server.unknown_since,
+        User.name.label("username"),
+    )
+    .join(User, User.id == Server.user_id)
+    .where(Server.id > sa.bindparam("after_id"))
+    .order_by(Server.id)
+    .limit(sa.bindparam("most"))
+)  # fmt: skip
 """What a comparison looks at. Whole servers as objects, read on the event loop, held it for a second with 5,000."""
 
 
-async def _rows(world: World) -> dict[str, tuple[Expected, sa.Row[*tuple[Any, ...]]]]:
-    async def look(db: AsyncSession) -> dict[str, tuple[Expected, sa.Row[*tuple[Any, ...]]]]:
-        expected: dict[str, tuple[Expected, sa.Row[*tuple[Any, ...]]]] = {}
-        for row in await db.execute(_READ):
-            spec = routespec(world.settings, row.username, row.name)
-            is_ready = ready(cast("Server", row))  # it has all that this asks for
-            fact = Expected(spec, row.backend_name, row.url, ready=is_ready, settled=row.due_at is None)
-            expected[spec] = (fact, row)
-        return expected
+async def _pages(world: World) -> AsyncIterator[Sequence[_Row]]:
+    """All rows, PAGE at a time: whoever else wants to read, or to run, does so in between.
 
-    return await world.db.read_in_one(look)
+    They are of several moments, which does no harm: each row is compared by itself, and none that stays is left out.
+    """
+
+    async def look(db: AsyncSession) -> Sequence[_Row]:
+        return (await db.execute(_READ, {"after_id": after_id, "most": PAGE})).all()
+
+    after_id = 0
+    while page := await world.db.read_in_one(look):
+        yield page
+        after_id = page[-1].id
 
 
-async def _take_activity(
-    world: World, table: Mapping[str, Route], servers: Mapping[str, sa.Row[*tuple[Any, ...]]]
-) -> None:
+def _expected(spec: str, row: _Row) -> Expected:
+    is_ready = ready(cast("Server", row))  # it has all that this asks for
+    return Expected(spec, row.backend_name, row.url, ready=is_ready, settled=row.due_at is None)
+
+
+def _moved(rows: Mapping[str, _Row], table: Mapping[str, Route]) -> list[tuple[int, datetime]]:
     """The proxy sees traffic that no server reports (official servers report every 5 minutes only)."""
     moved: list[tuple[int, datetime]] = []
-    for spec, route in table.items():
-        at = route.data.get("last_activity")
-        if spec not in servers or not isinstance(at, str):
+    for spec, row in rows.items():
+        at = table[spec].data.get("last_activity") if spec in table else None
+        if not isinstance(at, str):
             continue
         with contextlib.suppress(ValueError):
             moment = datetime.fromisoformat(at)
             moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-            last = servers[spec].last_activity
+            last = row.last_activity
             # Below this resolution every open page would cost a write at each comparison.
             if last is None or (moment - last).total_seconds() >= 30:
-                moved.append((servers[spec].id, min(moment, clock.now())))
-    if moved:
-        async with world.db.begin() as db:
-            for server_id, moment in moved:
-                await store.touch(db, server_id, moment)
+                moved.append((row.id, min(moment, clock.now())))
+    return moved
+
+
+async def _touch(moved: Sequence[tuple[int, datetime]], db: AsyncSession) -> None:
+    for server_id, moment in moved:
+        await store.touch(db, server_id, moment)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from himalia_proxy.base import Route
@@ -28,22 +28,27 @@ class Difference:
     wake: tuple[str, ...]
 
 
-def difference(fixed: Iterable[Route], rows: Iterable[Expected], table: Mapping[str, Route]) -> Difference:
-    """Compare. A server's own route is never touched here: its row is woken, and the one reconciler acts.
+def to_wake(rows: Iterable[Expected], table: Mapping[str, Route]) -> list[str]:
+    """The backend names of those whose route is not as their row says.
+
+    A server's own route is never touched here: its row is woken, and the one reconciler acts.
+    """
+    return [row.backend_name for row in rows if row.settled and _differs(row, table.get(row.routespec))]
+
+
+def _differs(row: Expected, route: Route | None) -> bool:
+    return route is not None if not row.ready else route is None or route.target != row.target
+
+
+def difference(
+    fixed: Iterable[Route], known: Collection[str], wake: Iterable[str], table: Mapping[str, Route]
+) -> Difference:
+    """The whole of it. `known` are the routespecs of all rows, `wake` is what `to_wake` said of them.
 
     Routes without our mark (`jupyterhub` in their data) are other people's and stay.
     """
     fixed = list(fixed)
-    by_spec = {row.routespec: row for row in rows}
     put = tuple(r for r in fixed if r.routespec not in table or table[r.routespec].target != r.target)
-    wake = [
-        row.backend_name
-        for spec, row in by_spec.items()
-        if row.settled and row.ready and (spec not in table or table[spec].target != row.target)
-    ]
-    wake += [
-        row.backend_name for spec, row in by_spec.items() if row.settled and not row.ready and spec in table
-    ]
-    keep = {route.routespec for route in fixed} | set(by_spec)
-    delete = tuple(spec for spec, route in table.items() if spec not in keep and route.data.get("jupyterhub"))
+    stray = table.keys() - known - {route.routespec for route in fixed}
+    delete = tuple(spec for spec in sorted(stray) if table[spec].data.get("jupyterhub"))
     return Difference(put, delete, tuple(wake))

@@ -47,21 +47,32 @@ def test_who_could_not_be_measured_is_left_out_and_measured_anew_later() -> None
 
 
 def test_only_new_lives_are_asked_for_before_their_turn_and_twice() -> None:
-    sampler = Sampler()
+    sampler, bob, again = Sampler(), (2, "bob", "1.1"), [(1, "ann", "1.2")]
 
-    assert sampler.ask(ONE) == sampler.ask(ONE) == {"ann"}
-    assert sampler.ask(ONE) == set()
-    assert sampler.ask([*ONE, (2, "bob", "1.1")]) == {"bob"}
-    assert sampler.ask([(1, "ann", "1.2")]) == {"ann"}
+    assert sampler.ask(ONE) == sampler.ask(ONE) == ONE
+    assert sampler.ask(ONE) == []
+    assert sampler.ask([*ONE, bob]) == [bob]
+    assert sampler.ask(again) == again
 
 
 def test_who_was_not_asked_for_keeps_the_measure_before() -> None:
-    sampler, both = Sampler(), [*ONE, (2, "bob", "1.1")]
+    sampler = Sampler()
     sampler.take(ONE, {"ann": Measure(MB, 1)}, now=NOW, at_s=0)
-    sampler.take(both, {"bob": Measure(MB, 1)}, now=NOW, at_s=5, asked={"bob"})
+    sampler.take([(2, "bob", "1.1")], {"bob": Measure(MB, 1)}, now=NOW, at_s=5)
 
     changed, _ = sampler.take(ONE, {"ann": Measure(MB, 6)}, now=NOW, at_s=10)
     assert [point.cpus for point in changed] == [0.5]
+
+
+def test_who_runs_no_longer_is_forgotten() -> None:
+    sampler = Sampler()
+    sampler.take(sampler.ask(ONE), {"ann": Measure(MB, 1)}, now=NOW, at_s=0)
+    assert sampler.known() == {1}
+    sampler.forget(sampler.known())
+
+    changed, _ = sampler.take(ONE, {"ann": Measure(MB, 6)}, now=NOW, at_s=10)
+    assert [point.cpus for point in changed] == [None]
+    assert sampler.ask(ONE) == sampler.ask(ONE) == ONE
 
 
 def test_a_change_is_noticeable_when_a_page_would_show_it() -> None:

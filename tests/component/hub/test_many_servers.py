@@ -1,0 +1,74 @@
+"""Work on all servers is done a page at a time: none is left out, wherever a page ends, on both databases."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from component.hub.hub_site import Site
+from himalia_hub import clock
+from himalia_hub.measures import work
+from himalia_hub.measures.models import ServerUse
+from himalia_hub.routes import sync
+from himalia_hub.servers.models import Server
+from himalia_proxy.base import Route
+from himalia_spawner.base import Handle, Measure, ServerRef
+from himalia_spawner.fake import FakeServer
+
+URL = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def hub(hub_on_each: Site) -> Site:
+    return hub_on_each
+
+
+@pytest.fixture(params=[2, 5])
+def page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The size of one, with five servers."""
+    monkeypatch.setattr(sync, "PAGE", request.param)
+    monkeypatch.setattr(work, "CHUNK", request.param)
+    return int(request.param)
+
+
+async def five(hub: Site) -> list[Server]:
+    servers = [await hub.server(await hub.person(f"p{number}")) for number in range(5)]
+    for server in servers:
+        handle = Handle(ServerRef(server.backend_name, "1"), URL)
+        hub.world.spawner.backend.servers[server.backend_name] = FakeServer(handle, {}, use=Measure(1, 1.0))
+    async with hub.db.begin() as db:
+        await db.execute(sa.update(Server).values(url=URL))
+    return servers
+
+
+@pytest.mark.usefixtures("page")
+async def test_every_server_is_compared_with_its_route(hub: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = await five(hub)
+    routed = {"jupyterhub": True, "last_activity": clock.iso(clock.now())}
+    table = {f"/user/p{number}/": Route(f"/user/p{number}/", URL, routed) for number in (0, 3)}
+
+    async def routes() -> dict[str, Route]:
+        return table | {"/user/gone/": Route("/user/gone/", URL, routed)}
+
+    monkeypatch.setattr(hub.world.proxy, "routes", routes)
+    found = await sync.check(hub.world)
+
+    assert list(found.wake) == [servers[number].backend_name for number in (1, 2, 4)]
+    assert found.delete == ("/user/gone/",)
+    async with hub.db.read() as db:
+        due = set(await db.scalars(sa.select(Server.id).where(Server.due_at.is_not(None))))
+        used = set(await db.scalars(sa.select(Server.id).where(Server.last_activity.is_not(None))))
+    assert due == {servers[number].id for number in (1, 2, 4)}
+    assert used == {servers[number].id for number in (0, 3)}
+
+
+@pytest.mark.usefixtures("page")
+async def test_every_server_is_measured_in_its_turn_and_the_named_ones_when_they_are_new(hub: Site) -> None:
+    servers, sampler = await five(hub), work.Sampler()
+    ids = {server.id for server in servers}
+
+    assert await work.measure_new(hub.world, sampler, ids - {servers[2].id}) == sorted(ids - {servers[2].id})
+    assert await hub.count(ServerUse) == 4
+    await work.measure(hub.world, sampler)
+    assert await hub.count(ServerUse) == 5
+    assert sampler.known() == ids
