@@ -52,6 +52,7 @@ from himalia_hub.oauth import handlers as oauth
 from himalia_hub.oauth.models import OAuthCode
 from himalia_hub.pages import live
 from himalia_hub.pages import routes as page_routes
+from himalia_hub.pages.beside import lead_home
 from himalia_hub.replicas import presence
 from himalia_hub.replicas import store as replica_store
 from himalia_hub.roles import handlers as roles
@@ -89,7 +90,7 @@ def make_app(
     world: World, *, routes_wake_up: asyncio.Event | None = None, loops: bool = True
 ) -> web.Application:
     """The hub as an aiohttp application. With `loops=False` it serves but works on nothing (for tests)."""
-    app = web.Application(middlewares=middleware.stack(), client_max_size=MAX_BODY)
+    app = web.Application(middlewares=middleware.stack(lead_home), client_max_size=MAX_BODY)
     app[SETTINGS], app[DB], app[SECRETS] = world.settings, world.db, world.secrets
     app[MEMO], app[FIGURES], app[TOGETHER] = Memo(world.db), world.figures, world.together
     app[SPAWNER], app[PROXY], app[DOORBELL], app[WORLD] = world.spawner, world.proxy, world.doorbell, world

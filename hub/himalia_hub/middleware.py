@@ -68,9 +68,9 @@ class UnexpectedError(HimaliaError):
         super().__init__(f"Something went wrong in the hub. The request id is {request_id}.")
 
 
-def stack() -> list[Middleware]:
-    """The middlewares, outermost first."""
-    return [log_request, speak_it, record_request, answer_errors, identify, setup_gate()]
+def stack(lead_home: Middleware) -> list[Middleware]:
+    """The middlewares, outermost first. `lead_home` keeps the pages to the hub's own host."""
+    return [log_request, speak_it, record_request, answer_errors, lead_home, identify, setup_gate()]
 
 
 def install(app: web.Application) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,9 @@ def address_of(text: str) -> tuple[str, int]:
     if not 0 < number < 65536:
         raise ValueError(f"{text!r}: a port is between 1 and 65535")
     return str(found), number
+
+
+ORIGIN = re.compile(r"https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?")
 
 
 class HubSection(Section):
@@ -294,6 +298,11 @@ class HubSettings(Section):
     public_url: str = Field(
         "", description="how people reach the hub from outside, such as `https://hub.example.org`"
     )
+    subdomain_host: str = Field(
+        "",
+        description="such as `https://hub.example.org`: everybody's servers, and every service, at a host of their own "
+        "below it, which needs DNS and a certificate for `*.hub.example.org`; empty: all at the hub's host",
+    )
     hub: HubSection = Field(default_factory=HubSection)
     proxy: ProxySection = Field(default_factory=ProxySection)
     db: DbSection = Field(default_factory=DbSection)
@@ -352,6 +361,30 @@ class HubSettings(Section):
         if unknown := sorted(set(self.cull.profiles) - names):
             raise ValueError(
                 f"cull.profiles.{unknown[0]}: there is no such profile; name one of [[profiles]]"
+            )
+        return self
+
+    @field_validator("subdomain_host")
+    @classmethod
+    def _is_origin(cls, value: str) -> str:
+        value = value.rstrip("/").lower()
+        if value and not ORIGIN.fullmatch(value):
+            raise ValueError(f"{value!r} must be scheme and host name alone, such as https://hub.example.org")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _public_at_its_host(cls, raw: Any) -> Any:
+        """Who names the host for subdomains need not name it twice."""
+        host = raw.get("subdomain_host") if isinstance(raw, dict) else None
+        return raw if not host or raw.get("public_url") else {**raw, "public_url": host}
+
+    @model_validator(mode="after")
+    def _one_host(self) -> HubSettings:
+        public = self.public_url.rstrip("/").lower()
+        if self.subdomain_host and public != self.subdomain_host:
+            raise ValueError(
+                f"public_url is {self.public_url!r} and subdomain_host {self.subdomain_host!r}; leave public_url out"
             )
         return self
 

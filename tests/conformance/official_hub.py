@@ -145,10 +145,15 @@ class _Loopback(AbstractResolver):
     async def close(self) -> None: ...
 
 
+def loopback_connector() -> aiohttp.TCPConnector:
+    """For a browser to whom every name is this machine."""
+    return aiohttp.TCPConnector(resolver=_Loopback())
+
+
 def person(hub: OfficialHub) -> aiohttp.ClientSession:
     """A browser without cookies yet; every name is this machine."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(resolver=_Loopback()),
+        connector=loopback_connector(),
         cookie_jar=aiohttp.CookieJar(unsafe=True),
         timeout=aiohttp.ClientTimeout(total=60),
     )

@@ -11,10 +11,13 @@ from datetime import timedelta
 
 from aiohttp import web
 
+from himalia_hub import domains
 from himalia_hub.auth import origin
 from himalia_hub.keys import SECRETS, SETTINGS
 
 LOGIN = "jupyterhub-hub-login"
+HOST_ONLY = "__Host-"
+"""Before a name: browsers take such a cookie from its own host alone, none below it (RFC 6265bis §4.1.3.2)."""
 SESSION = "jupyterhub-session-id"
 XSRF = "_xsrf"
 ANONYMOUS = "himalia-anonymous"
@@ -29,6 +32,18 @@ def is_secure(request: web.Request) -> bool:
     return origin.scheme(request) == "https" if wish is None else wish
 
 
+def login_name(request: web.Request) -> str:
+    """The login cookie's name. Where people's servers are hosts below the hub's, none of them may set it, which only
+    encrypted connections let one say.
+    """
+    return HOST_ONLY + LOGIN if domains.cookies_keep_to_their_host(request.app[SETTINGS]) else LOGIN
+
+
+def login_path(request: web.Request) -> str:
+    """The path it is sent to; one with `__Host-` has no choice."""
+    return "/" if login_name(request).startswith(HOST_ONLY) else request.app[SETTINGS].hub_prefix
+
+
 def max_age(request: web.Request) -> timedelta:
     """How long a browser stays signed in."""
     return timedelta(days=request.app[SETTINGS].auth.cookie_max_age_days)
@@ -40,7 +55,8 @@ def login_secret(request: web.Request) -> str | None:
     None, too, when there are two sign-ins: a page of a sibling host can add a cookie of its own account's, which would
     then decide who somebody is.
     """
-    found = {request.app[SECRETS].unsign("login-cookie", value) for value in _values(request, LOGIN)} - {None}
+    shown = _values(request, login_name(request))
+    found = {request.app[SECRETS].unsign("login-cookie", value) for value in shown} - {None}
     return found.pop() if len(found) == 1 else None
 
 
@@ -56,7 +72,7 @@ def set_login(request: web.Request, response: web.StreamResponse, secret: str, s
     """Sign the browser in."""
     settings = request.app[SETTINGS]
     signed = request.app[SECRETS].sign("login-cookie", secret)
-    put(request, response, LOGIN, signed, path=settings.hub_prefix, age=max_age(request))
+    put(request, response, login_name(request), signed, path=login_path(request), age=max_age(request))
     put(request, response, SESSION, session_id, path=settings.base_url, age=max_age(request))
 
 
@@ -64,12 +80,12 @@ def clear(request: web.Request, response: web.StreamResponse) -> None:
     """Sign the browser out, as far as cookies go."""
     settings = request.app[SETTINGS]
     for name, path in (
-        (LOGIN, settings.hub_prefix),
+        (login_name(request), login_path(request)),
         (XSRF, settings.hub_prefix),
         (SESSION, settings.base_url),
         (SERVICES, f"{settings.base_url}services"),
     ):
-        response.del_cookie(name, path=path)
+        response.del_cookie(name, path=path, secure=name.startswith(HOST_ONLY))
 
 
 def put(
@@ -89,6 +105,6 @@ def put(
         path=path,
         max_age=int(age.total_seconds()),
         httponly=not script_may_read,
-        secure=is_secure(request),
+        secure=is_secure(request) or name.startswith(HOST_ONLY),
         samesite="Lax",
     )

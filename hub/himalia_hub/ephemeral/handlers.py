@@ -26,7 +26,7 @@ from himalia_hub.pages.render import page
 from himalia_hub.rbac.guard import public, to_login
 from himalia_hub.secrets import same
 from himalia_hub.servers.models import Server
-from himalia_hub.servers.view import server_prefix
+from himalia_hub.servers.view import full_url, server_url
 from himalia_hub.tokens import store as tokens
 from himalia_hub.users.models import User
 
@@ -232,9 +232,11 @@ async def _ready_for_programs(request: web.Request, launch: Launch) -> stream.Pa
             db, launch.guest_id, now=clock.now(), scopes=scopes, note="for whoever opened the link"
         )
     host = settings.public_url.rstrip("/") or f"{origin.scheme(request)}://{request.host}"
+    path = server_url(settings, launch.guest, "")
+    url = full_url(settings, path) or host + path
     return {
-        "message": f"server running at {host}{server_prefix(settings, launch.guest, '')}\n",
-        "url": host + server_prefix(settings, launch.guest, ""),
+        "message": f"server running at {url}\n",
+        "url": url,
         "token": token,
         "image": f"himalia/{launch.environment[:12]}",
         "repo_url": launch.url,
@@ -330,7 +332,7 @@ async def _running_session(request: web.Request, source: sources.Source) -> Laun
 
 
 async def _session_url(request: web.Request, launch: Launch, opening: str) -> str:
-    return server_prefix(request.app[SETTINGS], launch.guest, "") + opening
+    return server_url(request.app[SETTINGS], launch.guest, "") + opening
 
 
 def _enter_url(request: web.Request, launch: Launch) -> str:

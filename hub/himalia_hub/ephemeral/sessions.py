@@ -24,7 +24,7 @@ from himalia_hub.rbac.guard import signed_in
 from himalia_hub.servers import stop_time
 from himalia_hub.servers.cull import Ending, can_be_kept, ending_of
 from himalia_hub.servers.models import Server
-from himalia_hub.servers.view import server_prefix
+from himalia_hub.servers.view import server_url
 from himalia_hub.settings import HubSettings
 from himalia_hub.shares import store as shares
 from himalia_hub.users.models import User
@@ -191,7 +191,7 @@ def _shown(settings: HubSettings, launch: Launch, server: Server | None) -> Show
     latest = session.latest_of(section, server)
     return Shown(
         launch=launch,
-        url=server_prefix(settings, launch.guest, "") + launch.opening,
+        url=server_url(settings, launch.guest, "") + launch.opening,
         ready=launch.stage is Stage.READY,
         ending=ending,
         latest=latest,

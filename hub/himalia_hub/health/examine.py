@@ -18,6 +18,8 @@ async def examine(settings: HubSettings) -> AsyncIterator[Finding]:
     yield machine.open_files()
     yield await parts.proxy(settings)
     yield await parts.hub(settings)
+    for finding in await parts.names(settings):
+        yield finding
     yield await parts.spawner(settings)
     yield parts.account(settings)
     for finding in machine.front_end(settings):

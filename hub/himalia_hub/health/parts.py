@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from urllib.parse import urlsplit
 
 import aiohttp
 
-from himalia_hub import secrets
+from himalia_hub import domains, secrets
 from himalia_hub.errors import ConfigError
 from himalia_hub.health.finding import Finding, advice, ok, problem
 from himalia_hub.routes.launch import auth_token
@@ -35,7 +37,7 @@ async def proxy(settings: HubSettings) -> Finding:
         )
     finally:
         await client.close()
-    if settings.base_url.rstrip("/") + "/" not in table:
+    if domains.hub_route(settings) not in table:
         return problem(
             "proxy", f"{where} answers, but has no route to the hub", "start the hub: it sets its route"
         )
@@ -81,6 +83,21 @@ async def spawner(settings: HubSettings) -> Finding:
     finally:
         await chosen.close()
     return ok(about, "holds 1 server" if len(held) == 1 else f"holds {len(held)} servers")
+
+
+async def names(settings: HubSettings) -> list[Finding]:
+    """Whether hosts below the hub's are found, where servers have such; nothing where they have none."""
+    if not settings.subdomain_host:
+        return []
+    host = urlsplit(domains.person_origin(settings, "somebody")).hostname
+    try:
+        await asyncio.get_running_loop().getaddrinfo(host, None)
+    except OSError:
+        remedy = (
+            f"add a DNS record for *.{urlsplit(settings.subdomain_host).hostname} that leads to the proxy"
+        )
+        return [problem("subdomains", f"{host} is not found, so nobody reaches a server", remedy)]
+    return [ok("subdomains", f"{host} is found")]
 
 
 def account(settings: HubSettings) -> Finding:

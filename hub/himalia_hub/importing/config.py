@@ -25,6 +25,7 @@ Values = dict[str, Any]
 SAME = {
     "JupyterHub.base_url": "base_url",
     "JupyterHub.public_url": "public_url",
+    "JupyterHub.subdomain_host": "subdomain_host",
     "JupyterHub.ip": "proxy.ip",
     "JupyterHub.port": "proxy.port",
     "JupyterHub.hub_ip": "hub.ip",

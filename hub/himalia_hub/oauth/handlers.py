@@ -79,8 +79,8 @@ async def _question(request: web.Request, client: Client, wish: Wish) -> web.Res
     if back.netloc:
         # A browser holds the answer to a form, a redirect to the service's own address, to `form-action` too.
         policy = response.headers["Content-Security-Policy"]
-        there = f"form-action 'self' {back.scheme}://{back.netloc};"
-        response.headers["Content-Security-Policy"] = policy.replace("form-action 'self';", there)
+        there = f"form-action 'self' {back.scheme}://{back.netloc}"
+        response.headers["Content-Security-Policy"] = policy.replace("form-action 'self'", there)
     return response
 
 

@@ -19,7 +19,7 @@ from himalia_hub.oauth.provider import (
 )
 from himalia_hub.secrets import hash_token, mint
 from himalia_hub.servers.models import Server
-from himalia_hub.servers.view import server_prefix
+from himalia_hub.servers.view import server_url
 from himalia_hub.services.models import Service
 from himalia_hub.services.settings import CLIENT_PREFIX
 from himalia_hub.services.view import redirect_uri
@@ -50,7 +50,7 @@ async def clients(
         .where(own_token.exists())
     )
     return [
-        ServerClient(client_id, f"{server_prefix(settings, user, name)}oauth_callback", user, name)
+        ServerClient(client_id, f"{server_url(settings, user, name)}oauth_callback", user, name)
         for user, name in found
         if (user, name) in pairs
     ]

@@ -15,7 +15,7 @@ from himalia_hub.profiles.choice import chosen, offered
 from himalia_hub.servers.cull import Ending, ending_of
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.store import kept_until
-from himalia_hub.servers.view import phase_word, quoted, server_prefix
+from himalia_hub.servers.view import phase_word, quoted, server_url
 from himalia_hub.settings import HubSettings, ProfileSection
 from himalia_hub.usage.quota import size
 
@@ -164,7 +164,7 @@ def card(
         since=server.phase_since,
         started=server.started if state == "ready" else None,
         last_activity=server.last_activity,
-        url=server_prefix(settings, username, server.name),
+        url=server_url(settings, username, server.name),
         tail=tail_of(username, server.name),
         failure=failure_of(server.failure) if state == "failed" else None,
         profile=(profile.title or profile.name) if profile else "",
@@ -198,7 +198,7 @@ def never_started(username: str, settings: HubSettings, groups: Collection[str] 
         since=None,
         started=None,
         last_activity=None,
-        url=server_prefix(settings, username, ""),
+        url=server_url(settings, username, ""),
         tail=tail_of(username, ""),
         failure=None,
         profile=(profile.title or profile.name) if profile else "",

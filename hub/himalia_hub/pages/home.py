@@ -36,7 +36,7 @@ from himalia_hub.servers.kernels import busy
 from himalia_hub.servers.limits import check_name
 from himalia_hub.servers.models import Server
 from himalia_hub.services import store as store_of_services
-from himalia_hub.services.view import service_prefix
+from himalia_hub.services.view import service_url
 from himalia_hub.usage import report
 from himalia_hub.usage import store as usage
 from himalia_hub.usage.quota import window
@@ -217,7 +217,7 @@ async def _home(
         hours=sum(hours for _, hours in days),
         bars=charts.bars([(day.date(), hours) for day, hours in days]),
         services=[
-            (service.name, service_prefix(settings, service.name))
+            (service.name, service_url(settings, service.name))
             for service in services
             if service.url and service.display and identity.allows("access:services", service=service.name)
         ],

@@ -18,7 +18,7 @@ from himalia_hub.rbac.guard import signed_in
 from himalia_hub.servers import queue, store
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Phase
-from himalia_hub.servers.view import api_path, pending, quoted, ready, server_prefix
+from himalia_hub.servers.view import api_path, pending, quoted, ready, server_url
 from himalia_spawner.errors import SpawnError
 
 LOG_LINES = 20
@@ -56,7 +56,7 @@ async def spawn_pending(request: web.Request) -> web.Response:
         log = await _log(request, server) if starting else []
         return await page(request, "fragment_starting.html", moving=starting, log=log, rev=rev)
     if ready(server):
-        return redirect(after or server_prefix(settings, username, name))
+        return redirect(after or server_url(settings, username, name))
     shown = card(server, username, settings, member_of)
     if pending(server) is not None:
         return await page(

@@ -13,7 +13,7 @@ import jinja2
 from aiohttp import web
 from markupsafe import Markup
 
-from himalia_hub import clock
+from himalia_hub import clock, domains
 from himalia_hub.auth.xsrf import masked, xsrf_token
 from himalia_hub.keys import DB, IDENTITY, REQUEST_ID, SETTINGS
 from himalia_hub.languages import gettext, ngettext, sentence, spoken
@@ -87,12 +87,16 @@ def environment_of(settings: HubSettings) -> jinja2.Environment:
     return environment(tuple(map(str, settings.pages.template_paths)))
 
 
-def content_security_policy(hub_prefix: str) -> str:
-    """What our pages may do: their own script, style and images, nothing inline, never inside a frame."""
+def content_security_policy(settings: HubSettings) -> str:
+    """What our pages may do: their own script, style and images, nothing inline, never inside a frame.
+
+    A form may lead to a server's own host, where there is one.
+    """
+    beside = f"'self' {domains.pattern(settings)}".rstrip()
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
-        f"report-uri {hub_prefix}security/csp-report"
+        f"form-action {beside}; base-uri 'none'; frame-ancestors 'none'; "
+        f"report-uri {settings.hub_prefix}security/csp-report"
     )
 
 
@@ -137,7 +141,7 @@ async def page(
     if packed:
         response.headers["Content-Encoding"] = "gzip"
     response.headers["Cache-Control"] = "no-store"
-    response.headers["Content-Security-Policy"] = content_security_policy(request.app[SETTINGS].hub_prefix)
+    response.headers["Content-Security-Policy"] = content_security_policy(request.app[SETTINGS])
     response.headers["Content-Language"] = spoken().tag
     response.headers["Vary"] = f"Accept-Encoding, Accept-Language, Cookie, {FRAGMENT}, HX-Request"
     return response

@@ -22,7 +22,7 @@ from himalia_hub.rbac.identity import Identity
 from himalia_hub.schemas import sentence
 from himalia_hub.servers import store as servers
 from himalia_hub.servers.models import Server
-from himalia_hub.servers.view import ready, server_prefix
+from himalia_hub.servers.view import ready, server_url
 from himalia_hub.settings import HubSettings
 from himalia_hub.shares import change, store
 from himalia_hub.shares.models import ShareCode
@@ -159,7 +159,7 @@ async def shared_with(db: AsyncSession, user_id: int, settings: HubSettings) -> 
         {
             "owner": one.owner,
             "server": one.server.name,
-            "url": server_prefix(settings, one.owner, one.server.name),
+            "url": server_url(settings, one.owner, one.server.name),
             "ready": ready(one.server),
             "group": one.group,
         }
@@ -185,7 +185,7 @@ async def show_invitation(request: web.Request) -> web.Response:
         code=code,
         owner=owner.name,
         server=server.name,
-        server_url=server_prefix(settings, owner.name, server.name),
+        server_url=server_url(settings, owner.name, server.name),
         server_ready=ready(server),
         rights=[
             {"name": scope, "description": settings.rules.describe(scope)}
@@ -216,7 +216,7 @@ async def accept(request: web.Request) -> web.Response:
         target=server.name,
         change={"after": {"accepted": f"sc_{row.id}", "scopes": row.scopes}},
     )
-    return redirect(safe_next(request) or server_prefix(request.app[SETTINGS], owner.name, server.name))
+    return redirect(safe_next(request) or server_url(request.app[SETTINGS], owner.name, server.name))
 
 
 @signed_in

@@ -15,7 +15,7 @@ from himalia_hub.pages.paths import redirect, safe_next, with_next
 from himalia_hub.pages.render import page
 from himalia_hub.rbac.guard import signed_in
 from himalia_hub.servers import store
-from himalia_hub.servers.view import pending, ready, server_prefix
+from himalia_hub.servers.view import pending, ready, server_url
 
 
 def routes(prefix: str) -> list[web.RouteDef]:
@@ -36,7 +36,7 @@ async def spawn(request: web.Request) -> web.Response:
         server = await store.find(db, username, name)
         member_of = await groups.of_name(db, username)
     if server is not None and ready(server):
-        return redirect(after or server_prefix(settings, username, name))
+        return redirect(after or server_url(settings, username, name))
     if server is not None and pending(server) is not None:
         return redirect(progress)
     options = options_from_query(request.query)
@@ -68,7 +68,7 @@ async def spawn_form(request: web.Request) -> web.Response:
     safe_mode = fields.get("_safe_mode") == "1"
     server = await wish.start(request, username, name, dict(options) or None, safe_mode=safe_mode)
     if ready(server):
-        return redirect(after or server_prefix(settings, username, name), status=303)
+        return redirect(after or server_url(settings, username, name), status=303)
     return redirect(
         with_next(settings.hub_prefix + "spawn-pending/" + tail_of(username, name), after), status=303
     )

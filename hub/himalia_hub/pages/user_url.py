@@ -7,6 +7,7 @@ import asyncio
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from himalia_hub import domains
 from himalia_hub.errors import HimaliaError, NotAuthenticated, NotFound
 from himalia_hub.groups import store as groups
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
@@ -17,7 +18,8 @@ from himalia_hub.rbac.guard import public
 from himalia_hub.servers import store
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Phase
-from himalia_hub.servers.view import pending, quoted, ready, server_prefix
+from himalia_hub.servers.view import pending, quoted, ready, server_url
+from himalia_hub.settings import HubSettings
 from himalia_hub.users import store as users
 
 NOT_RUNNING = 424
@@ -77,10 +79,13 @@ async def not_running(request: web.Request) -> web.Response:
 @public(tokens=True, xsrf_by_hand=True)
 async def not_running_json(request: web.Request) -> web.Response:
     """424 JSON, the same for everybody and every name: programs learn that nothing answers there."""
-    settings = request.app[SETTINGS]
-    username = request.match_info["user"]
+    return not_running_there(request.app[SETTINGS], request.match_info["user"])
+
+
+def not_running_there(settings: HubSettings, username: str) -> web.Response:
+    """The 424 of this person's servers."""
     url = f"{settings.public_url.rstrip('/')}{settings.hub_prefix}spawn/{quoted(username)}"
-    message = f"The server at {server_prefix(settings, username, '')} is not running. Start it at {url}"
+    message = f"The server at {server_url(settings, username, '')} is not running. Start it at {url}"
     body = {"status": NOT_RUNNING, "message": message, "code": "not-running"}
     return web.json_response(body, status=NOT_RUNNING, headers={"Cache-Control": "no-store"})
 
@@ -95,8 +100,7 @@ async def _server(db: AsyncSession, username: str, path: str) -> tuple[Server | 
 
 async def _back(request: web.Request, original: str) -> web.Response:
     """302 to the server. Its route may lag behind its row: each return waits longer, up to a limit."""
-    given = request.query.get("redirects", "0")
-    count = int(given) if given.isascii() and given.isdigit() and len(given) < 3 else 0
+    settings, count = request.app[SETTINGS], _count(request)
     if count >= REDIRECTS_AT_MOST:
         raise RedirectLoop(
             "This server is running, but requests do not reach it.",
@@ -104,9 +108,21 @@ async def _back(request: web.Request, original: str) -> web.Response:
         )
     if count:
         await asyncio.sleep(min(2**count, 10))
-    path, _, query = original.partition("?")
+    if settings.subdomain_host:  # a return is counted where it is seen: at the person's host
+        return redirect(domains.person_origin(settings, request.match_info["user"]) + original)
+    return redirect(counted(original, request))
+
+
+def counted(address: str, request: web.Request) -> str:
+    """The address, with one return from the server more than this request says."""
+    path, _, query = address.partition("?")
     kept = [part for part in query.split("&") if part and not part.startswith("redirects=")]
-    return redirect(f"{path}?{'&'.join([*kept, f'redirects={count + 1}'])}")
+    return f"{path}?{'&'.join([*kept, f'redirects={_count(request) + 1}'])}"
+
+
+def _count(request: web.Request) -> int:
+    given = request.query.get("redirects", "0")
+    return int(given) if given.isascii() and given.isdigit() and len(given) < 3 else 0
 
 
 def _original(request: web.Request) -> str:
@@ -120,7 +136,11 @@ def _original(request: web.Request) -> str:
 
 def _by_program(request: web.Request) -> bool:
     """A script asks, not a person: it wants JSON, speaks to an API path, or opens a WebSocket."""
+    return is_program(request, request.match_info.get("path", ""))
+
+
+def is_program(request: web.Request, path: str) -> bool:
+    """The same for a path below `user/NAME/`, or a service's."""
     accept = request.headers.get("Accept", "")
     wants_json = "application/json" in accept and "text/html" not in accept
-    in_api = "api" in request.match_info.get("path", "").split("/")
-    return wants_json or in_api or "Upgrade" in request.headers
+    return wants_json or "api" in path.split("/") or "Upgrade" in request.headers

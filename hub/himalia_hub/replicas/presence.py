@@ -15,7 +15,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from himalia_hub import clock
+from himalia_hub import clock, domains
 from himalia_hub.db import lease
 from himalia_hub.errors import ConfigError
 from himalia_hub.replicas import store
@@ -53,10 +53,10 @@ async def check(world: World) -> None:
                 f"the hub at {other.url} on this database has another secret: nobody's sign-in and no server's token "
                 "would count at both; name a copy of its file in hub.secret_file"
             )
-        if other.base_url != world.settings.base_url:
+        if other.base_url != (here := domains.site_of(world.settings)):
             raise ConfigError(
-                f"the hub at {other.url} on this database has base_url = {other.base_url!r}, this one "
-                f"{world.settings.base_url!r}; give all hubs the same"
+                f"the hub at {other.url} on this database has {other.base_url!r} as subdomain_host and base_url, "
+                f"this one {here!r}; give all hubs the same"
             )
 
 
@@ -72,7 +72,7 @@ async def join(world: World, name: str) -> None:
                 name=name,
                 url=world.hub_url,
                 hub_id=world.secrets.hub_id,
-                base_url=world.settings.base_url,
+                base_url=domains.site_of(world.settings),
                 seen_until=clock.now() + timedelta(seconds=SEEN_S),
             )
         )
@@ -126,7 +126,7 @@ async def leave(world: World) -> None:
     with contextlib.suppress(SQLAlchemyError, OSError, ProxyError, TimeoutError):
         async with asyncio.timeout(HANDOVER_S):
             if await _told_somebody(world):
-                while _is_ours(world, await world.proxy.get(world.settings.base_url)):
+                while _is_ours(world, await world.proxy.get(domains.hub_route(world.settings))):
                     await asyncio.sleep(0.02)
                 await asyncio.sleep(ON_THEIR_WAY_S)
                 log.info("hub.handed_over")

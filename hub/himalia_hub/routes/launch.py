@@ -130,6 +130,7 @@ class ProxyProcess:
             api_port=self._settings.proxy_api_port,
             error_target=f"{self._hub_url}{self._settings.hub_prefix}error",
             log_level={"warning": "warn"}.get(self._settings.log.level, self._settings.log.level),
+            host_routing=bool(self._settings.subdomain_host),
         )
         if not p.command:
             folder = self._settings.data_dir

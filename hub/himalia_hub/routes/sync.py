@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from himalia_hub import clock
+from himalia_hub import clock, domains
 from himalia_hub.db import lease
 from himalia_hub.routes.wanted import Difference, Expected, difference, to_wake
 from himalia_hub.servers import store
@@ -108,7 +108,7 @@ async def check(world: World) -> Difference:
 
 def hub_route(world: World) -> Route:
     """The default route: everything that is no server's goes to the hub."""
-    return Route(world.settings.base_url, world.hub_url, {"jupyterhub": True, "hub": True})
+    return Route(domains.hub_route(world.settings), world.hub_url, {"jupyterhub": True, "hub": True})
 
 
 async def _service_routes(world: World) -> list[Route]:

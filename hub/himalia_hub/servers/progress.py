@@ -18,7 +18,7 @@ from himalia_hub.rbac.guard import scoped
 from himalia_hub.servers import queue, store
 from himalia_hub.servers.models import Server, ServerEvent
 from himalia_hub.servers.state import Phase
-from himalia_hub.servers.view import pending, ready, server_prefix
+from himalia_hub.servers.view import pending, ready, server_url
 
 KEEP_ALIVE_S = 8.0
 LOOK_S = 4.0
@@ -101,7 +101,7 @@ async def _follow(request: web.Request, response: web.StreamResponse, server: Se
 
 def _end(request: web.Request, row: Server, username: str) -> dict[str, object] | None:
     if ready(row):
-        url = server_prefix(request.app[SETTINGS], username, row.name)
+        url = server_url(request.app[SETTINGS], username, row.name)
         message = f"Server ready at {url}"
         link = f'Server ready at <a href="{html.escape(url)}">{html.escape(url)}</a>'
         return {"progress": 100, "ready": True, "message": message, "html_message": link, "url": url}

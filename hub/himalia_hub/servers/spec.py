@@ -10,10 +10,11 @@ import json
 from dataclasses import replace
 from urllib.parse import quote
 
+from himalia_hub import domains
 from himalia_hub.profiles.choice import Choice
 from himalia_hub.secrets import Secrets
 from himalia_hub.servers.models import Server
-from himalia_hub.servers.view import quoted, server_prefix
+from himalia_hub.servers.view import full_url, quoted, server_prefix, server_url
 from himalia_hub.settings import HubSettings
 from himalia_spawner.base import ServerRef, ServerSpec
 
@@ -50,14 +51,14 @@ def build_spec(
     """What to start for this row. `hub_url` is the hub's own address, for want of `hub.api_url`."""
     prefix = server_prefix(settings, username, server.name)
     api_url = f"{settings.hub.api_url.rstrip('/') or hub_url}{settings.hub_prefix}api"
-    public = settings.public_url.rstrip("/")
+    url, public = server_url(settings, username, server.name), settings.public_url.rstrip("/")
     token = secrets.server_token(server.id, server.incarnation)
     access = [f"access:servers!server={username}/{server.name}", f"access:servers!user={username}"]
     env = {
         "JUPYTERHUB_API_TOKEN": token,
         "JPY_API_TOKEN": token,
         "JUPYTERHUB_CLIENT_ID": client_id(username, server.name),
-        "JUPYTERHUB_OAUTH_CALLBACK_URL": f"{prefix}oauth_callback",
+        "JUPYTERHUB_OAUTH_CALLBACK_URL": f"{url}oauth_callback",
         "JUPYTERHUB_OAUTH_ACCESS_SCOPES": json.dumps(access),
         "JUPYTERHUB_OAUTH_SCOPES": json.dumps(access),
         "JUPYTERHUB_OAUTH_CLIENT_ALLOWED_SCOPES": json.dumps(BASE_CLIENT_SCOPES),
@@ -67,10 +68,10 @@ def build_spec(
         "JUPYTERHUB_ACTIVITY_URL": f"{api_url}/users/{quoted(username)}/activity",
         "JUPYTERHUB_BASE_URL": settings.base_url,
         "JUPYTERHUB_SERVICE_PREFIX": prefix,
-        "JUPYTERHUB_HOST": "",
-        "JUPYTERHUB_PUBLIC_URL": public + prefix if public else "",
+        "JUPYTERHUB_HOST": settings.subdomain_host,
+        "JUPYTERHUB_PUBLIC_URL": full_url(settings, url) or "",
         "JUPYTERHUB_PUBLIC_HUB_URL": public + settings.hub_prefix if public else "",
-        "JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED": "0",
+        "JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED": "1" if domains.cookies_keep_to_their_host(settings) else "0",
         "JUPYTERHUB_ACTIVITY_INTERVAL": f"{settings.cull.report_every_s:g}",
         "HIMALIA_BUSY_KERNELS_COUNT": "1" if settings.cull.busy_kernels_count else "0",
     }

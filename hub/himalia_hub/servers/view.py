@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
+from himalia_hub import domains
 from himalia_hub.clock import iso
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
@@ -25,11 +26,20 @@ def server_prefix(settings: HubSettings, username: str, name: str) -> str:
 
 
 def routespec(settings: HubSettings, username: str, name: str) -> str:
-    """The same path unquoted, as proxies keep it."""
-    return f"{settings.base_url}user/{username}/" + (f"{name}/" if name else "")
+    """The same path unquoted, as proxies keep it; after the host, where each person has one."""
+    path = f"{settings.base_url}user/{username}/" + (f"{name}/" if name else "")
+    return domains.person_route(settings, username, path)
 
 
-server_url = server_prefix
+def server_url(settings: HubSettings, username: str, name: str) -> str:
+    """Where a browser finds the server: the path, or the whole address where each person has a host."""
+    return domains.person_origin(settings, username) + server_prefix(settings, username, name)
+
+
+def full_url(settings: HubSettings, url: str) -> str | None:
+    """A path, or an address, as an address; None where the hub does not know its own."""
+    public = settings.public_url.rstrip("/")
+    return (url if "://" in url else public + url) if public else None
 
 
 def api_path(settings: HubSettings, username: str, name: str) -> str:
@@ -78,7 +88,7 @@ def server_model(
 ) -> dict[str, Any]:
     """JupyterHub's Server model; with `state`, what finds the server again behind the spawner, when asked."""
     public = settings.public_url.rstrip("/")
-    url = server_prefix(settings, username, server.name)
+    url = server_url(settings, username, server.name)
     progress = api_path(settings, username, server.name) + "/progress"
     kept = {"backend_name": server.backend_name, "incarnation": server.incarnation, "node": server.node}
     state = {"state": {} if stopped(server) else kept} if state_too else {}
@@ -94,6 +104,6 @@ def server_model(
         "url": url,
         "user_options": server.user_options,
         "progress_url": progress,
-        "full_url": public + url if public else None,
+        "full_url": full_url(settings, url),
         "full_progress_url": public + progress if public else None,
     }

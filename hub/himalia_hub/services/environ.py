@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from himalia_hub import domains
+from himalia_hub.servers.view import full_url
 from himalia_hub.services.models import Service
 from himalia_hub.services.settings import ServiceSection
-from himalia_hub.services.view import redirect_uri, service_prefix
+from himalia_hub.services.view import redirect_uri, service_prefix, service_url
 from himalia_hub.settings import HubSettings
 
 KEPT = (
@@ -35,10 +37,12 @@ def service_environment(
         "JPY_API_TOKEN": token,
         "JUPYTERHUB_API_URL": api_url,
         "JUPYTERHUB_BASE_URL": settings.base_url,
-        "JUPYTERHUB_HOST": "",
-        "JUPYTERHUB_PUBLIC_URL": public + prefix if public and row.url else "",
+        "JUPYTERHUB_HOST": settings.subdomain_host,
+        "JUPYTERHUB_PUBLIC_URL": (full_url(settings, service_url(settings, row.name)) or "")
+        if row.url
+        else "",
         "JUPYTERHUB_PUBLIC_HUB_URL": public + settings.hub_prefix if public else "",
-        "JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED": "0",
+        "JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED": "1" if domains.cookies_keep_to_their_host(settings) else "0",
     }
     if row.oauth_client_id:
         env |= {

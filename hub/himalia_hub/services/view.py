@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from himalia_hub import domains
 from himalia_hub.rbac.identity import Identity
 from himalia_hub.servers.view import quoted
 from himalia_hub.services.models import Service
@@ -18,13 +19,18 @@ def service_prefix(settings: HubSettings, name: str) -> str:
     return f"{settings.base_url}services/{quoted(name)}/"
 
 
+def service_url(settings: HubSettings, name: str) -> str:
+    """Where a browser finds it: the path, or the whole address where each service has a host."""
+    return domains.service_origin(settings, name) + service_prefix(settings, name)
+
+
 def service_route(settings: HubSettings, service: Service) -> Route | None:
     """Its route; None for one that serves nobody. The path of its URL is left out: the prefix takes its place."""
     if not service.url:
         return None
     parts = urlsplit(service.url)
     return Route(
-        f"{settings.base_url}services/{service.name}/",
+        domains.service_route(settings, service.name, f"{settings.base_url}services/{service.name}/"),
         f"{parts.scheme}://{parts.netloc}",
         {"jupyterhub": True, "service": service.name},
     )
@@ -32,7 +38,7 @@ def service_route(settings: HubSettings, service: Service) -> Route | None:
 
 def redirect_uri(settings: HubSettings, service: Service) -> str:
     """Where people come back after they signed in."""
-    return service.oauth_redirect_uri or f"{service_prefix(settings, service.name)}oauth_callback"
+    return service.oauth_redirect_uri or f"{service_url(settings, service.name)}oauth_callback"
 
 
 def service_model(

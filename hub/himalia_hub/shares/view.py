@@ -11,7 +11,7 @@ from himalia_hub.errors import BadRequest
 from himalia_hub.rbac import expand
 from himalia_hub.rbac.rules import Rules
 from himalia_hub.servers.models import Server
-from himalia_hub.servers.view import quoted, ready, server_prefix
+from himalia_hub.servers.view import full_url, quoted, ready, server_url
 from himalia_hub.settings import HubSettings
 from himalia_hub.shares.models import Share, ShareCode
 
@@ -97,11 +97,11 @@ def code_model(
 
 
 def _server_model(server: Server, owner: str, settings: HubSettings) -> dict[str, Any]:
-    url, public = server_prefix(settings, owner, server.name), settings.public_url.rstrip("/")
+    url = server_url(settings, owner, server.name)
     return {
         "user": {"name": owner},
         "name": server.name,
         "url": url,
-        "full_url": public + url if public else None,
+        "full_url": full_url(settings, url),
         "ready": ready(server),
     }

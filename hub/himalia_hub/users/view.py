@@ -9,7 +9,7 @@ from himalia_hub.clock import iso
 from himalia_hub.rbac import roles
 from himalia_hub.rbac.identity import Identity
 from himalia_hub.servers.models import Server
-from himalia_hub.servers.view import pending, ready, server_model, server_prefix, stopped
+from himalia_hub.servers.view import pending, ready, server_model, server_url, stopped
 from himalia_hub.settings import HubSettings
 from himalia_hub.users.models import User
 
@@ -52,7 +52,7 @@ def user_model(
         "admin": user.admin,
         "roles": list(role_names if role_names is not None else roles.of_user(admin=user.admin)),
         "groups": list(groups),
-        "server": server_prefix(settings, user.name, "") if default and ready(default) else None,
+        "server": server_url(settings, user.name, "") if default and ready(default) else None,
         "pending": pending(default) if default else None,
         "created": iso(user.created),
         "last_activity": iso(user.last_activity),

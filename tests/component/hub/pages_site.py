@@ -36,6 +36,7 @@ from himalia_hub.metrics.figures import Figures
 from himalia_hub.oauth import handlers as oauth
 from himalia_hub.oauth import models as oauth_models  # noqa: F401
 from himalia_hub.pages import live
+from himalia_hub.pages.beside import lead_home
 from himalia_hub.replicas.together import Together
 from himalia_hub.secrets import Secrets
 from himalia_hub.servers import store
@@ -161,7 +162,7 @@ async def site(folder: Path, *, at_port: int = 0, **settings: Any) -> AsyncItera
         finally:
             answering.discard(task)
 
-    app = web.Application(middlewares=[known, *middleware.stack()])
+    app = web.Application(middlewares=[known, *middleware.stack(lead_home)])
     app.on_response_prepare.append(middleware.add_headers)
     app[SETTINGS] = HubSettings(data_dir=folder, **settings)
     app[DOOR] = make_door(app[SETTINGS], db)
