@@ -1,9 +1,10 @@
-"""Tells the hub when somebody last worked here, and checks the hub's release at the start."""
+"""Tells the hub when somebody last worked here, checks its release at the start, and ends an idle server."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 
 import structlog
@@ -13,8 +14,9 @@ from himalia_singleuser.answers import iso
 from himalia_singleuser.auth.keys import AUTH
 from himalia_singleuser.hub import HubClient, HubUnreachable
 from himalia_singleuser.kernels.pool import KERNELS
-from himalia_singleuser.keys import ACTIVITY, Activity
+from himalia_singleuser.keys import ACTIVITY, SETTINGS, SHUTDOWN, Activity
 from himalia_singleuser.middleware import HUB_PROTOCOL_VERSION
+from himalia_singleuser.terminals.pool import TERMINALS
 
 log = structlog.get_logger(__name__)
 
@@ -72,4 +74,28 @@ async def _check_version(hub: HubClient) -> None:
         return
 
 
-lifetimes = [report_to_hub]
+async def stop_when_idle(app: web.Application) -> AsyncIterator[None]:
+    """Ends the server when the settings say so, nobody has asked for long and nothing runs."""
+    limit_s = app[SETTINGS].stop_when_idle_s
+    task = asyncio.create_task(_watch(app, limit_s)) if limit_s else None
+    yield
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _watch(app: web.Application, limit_s: float) -> None:
+    """Counted by a clock that stands while the machine sleeps: what it slept through is no idleness."""
+    seen, since = app[ACTIVITY].last, time.monotonic()
+    while True:
+        await asyncio.sleep(app[SETTINGS].looks_every_s(limit_s))
+        if app[ACTIVITY].last != seen or app[KERNELS].kernel_count() or app[TERMINALS].all():
+            seen, since = app[ACTIVITY].last, time.monotonic()
+        elif time.monotonic() - since > limit_s:
+            log.info("server.idle", seconds=limit_s)
+            for end in app[SHUTDOWN]:
+                end()
+            since = time.monotonic()
+
+
+lifetimes = [report_to_hub, stop_when_idle]

@@ -111,10 +111,22 @@ class Settings:
     """A kernel without a heartbeat for so long is shown as not answering; 0: none is watched."""
     ping_s: float = PING_S
     """How often a WebSocket is asked for a sign of life; one that gives none five times as long is closed."""
+    cull_kernels_s: float = 0.0
+    """After so long without work a kernel is ended; 0: none is. `cull_connected`: also one that a page shows."""
+    cull_connected: bool = False
+    cull_busy: bool = False
+    cull_terminals_s: float = 0.0
+    stop_when_idle_s: float = 0.0
+    """After so long without a request, a kernel or a terminal this server ends itself; 0: it never does."""
     keep_kernels_s: float = 0.0
     """How long kernels outlive a server that is killed, counted from when they are idle; 0: they end with it."""
     set_password: bool = False
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
+
+    @staticmethod
+    def looks_every_s(limit_s: float) -> float:
+        """How often it is looked whether something has been idle for `limit_s`: at most half as much too late."""
+        return min(300.0, max(limit_s / 2, 0.1)) if limit_s else 300.0
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -163,6 +175,11 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         spare_kernel_s=_seconds(args, environ, "spare-kernel", SPARE_KERNEL_S),
         heartbeat_s=_seconds(args, environ, "heartbeat", HEARTBEAT_S),
         ping_s=_seconds(args, environ, "ping", PING_S, least=0.01),
+        cull_kernels_s=_seconds(args, environ, "cull-kernels", 0.0),
+        cull_connected=args.cull_connected or switch(environ, "HIMALIA_CULL_CONNECTED"),
+        cull_busy=args.cull_busy or switch(environ, "HIMALIA_CULL_BUSY"),
+        cull_terminals_s=_seconds(args, environ, "cull-terminals", 0.0),
+        stop_when_idle_s=_seconds(args, environ, "stop-when-idle", 0.0),
         keep_kernels_s=_keep_kernels_s(args, environ),
         set_password=args.set_password,
         environ=dict(environ),
@@ -222,6 +239,22 @@ def _parser() -> argparse.ArgumentParser:
         help="how long idle kernels wait for the next server when this one is killed (default 3600; behind a hub what "
         "its spawner says)",
     )
+    for flag, what in (
+        ("--cull-kernels", "how long a kernel may be idle before it is ended (default 0: for ever)"),
+        (
+            "--cull-terminals",
+            "how long a terminal may show and take nothing before it is ended (default 0: for ever)",
+        ),
+        (
+            "--stop-when-idle",
+            "how long nobody asks and nothing runs before this server ends (default 0: for ever)",
+        ),
+    ):
+        parser.add_argument(flag, type=float, metavar="SECONDS", help=what)
+    parser.add_argument(
+        "--cull-connected", action="store_true", help="end idle kernels that a page shows, too"
+    )
+    parser.add_argument("--cull-busy", action="store_true", help="end kernels that compute, too")
     parser.add_argument(
         "--clear-outputs-on-save", action="store_true", help="write notebooks without their outputs"
     )

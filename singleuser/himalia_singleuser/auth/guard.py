@@ -68,7 +68,7 @@ async def _identify(request: web.Request) -> tuple[Identity | None, list[CookieC
         return known, [_remember_token(request, token)] if by_link else []
     kept = auth.read_cookie(request, name, max_age_s=MONTH_S)
     known = _identity_from(kept) if kept else None
-    if token and request.app[SETTINGS].token and _same(token, request.app[SETTINGS].token):
+    if comes_by_token(request):
         if known:
             return replace(known, via_token=True), []
         known = new_identity()
@@ -91,6 +91,12 @@ def token_of(request: web.Request) -> str:
         return in_url
     scheme, _, value = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     return value.strip() if scheme.lower() in {"token", "bearer"} else ""
+
+
+def comes_by_token(request: web.Request) -> bool:
+    """Whether the request carries the token of this server, which has one of its own when no hub started it."""
+    wanted = request.app[SETTINGS].token
+    return bool(wanted) and _same(token_of(request), wanted)
 
 
 def _remember_token(request: web.Request, token: str) -> CookieChange:

@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 
 from himalia_singleuser.answers import base_of, page
 from himalia_singleuser.auth import oauth, passwords, xsrf
-from himalia_singleuser.auth.guard import MONTH_S, new_identity, remember
+from himalia_singleuser.auth.guard import MONTH_S, comes_by_token, new_identity, remember
 from himalia_singleuser.auth.keys import AUTH
 from himalia_singleuser.auth.nexturl import safe_next
 from himalia_singleuser.auth.origin import check_host, same_origin
@@ -56,7 +56,7 @@ async def show_login(request: web.Request) -> web.StreamResponse:
     wanted = safe_next(request, request.query.get("next", ""))
     if auth.hub is not None or auth.read_cookie(request, auth.cookie_name(request), max_age_s=MONTH_S):
         return web.Response(status=302, headers={hdrs.LOCATION: wanted})
-    return _form(request)
+    return _signed_in(request, wanted) if comes_by_token(request) else _form(request)
 
 
 @public
@@ -70,6 +70,10 @@ async def login(request: web.Request) -> web.StreamResponse:
         log.warning("login.refused", remote=request.remote)
         return _form(request, "That is not right.", status=401)
     wanted = safe_next(request, request.query.get("next") or fields.get("next", ""))
+    return _signed_in(request, wanted)
+
+
+def _signed_in(request: web.Request, wanted: str) -> web.Response:
     answer = web.Response(status=302, headers={hdrs.LOCATION: wanted})
     identity = new_identity()
     remember(request, identity)(answer)

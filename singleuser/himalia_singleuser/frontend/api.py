@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from himalia_singleuser.answers import json_answer, json_body, whole_body
+from himalia_singleuser.answers import base_of, json_answer, json_body, whole_body
 from himalia_singleuser.auth_marks import authenticated
 from himalia_singleuser.errors import BadRequest, Forbidden
 from himalia_singleuser.frontend import licenses, settings_store, translations, workspaces
@@ -114,7 +114,8 @@ async def get_listings(request: web.Request) -> web.Response:
 @authenticated
 async def list_extensions(request: web.Request) -> web.Response:
     """Nothing is installed or removed from the page, so the manager has nothing to show."""
-    return json_answer([])
+    only = f"<{base_of(request)}lab/api/extensions?page=1>; rel="
+    return json_answer([], headers={hdrs.LINK: f'{only}"first", {only}"last"'})
 
 
 @authenticated

@@ -16,7 +16,7 @@ from himalia_singleuser.errors import BadRequest
 from himalia_singleuser.fields import text_field
 from himalia_singleuser.keys import ACTIVITY, SETTINGS
 from himalia_singleuser.sockets import Socket, accept, wants_upgrade
-from himalia_singleuser.terminals.pool import TERMINAL_OPTIONS, TERMINALS, TerminalOptions, TerminalPool
+from himalia_singleuser.terminals.pool import TERMINALS, TerminalOptions, TerminalPool
 from himalia_singleuser.terminals.terminal import Tab, Terminal
 
 
@@ -122,7 +122,9 @@ async def terminals_lifetime(app: web.Application) -> AsyncIterator[None]:
         on_activity=app[ACTIVITY].touch,
         enabled=settings.terminals,
     )
-    culling = asyncio.create_task(pool.cull_forever(app.get(TERMINAL_OPTIONS) or TerminalOptions()))
+    limit_s = settings.cull_terminals_s
+    options = TerminalOptions(limit_s, settings.looks_every_s(limit_s))
+    culling = asyncio.create_task(pool.cull_forever(options))
     yield
     culling.cancel()
     await pool.close()

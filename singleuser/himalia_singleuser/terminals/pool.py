@@ -14,6 +14,7 @@ import structlog
 from aiohttp import web
 
 from himalia_singleuser.errors import BadRequest, Conflict, Forbidden, NotFound
+from himalia_singleuser.terminals.pty import COLUMNS, LINES
 from himalia_singleuser.terminals.terminal import Terminal
 
 log = structlog.get_logger(__name__)
@@ -56,6 +57,9 @@ class TerminalPool:
         self._environ = {name: value for name, value in environ.items() if name not in NEVER_INHERITED}
         self._environ |= {
             "TERM": "xterm-256color",
+            # What a shell starts with, and keeps up where it exports them; never those of the server's own terminal.
+            "COLUMNS": str(COLUMNS),
+            "LINES": str(LINES),
             "JUPYTER_SERVER_ROOT": str(root_dir),
             "JUPYTER_SERVER_URL": server_url,
         }
@@ -134,4 +138,3 @@ class TerminalPool:
 
 
 TERMINALS = web.AppKey("TERMINALS", TerminalPool)
-TERMINAL_OPTIONS = web.AppKey("TERMINAL_OPTIONS", TerminalOptions)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+LINES, COLUMNS = 24, 80
+"""The size until a browser says its own."""
 READ_BYTES = 64 * 1024
 MOST_PENDING_INPUT = 16 * 1024 * 1024
 SIGNALS = (signal.SIGHUP, signal.SIGCONT, signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
@@ -44,7 +46,7 @@ class Pty:
         self.ended = asyncio.Event()
         self._master, slave = os.openpty()
         try:
-            self._set_size(24, 80)
+            self._set_size(LINES, COLUMNS)
             self._popen = subprocess.Popen(
                 [*TAKE_TTY, os.ttyname(slave), *argv],
                 cwd=cwd,

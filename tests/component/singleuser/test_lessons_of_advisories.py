@@ -138,3 +138,48 @@ async def test_scripts_of_other_sites_get_nothing_by_the_cookie(server: Running)
                 True,
                 False,
             )
+
+
+async def test_a_foreign_name_that_leads_to_this_machine_is_refused_and_nothing_is_fetched_for_anybody(
+    tmp_path: Path,
+) -> None:
+    """CVE-2022-21697: a host check that was passed, and a server that fetched what the address named."""
+    async with running_server(tmp_path) as server:
+        port = server.url.split(":")[2].partition("/")[0]
+        for host in (f"evil.example:{port}", "169.254.169.254", "127.0.0.1.evil.example", "[::bad", "0"):
+            for path in ("api", "api/status", "lab", "login", "files/x", "api/events/subscribe"):
+                async with server.http.get(server.url + path, headers={"Host": host}) as answer:
+                    assert answer.status == (200 if path == "api" else 403), (host, path)
+        for path in (
+            f"proxy/{port}/api",
+            f"proxy/127.0.0.1:{port}/api",
+            f"proxy/absolute/{port}/user/ada/api",
+        ):
+            async with server.http.get(server.url + path) as answer:
+                assert answer.status == 404
+
+
+async def test_no_page_of_a_server_behind_a_hub_may_be_framed_and_its_files_have_no_origin(
+    start: Any, hub: Any
+) -> None:
+    """CVE-2025-23205: on one origin `frame-ancestors 'self'` lets people read each other's pages."""
+    server = await start(base="/user/ada/", environ=hub.environ())
+    hub.tokens["visitor"] = "ada"
+    headers = {"Authorization": "token visitor"}
+    (server.root / "x.html").write_text("<b>x</b>")
+    for path in (
+        "lab",
+        "tree",
+        "doc",
+        "view/x.html",
+        "api",
+        "api/status",
+        "login",
+        "nowhere",
+        "lab/api/nowhere",
+    ):
+        _, _, answer = await server.bare("GET", path, headers=headers)
+        assert "frame-ancestors 'none'" in answer["Content-Security-Policy"], path
+    status, _, answer = await server.bare("GET", "files/x.html", headers=headers)
+    assert (status, "sandbox allow-scripts" in answer["Content-Security-Policy"]) == (200, True)
+    assert "allow-same-origin" not in answer["Content-Security-Policy"]

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from component.singleuser.conftest import TOKEN
+from component.singleuser.kernel_parts import running_server
+from himalia_singleuser.keys import SHUTDOWN
+from himalia_singleuser.terminals.pool import TERMINALS
+from support import eventually
 
 EMPTY_NOTEBOOK = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
 
@@ -190,3 +195,59 @@ async def test_a_slash_too_many_leads_to_the_path_without_it_and_keeps_the_query
 ) -> None:
     found, _, headers = await server.ask(method, f"{path}/?a=%2F")
     assert (found, headers["Location"]) == (status, f"/{path}?a=%2F")
+
+
+async def test_who_comes_to_the_login_with_the_token_is_signed_in_and_led_on(server: Any) -> None:
+    status, _, headers = await server.bare("GET", f"login?next=/lab/tree/x&token={TOKEN}")
+
+    assert (status, headers["Location"]) == (302, "/lab/tree/x")
+    cookie = next(one for one in headers.getall("Set-Cookie") if one.startswith("username-"))
+    assert (await server.bare("GET", "api/me", headers={"Cookie": cookie.partition(";")[0]}))[0] == 200
+    status, _, headers = await server.ask("GET", "login?next=//evil.example")
+    assert (status, headers["Location"]) == (302, "/")
+    assert (await server.bare("GET", "login?token=wrong"))[0] == 200
+
+
+async def test_the_list_of_extensions_says_that_there_is_one_page_of_it(server: Any) -> None:
+    status, found, headers = await server.ask(
+        "GET", "lab/api/extensions?query=x&page=1&per_page=30&refresh=0"
+    )
+
+    assert (status, found) == (200, [])
+    assert headers["Link"] == (
+        '</lab/api/extensions?page=1>; rel="first", </lab/api/extensions?page=1>; rel="last"'
+    )
+
+
+async def test_idle_kernels_and_terminals_are_ended_by_a_server_that_is_told_so(start: Any) -> None:
+    server = await start(args=("--cull-kernels", "0.2"), environ={"HIMALIA_CULL_TERMINALS": "0.2"})
+    assert (await server.ask("POST", "api/kernels", json={}))[0] == 201
+    assert (await server.ask("POST", "api/terminals", json={}))[0] == 200
+
+    async def nothing_runs() -> bool:
+        return [(await server.ask("GET", path))[1] for path in ("api/kernels", "api/terminals")] == [[], []]
+
+    await eventually(nothing_runs, within_s=60)
+    assert '"kernel.culled"' in server.log.read_text()
+    assert '"terminal.culled"' in server.log.read_text()
+
+
+async def test_a_server_that_nobody_uses_ends_itself(start: Any) -> None:
+    server = await start(args=("--stop-when-idle", "1"))
+
+    assert await asyncio.wait_for(server.process.wait(), 60) == 0
+
+    assert '"server.idle"' in server.log.read_text()
+
+
+async def test_a_server_in_which_something_runs_is_not_idle(tmp_path: Path) -> None:
+    running: list[int] = []
+    async with running_server(tmp_path, stop_when_idle_s=0.2) as server:
+        await server.ask("POST", "api/terminals", json={})
+        server.app[SHUTDOWN].append(lambda: running.append(len(server.app[TERMINALS].all())))
+        socket = await server.http.ws_connect(f"{server.url}terminals/websocket/1")
+        server.sockets.append(socket)
+        await socket.send_json(["stdin", "sleep 1; exit\r"])
+        await eventually(lambda: running, within_s=60)
+
+    assert running[0] == 0

@@ -85,6 +85,15 @@ async def test_a_shell_echoes_in_the_folder_asked_for(server):
     await tab.until(f"at:{server.root}/sub:xterm-256color:{server.root}:")
 
 
+async def test_a_shell_starts_with_the_size_of_its_own_terminal_not_of_the_servers(tmp_path):
+    environ = {"PATH": os.environ["PATH"], "SHELL": "/bin/sh", "COLUMNS": "7", "LINES": "3"}
+    async with running_server(tmp_path, environ=environ) as server:
+        tab = await new_tab(server)
+        await tab.type("echo is:$COLUMNS:$LINES:; stty size\r")
+        await tab.until("is:80:24:")
+        await tab.until("24 80")
+
+
 async def test_both_tabs_see_the_output_and_a_late_one_what_came_before(server):
     first = await new_tab(server)
     await first.type("echo fi''rst\r")

@@ -26,7 +26,7 @@ def test_names_of_this_machine_are_answered(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8888", "10.0.0.1", "localhost.evil.example", ""]
+    "host", ["evil.example", "evil.example:8888", "10.0.0.1", "localhost.evil.example", "", "[::bad", "[::1"]
 )
 def test_other_names_are_refused(host: str) -> None:
     with pytest.raises(Forbidden):
