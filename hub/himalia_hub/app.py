@@ -24,8 +24,8 @@ from himalia_hub.auth.vault import VAULT, Vault
 from himalia_hub.bulk import work
 from himalia_hub.db import lease
 from himalia_hub.db.memo import Memo
+from himalia_hub.ephemeral import about, make_link, sessions
 from himalia_hub.ephemeral import handlers as links
-from himalia_hub.ephemeral import make_link, sessions
 from himalia_hub.ephemeral import store as launches
 from himalia_hub.ephemeral.works import Works
 from himalia_hub.groups import handlers as groups
@@ -123,6 +123,7 @@ def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     return [
         *table,
         *links.routes(prefix, base_url),
+        *about.routes(base_url),
         *make_link.routes(prefix, base_url),
         *sessions.routes(prefix),
         *page_routes(prefix, base_url),

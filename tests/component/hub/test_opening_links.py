@@ -17,6 +17,7 @@ from himalia_hub.ephemeral import sources, store
 from himalia_hub.ephemeral.models import Launch
 from himalia_hub.ephemeral.settings import EphemeralSection
 from himalia_hub.errors import TooMany
+from himalia_hub.secrets import mint
 
 SOURCE = sources.read("gh", "ann/field-notes/HEAD", {})
 EVENTS = {"Accept": "text/event-stream"}
@@ -35,6 +36,25 @@ async def _told(client: Client, path: str) -> dict[str, Any]:
     assert (answer.status, answer.headers["Content-Type"].partition(";")[0]) == (200, "text/event-stream")
     told: dict[str, Any] = json.loads(answer.text.removeprefix("data: "))
     return told
+
+
+async def test_monitors_read_versions_from_any_site_and_whether_there_is_room(hub: Site) -> None:
+    section = hub.world.settings.ephemeral
+    async with hub.client() as client:
+        versions = await client("GET", "/versions")
+        roomy = await client("GET", "/health")
+        async with hub.db.begin() as db:
+            for _ in range(section.queue_limit + section.total_limit):
+                db.add(Launch(
+                    key=mint(15), provider="gh", spec="a/b/HEAD", stem="a/b", url="u", label="a/b", ref="HEAD",
+                    visitor="net:10.0.0.7", created=clock.now(), stage_since=clock.now(),
+                ))  # fmt: skip
+        full = await client("GET", "/health")
+    assert versions.headers["Access-Control-Allow-Origin"] == "*"
+    assert versions.json["binderhub"].startswith("himalia ")
+    assert (roomy.status, roomy.json["ok"]) == (200, True)
+    assert roomy.json["checks"][1]["quota"] == section.total_limit
+    assert (full.status, full.json["ok"], full.json["checks"][1]["waiting"]) == (503, False, 220)
 
 
 @pytest.mark.parametrize(
