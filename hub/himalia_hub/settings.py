@@ -370,6 +370,8 @@ class HubSettings(Section):
         value = value.rstrip("/").lower()
         if value and not ORIGIN.fullmatch(value):
             raise ValueError(f"{value!r} must be scheme and host name alone, such as https://hub.example.org")
+        if value and re.search(r"//[0-9.]+(:|$)", value):
+            raise ValueError(f"{value!r} is an address: there are no names below one")
         return value
 
     @model_validator(mode="before")

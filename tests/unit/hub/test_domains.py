@@ -79,6 +79,11 @@ def test_what_is_no_scheme_and_host_is_refused_by_name(wrong: str) -> None:
         HubSettings(subdomain_host=wrong)
 
 
+def test_an_address_has_no_names_below_it() -> None:
+    with pytest.raises(ValidationError, match="no names below one"):
+        HubSettings(subdomain_host="http://127.0.0.1:8000")
+
+
 def test_the_public_address_is_the_host_of_the_subdomains_or_refused() -> None:
     assert SITE.public_url == "https://hub.example.org:8443"
     with pytest.raises(ValidationError, match="leave public_url out"):
