@@ -215,8 +215,25 @@ def saved(hubs: Iterable[Hub], history: Iterable[Asked]) -> None:
 
 
 async def nothing_to_do(admin: Client, hub: Hub, living: Living, before: Witnesses) -> None:
-    """I9: the hub compares once more, and no row has moved and no process or route is another."""
-    status, body = await admin.call("POST", "/proxy")
-    assert status == 200, body
-    after = await witnesses(admin, hub, living)
-    assert after == before, f"I9: before {before}, and then {after}"
+    """I9: the hub compares once more, and no row has moved and no process or route is another.
+
+    The news of an end may still be under way to a hub that was busy or held up: that row is then looked at again, which
+    may change nothing but the number of its lease.
+    """
+    last = before
+
+    async def fixed() -> bool:
+        nonlocal last
+        status, body = await admin.call("POST", "/proxy")
+        assert status in (200, 503), body
+        seen, last = last, await witnesses(admin, hub, living)
+        return seen == last
+
+    await eventually(fixed, within_s=30, what="a second comparison finds nothing to do")
+    assert outcome(last) == outcome(before), f"I9: before {before}, and then {last}"
+
+
+def outcome(seen: Witnesses) -> tuple[Any, ...]:
+    """All but how often each row was looked at."""
+    rows = [{key: row._mapping[key] for key in row._fields if key != "lease_epoch"} for row in seen.rows]
+    return rows, seen.lives, seen.routes
