@@ -149,7 +149,7 @@ def by_name(line: str, where: str) -> str:
     if _FORBIDDEN.search(re.sub(r"\s--hash[= ]\S+", "", line).partition(";")[0]):
         raise CannotHonour(
             f"{where}: {line[:80]!r} is not a package of the index.",
-            remedy="Sessions without containers install packages by name, from the index of this hub.",
+            remedy="List it by name, or ask an administrator to let links build images.",
         )
     return line
 
@@ -174,7 +174,7 @@ def _pyproject(files: Mapping[str, str], python: str) -> Recipe:
     if "dependencies" in project.get("dynamic", ()):
         raise CannotHonour(
             "pyproject.toml finds its dependencies by running code.",
-            remedy="List them under project.dependencies, or add a requirements.txt.",
+            remedy="List them in the file, or ask an administrator to let links build images.",
         )
     listed = project.get("dependencies", [])
     if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
@@ -238,7 +238,7 @@ def _setup_py(files: Mapping[str, str], python: str) -> Recipe:
     except setup_files.NotPlain:
         raise CannotHonour(
             "setup.py finds its dependencies by running code.",
-            remedy="List them in a requirements.txt or under project.dependencies of pyproject.toml.",
+            remedy="List them in the file, or ask an administrator to let links build images.",
         ) from None
     except ValueError as error:
         raise CannotHonour(f"setup.py cannot be read: {error}.", remedy="Mend the file.") from None
