@@ -168,7 +168,11 @@ async def run(world: World, owner: str) -> None:
 
 
 async def cull(world: World) -> list[int]:
-    """One look: wish every server stopped whose time is over; their ids."""
+    """One look: wish every server stopped whose time is over; their ids.
+
+    Judged by the moment that `awake` last saw: a clock that jumps from here on is forgiven first.
+    """
+    now = world.looks.clock or clock.now()
     async with world.db.read() as db:
         # Throw-away sessions are ended by who ends all else that is theirs (`ephemeral/works.py`).
         running = sa.and_(
@@ -179,21 +183,23 @@ async def cull(world: World) -> list[int]:
         )
         servers = [(row[0], row[1]) for row in rows]
         member_of = await groups.of_users(db, list({server.user_id for server, _ in servers}))
-    now, culled = clock.now(), []
+    culled = []
     for server, username in servers:
         mine = member_of[server.user_id]
         due = ending_of(server, username, mine, world.settings)
-        if due is not None and due.at <= now and await _stop(world, server.id, username, mine):
+        if due is not None and due.at <= now and await _stop(world, server.id, username, mine, now):
             culled.append(server.id)
     return culled
 
 
-async def _stop(world: World, server_id: int, username: str, member_of: Collection[str]) -> bool:
+async def _stop(
+    world: World, server_id: int, username: str, member_of: Collection[str], now: datetime
+) -> bool:
     """Decide on the row as it is now, locked: somebody may have come back since it was listed."""
     async with world.db.begin() as db:
         server = await db.get(Server, server_id, with_for_update=True)
         due = ending_of(server, username, member_of, world.settings) if server else None
-        if server is None or due is None or due.at > clock.now():
+        if server is None or due is None or due.at > now:
             return False
         await store.want_stopped(db, server, now=clock.now(), why=due.why)
     log.info("server.culled", user=username, server=server.name, why=due.why)
