@@ -27,6 +27,7 @@ from himalia_hub.db.memo import Memo
 from himalia_hub.ephemeral import about, make_link, sessions
 from himalia_hub.ephemeral import handlers as links
 from himalia_hub.ephemeral import store as launches
+from himalia_hub.ephemeral.queue import Queue
 from himalia_hub.ephemeral.works import Works
 from himalia_hub.groups import handlers as groups
 from himalia_hub.keys import (
@@ -34,6 +35,7 @@ from himalia_hub.keys import (
     DOORBELL,
     FIGURES,
     LAUNCH_BELL,
+    LAUNCH_QUEUE,
     MEMO,
     PROXY,
     ROUTES_WAKE_UP,
@@ -99,7 +101,7 @@ def make_app(
     app.cleanup_ctx.append(_door)
     app.on_shutdown.append(following.end_streams)
     app[ending.ENDING], app[reloading.RELOADER] = ending.Ending(), reloading.Reloader()
-    app[LAUNCH_BELL] = Doorbell()
+    app[LAUNCH_BELL], app[LAUNCH_QUEUE] = Doorbell(), Queue(world.db)
     live.install(app)
     work.install(app)
     app[ROUTES_WAKE_UP] = routes_wake_up or asyncio.Event()

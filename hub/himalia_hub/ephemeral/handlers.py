@@ -93,7 +93,7 @@ async def open_link_form(request: web.Request) -> web.Response:
     """303 to the page of a new launch."""
     source, opening = _asked(request)
     _may_open(request)
-    launch = await _add(request, source, opening)
+    launch, _ = await _add(request, source, opening)
     return redirect(f"{request.app[SETTINGS].hub_prefix}launches/{launch.key}", status=303)
 
 
@@ -196,18 +196,19 @@ async def build(request: web.Request) -> web.StreamResponse:
     key, cursor = stream.Cursor.read(request.headers.get("Last-Event-ID", ""))
     async with request.app[DB].read() as db:
         launch = await store.by_key(db, key) if key else None
+    standing = None
     if launch is None:
         try:
             source, opening = _asked(request)
             _may_open(request)
-            launch, cursor = await _add(request, source, opening), stream.Cursor()
+            (launch, standing), cursor = await _add(request, source, opening), stream.Cursor()
         except HimaliaError as error:
             return await stream.refuse(request, error)
 
     async def ready(now: Launch) -> stream.Payload:
         return await _ready_for_programs(request, now)
 
-    return await stream.tell(request, launch, cursor, ready, hold_s=HOLD_S)
+    return await stream.tell(request, launch, cursor, ready, standing=standing, hold_s=HOLD_S)
 
 
 @public
@@ -290,10 +291,10 @@ def _may_open(request: web.Request) -> None:
         raise to_login(request)
 
 
-async def _add(request: web.Request, source: sources.Source, opening: str) -> Launch:
+async def _add(request: web.Request, source: sources.Source, opening: str) -> tuple[Launch, store.Place]:
     identity = request.get(IDENTITY)
 
-    async def added(db: AsyncSession) -> Launch:
+    async def added(db: AsyncSession) -> tuple[Launch, store.Place]:
         await maintenance.must_be_over(db, now=clock.now())
         visitor = f"net:{origin.address(request)}"
         if identity is not None and not await db.scalar(
@@ -301,13 +302,14 @@ async def _add(request: web.Request, source: sources.Source, opening: str) -> La
         ):
             visitor = f"user:{identity.user_id}"
         await bans.check(db, source.url)
-        return await store.add(
+        launch = await store.add(
             db, source, opening=opening, visitor=visitor, section=request.app[SETTINGS].ephemeral, now=clock.now()
         )  # fmt: skip
+        return launch, await store.place(db, launch)
 
-    launch = await request.app[DB].begin_in_one(added)
+    launch, standing = await request.app[DB].begin_in_one(added)
     request.app[LAUNCH_BELL].ring(launch.id)
-    return launch
+    return launch, standing
 
 
 async def _launch(request: web.Request) -> Launch:

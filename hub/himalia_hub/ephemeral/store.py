@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +18,8 @@ from himalia_hub.ephemeral.sources import Source
 from himalia_hub.errors import TooMany
 from himalia_hub.secrets import mint
 
+UNDER_WAY = [stage for stage in Stage if stage not in OVER]
+"""By name, not as what is left without those that are over: the index finds them among a year of history."""
 QUEUE = sa.and_(Launch.stage.in_([Stage.RESOLVING, Stage.FETCHING, Stage.WAITING]), ~Launch.seated)
 LONGEST_LOG = 2000
 HOUR = timedelta(hours=1)
@@ -26,10 +29,27 @@ POOL = "pool:"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a launch stands in the queue: 1 is next; `ahead` sessions are running."""
+    """Where a launch stands in the queue: 1 is next; `running` sessions have a place."""
 
     number: int
     running: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The queue at one moment: ids of those who wait, in their order, and how many sessions have a place."""
+
+    waiting: tuple[int, ...]
+    running: int
+
+    @property
+    def last(self) -> int:
+        """The id at its end; 0 when nobody waits."""
+        return self.waiting[-1] if self.waiting else 0
+
+    def place(self, launch_id: int) -> Place:
+        """Where that launch stands."""
+        return Place(bisect_left(self.waiting, launch_id) + 1, self.running)
 
 
 async def add(
@@ -67,7 +87,7 @@ async def by_key(db: AsyncSession, key: str) -> Launch | None:
 
 async def under_way(db: AsyncSession) -> list[Launch]:
     """Everything that is not over, oldest first."""
-    return list(await db.scalars(sa.select(Launch).where(Launch.stage.not_in(OVER)).order_by(Launch.id)))
+    return list(await db.scalars(sa.select(Launch).where(Launch.stage.in_(UNDER_WAY)).order_by(Launch.id)))
 
 
 async def sessions_of(db: AsyncSession, user_id: int) -> list[Launch]:
@@ -125,12 +145,16 @@ async def seat(db: AsyncSession, section: EphemeralSection) -> list[int]:
 
     Who is at a limit of their own, or of their repository, is passed over and keeps their turn.
     """
-    taken = (await db.execute(sa.select(Launch.url, Launch.visitor).where(Launch.seated))).all()
-    waiting = await db.scalars(
-        sa.select(Launch).where(Launch.stage == Stage.WAITING, ~Launch.seated).order_by(Launch.id)
+    seats = sa.select(Launch.url, Launch.visitor).where(Launch.stage.in_(UNDER_WAY), Launch.seated)
+    taken = (await db.execute(seats)).all()
+    if len(taken) >= section.total_limit:
+        return []
+    columns = (Launch.id, Launch.provider, Launch.spec, Launch.url, Launch.visitor)
+    waiting = await db.execute(
+        sa.select(*columns).where(Launch.stage == Stage.WAITING, ~Launch.seated).order_by(Launch.id)
     )
     urls, visitors = [row.url for row in taken], [row.visitor for row in taken]
-    seated = []
+    seated: list[int] = []
     for launch in waiting:
         if len(urls) >= section.total_limit:
             break
@@ -139,19 +163,28 @@ async def seat(db: AsyncSession, section: EphemeralSection) -> list[int]:
             continue
         if section.visitor_limit and visitors.count(launch.visitor) >= section.visitor_limit:
             continue
-        launch.seated = True
         urls.append(launch.url)
         visitors.append(launch.visitor)
         seated.append(launch.id)
-    await db.flush()
+    if seated:
+        await db.execute(sa.update(Launch).where(Launch.id.in_(seated)).values(seated=True))
     return seated
 
 
+async def standing(db: AsyncSession) -> Standing:
+    """The whole queue."""
+    rows = sa.select(Launch.id, Launch.seated).where(
+        Launch.stage.in_(UNDER_WAY), sa.or_(QUEUE, Launch.seated)
+    )
+    found = (await db.execute(rows.order_by(Launch.id))).all()
+    return Standing(tuple(row.id for row in found if not row.seated), sum(row.seated for row in found))
+
+
 async def place(db: AsyncSession, launch: Launch) -> Place:
-    """Where it stands."""
-    before = sa.and_(QUEUE, Launch.id < launch.id)
-    number = await db.scalar(sa.select(sa.func.count()).select_from(Launch).where(before)) or 0
-    running = await db.scalar(sa.select(sa.func.count()).select_from(Launch).where(Launch.seated)) or 0
+    """Where this one stands, for whoever just added it."""
+    before = sa.case((sa.and_(QUEUE, Launch.id < launch.id), 1))
+    counts = sa.select(sa.func.count(before), sa.func.count(sa.case((Launch.seated, 1))))
+    number, running = (await db.execute(counts.where(Launch.stage.in_(UNDER_WAY)))).one()
     return Place(number + 1, running)
 
 

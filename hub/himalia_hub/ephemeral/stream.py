@@ -20,13 +20,14 @@ from himalia_hub import clock
 from himalia_hub.ephemeral import store
 from himalia_hub.ephemeral.models import BuildLine, Launch, LaunchEvent, Stage
 from himalia_hub.errors import HimaliaError, TooMany
-from himalia_hub.keys import DB, LAUNCH_BELL, SETTINGS, TOGETHER
+from himalia_hub.keys import DB, LAUNCH_BELL, LAUNCH_QUEUE, SETTINGS, TOGETHER
 
 HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 KEEP_ALIVE_S = 15.0
 LOOK_S = 1.0
 LOOK_IN_QUEUE_S = 3.0
-"""Of 200 who wait, each asks for its place: once a second would leave the hub little time to serve anybody."""
+"""Of 200 who wait, each looks at its row: once a second would leave the hub little time to serve anybody."""
+QUEUED = (Stage.RESOLVING, Stage.FETCHING, Stage.WAITING)
 PROGRESS = {
     Stage.RESOLVING: 5,
     Stage.FETCHING: 15,
@@ -72,18 +73,20 @@ async def tell(
     cursor: Cursor,
     ready: Ready,
     *,
+    standing: store.Place | None = None,
     hold_s: float = 0,
     words: Callable[[str], str] = str,
 ) -> web.StreamResponse:
     """200 `text/event-stream` until the launch is ready or has failed.
 
+    `standing`: its place, where that is known already.
     `hold_s`: how long it stays open after `ready`, for clients that take an end for a failure.
     `words`: puts what it tells into a reader's language; programs read it as it is.
     """
     response = web.StreamResponse(headers=HEADERS)
     await response.prepare(request)
     try:
-        if await _follow(request, response, launch, cursor, ready, words):
+        if await _follow(request, response, launch, cursor, standing, ready, words):
             await _hold(response, hold_s)
         await response.write_eof()
     except ConnectionResetError:
@@ -128,14 +131,18 @@ async def _news(app: web.Application, launch_id: int, cursor: Cursor) -> _News |
         events = await store.story(db, launch.id, cursor.event)
         building = launch.stage is Stage.BUILDING and launch.environment
         lines = await store.log_after(db, launch.environment, cursor.line) if building else []
-        queued = launch.stage in (Stage.RESOLVING, Stage.FETCHING, Stage.WAITING) and not launch.seated
-        return _News(launch, events, lines, await store.place(db, launch) if queued else None)
+        return _News(launch, events, lines, None)
 
     news = await app[DB].read_in_one(read)
-    if news is not None and news.standing is not None and news.launch.stage is not Stage.WAITING:
-        free = app[SETTINGS].ephemeral.total_limit - news.standing.running
-        return news if news.standing.number > free else replace(news, standing=None)
+    if news is not None and news.launch.stage in QUEUED and not news.launch.seated:
+        return replace(news, standing=_told(app, news.launch, await app[LAUNCH_QUEUE].place(launch_id)))
     return news
+
+
+def _told(app: web.Application, launch: Launch, standing: store.Place) -> store.Place | None:
+    """The place, for who waits or will: who is still being looked at may find one free."""
+    free = app[SETTINGS].ephemeral.total_limit - standing.running
+    return standing if launch.stage is Stage.WAITING or standing.number > free else None
 
 
 async def _follow(
@@ -143,6 +150,7 @@ async def _follow(
     response: web.StreamResponse,
     launch: Launch,
     cursor: Cursor,
+    standing: store.Place | None,
     ready: Ready,
     words: Callable[[str], str],
 ) -> bool:
@@ -155,10 +163,22 @@ async def _follow(
         payload = {"launch_id": launch.key, "progress": PROGRESS.get(launch.stage, 100), **payload}
         await response.write(f"id: {cursor.id(launch)}\ndata: {json.dumps(payload)}\n\n".encode())
 
+    async def queued(standing: store.Place | None) -> None:
+        nonlocal place
+        if standing is None or standing.number == place:
+            return
+        place = standing.number
+        line = words(f"Number {place} in the queue; {standing.running} sessions are running")
+        numbers = {"queue_position": place, "place": place, "at": clock.iso(clock.now())}
+        await write({"phase": "waiting", "message": line + "\n", **numbers})
+
     if not cursor.event:  # at once: whoever is cut off now comes back to this launch
         opening = words(f"Opening {launch.label}")
         await write({"phase": "waiting", "message": opening + "\n", "at": clock.iso(launch.created)})
     with request.app[LAUNCH_BELL].watch(launch.id) as watch:
+        if standing is not None and _told(request.app, launch, standing):
+            await queued(standing)
+            await watch.wait(LOOK_IN_QUEUE_S)
         while True:
             news = await _news(request.app, launch.id, cursor)
             if news is None:
@@ -172,18 +192,7 @@ async def _follow(
             for line in news.lines:
                 cursor.line = line.id
                 await write({"phase": "building", "message": line.text + "\n", "at": clock.iso(clock.now())})
-            if standing is not None and standing.number != place:
-                place = standing.number
-                queue = f"Number {place} in the queue; {standing.running} sessions are running"
-                await write(
-                    {
-                        "phase": "waiting",
-                        "message": words(queue) + "\n",
-                        "queue_position": place,
-                        "place": place,
-                        "at": clock.iso(clock.now()),
-                    }
-                )
+            await queued(standing)
             if launch.stage is Stage.READY:
                 await write({"phase": "ready", **await ready(launch)})
                 return True

@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from component.hub.hub_site import Client, Site, site
 from himalia_hub import clock
 from himalia_hub.ephemeral import sources, store
-from himalia_hub.ephemeral.models import Launch
+from himalia_hub.ephemeral.models import Launch, Stage
+from himalia_hub.ephemeral.queue import Queue
 from himalia_hub.ephemeral.settings import EphemeralSection
 from himalia_hub.errors import TooMany
 from himalia_hub.secrets import mint
+from support import eventually
 
 SOURCE = sources.read("gh", "ann/field-notes/HEAD", {})
 EVENTS = {"Accept": "text/event-stream"}
@@ -126,3 +129,35 @@ async def test_an_hour_of_one_address_is_counted_in_rows_and_other_addresses_hav
     await open_at(61)
     with pytest.raises(TooMany):
         await open_at(79)
+
+
+async def test_a_place_in_the_queue_counts_who_came_before_and_falls_as_they_are_seated(hub: Site) -> None:
+    section, queue = EphemeralSection(visitor_hourly_limit=0, visitor_limit=0, total_limit=2), Queue(hub.db)
+
+    async def opened() -> tuple[int, store.Place]:
+        async def added(db: AsyncSession) -> tuple[int, store.Place]:
+            row = await store.add(
+                db, SOURCE, opening="", visitor="net:203.0.113.9", section=section, now=clock.now()
+            )
+            return row.id, await store.place(db, row)
+
+        return await hub.db.begin_in_one(added)
+
+    found = [await opened() for _ in range(5)]
+    assert [place.number for _, place in found] == [1, 2, 3, 4, 5]
+    ids = [launch_id for launch_id, _ in found]
+    assert [(await queue.place(launch_id)).number for launch_id in ids] == [1, 2, 3, 4, 5]
+    late, place = await opened()
+    assert await queue.place(late) == place == store.Place(6, 0), (
+        "who came after the last look is counted anew"
+    )
+
+    async with hub.db.begin() as db:
+        await db.execute(sa.update(Launch).values(stage=Stage.WAITING))
+        assert await store.seat(db, section) == ids[:2]
+        assert await store.seat(db, section) == [], "there are two places"
+
+    async def fell() -> bool:
+        return await queue.place(late) == store.Place(4, 2)
+
+    await eventually(fell, within_s=30, what="the next look is not that of before")

@@ -1,0 +1,34 @@
+"""Who waits for a place, read once for all who are told of it.
+
+Of 200 who wait each is told whenever anybody's place may have changed: were each to count the rows before its own, the
+hub would do little else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from himalia_hub.db.engine import Database
+from himalia_hub.ephemeral import store
+
+FRESH_S = 0.25
+"""A place that is told is as old as this at most."""
+
+
+class Queue:
+    """The queue of one database, as this replica last saw it."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._reading = asyncio.Lock()
+        self._seen = store.Standing((), 0)
+        self._seen_at = -FRESH_S
+
+    async def place(self, launch_id: int) -> store.Place:
+        """Where the launch stands. Whoever came after the last look makes a new one: it would count too few."""
+        async with self._reading:
+            if launch_id > self._seen.last or time.monotonic() - self._seen_at > FRESH_S:
+                self._seen = await self._db.read_in_one(store.standing)
+                self._seen_at = time.monotonic()
+            return self._seen.place(launch_id)
