@@ -17,10 +17,11 @@ from himalia_hub.groups import store as groups
 from himalia_hub.profiles.choice import chosen
 from himalia_hub.servers import awake, store
 from himalia_hub.servers.models import Server
+from himalia_hub.servers.settings import CullLimits
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.servers.view import ready
 from himalia_hub.servers.world import World
-from himalia_hub.settings import CullLimits, HubSettings
+from himalia_hub.settings import HubSettings
 from himalia_hub.users.models import User
 
 log = structlog.get_logger()

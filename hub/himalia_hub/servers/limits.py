@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from himalia_hub.errors import BadRequest, Conflict
 from himalia_hub.servers import store
 from himalia_hub.servers.models import Server
-from himalia_hub.settings import ServersSection
+from himalia_hub.servers.settings import ServersSection
 from himalia_hub.users.models import User
 
 _NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,28}[a-z0-9]|[a-z]")

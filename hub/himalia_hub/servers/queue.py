@@ -19,8 +19,8 @@ from himalia_hub.db.memo import Memo
 from himalia_hub.errors import TooMany
 from himalia_hub.servers import store
 from himalia_hub.servers.models import Server
+from himalia_hub.servers.settings import ServersSection
 from himalia_hub.servers.state import Desired, Phase
-from himalia_hub.settings import ServersSection
 
 LOCK = "himalia starts"
 RETRY_RANGE_S = (30.0, 60.0)

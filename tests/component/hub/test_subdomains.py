@@ -42,6 +42,16 @@ async def test_a_visitor_of_a_server_that_is_away_is_counted_so_that_no_circle_i
     assert again.location == f"{HUB}/user/ann/lab?x=1&redirects=4"
 
 
+async def test_a_server_is_at_its_own_persons_host_and_at_nobody_elses(hub: Site) -> None:
+    """CVE-2026-55438: a host and a path that name two people reach neither's server."""
+    async with hub.client(Host="bob.hub.test") as visitor:
+        led = await visitor("GET", "/user/ann/lab")
+        program = await visitor("GET", "/user/ann/api/kernels")
+    assert led.location == f"{HUB}/user/ann/lab?redirects=1"
+    assert program.status == 424
+    assert "https://ann.hub.test/user/ann/" in program.json["message"]
+
+
 async def test_programs_are_told_at_once_that_nothing_answers(hub: Site) -> None:
     async with hub.client(Host=ANN) as program:
         for method, path in (
