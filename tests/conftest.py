@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,12 @@ hypothesis.settings.register_profile(
     "himalia", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("himalia")
+
+# A script that runs the suite in its background has the keyboard's signals ignored, and everything started from here
+# inherits that: no Control-C in a terminal would do anything, which no server in a process of its own lets happen.
+for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 LAYERS = ("unit", "migration", "component", "conformance", "journey", "fault", "browser")
 

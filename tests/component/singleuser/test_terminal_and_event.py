@@ -20,9 +20,18 @@ CONTENTS = "https://events.jupyter.org/jupyter_server/contents_service/v1"
 KERNELS = "https://events.jupyter.org/jupyter_server/kernel_actions/v1"
 
 
-@pytest.fixture
-async def server(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def a_person_without_a_profile(tmp_path, monkeypatch):
+    """Login shells read what stands in the home, and these are killed in the middle of it: on a machine whose profile
+    takes a lock, such as a version manager's, the next shell would wait a minute for it.
+    """
+    (tmp_path / "person").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "person"))
     monkeypatch.setenv("SHELL", "/bin/bash")
+
+
+@pytest.fixture
+async def server(tmp_path):
     async with running_server(tmp_path) as running:
         yield running
 
