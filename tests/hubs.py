@@ -257,6 +257,15 @@ class Client:
         assert status == 200, model
         return model
 
+    async def until_ready(self, user: str) -> None:
+        """Wait for the person's server; while the hub cannot answer it counts as not ready."""
+
+        async def now() -> bool:
+            status, model = await self.call("GET", f"/users/{user}/server")
+            return status == 200 and bool(model["ready"])
+
+        await eventually(now, within_s=60, what=f"{user}'s server is ready")
+
 
 async def answers(api: str) -> bool:
     """Whether a hub answers at this address of its API, through whatever is in front."""

@@ -16,18 +16,22 @@ LONGEST = 63
 """Octets in one label of a host's name (RFC 1035 §2.3.4)."""
 PLAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 SERVICE = "--service"
+DIGITS = 20
+"""Of a name's hash. People choose their names, and punctuation leaves them many that read alike: with half as many
+digits one could be found that has somebody else's label, and so their host.
+"""
 
 
 def label(name: str, *, longest: int = LONGEST) -> str:
-    """A label of letters, digits and dashes (RFC 1123 §2.1) for a name; never the same for two names.
+    """A label of letters, digits and dashes (RFC 1123 §2.1) for a name, at most `longest`; no two names have the same.
 
     A name that is such a label stands for itself, unless it has two dashes in a row: those mark the labels made here,
-    of what can be read of the name and ten digits of its hash (and names in other alphabets, RFC 5890 §2.3.1).
+    of what can be read of the name and DIGITS of its hash (and names in other alphabets, RFC 5890 §2.3.1).
     """
     if PLAIN.fullmatch(name) and "--" not in name and len(name) <= longest:
         return name
-    hashed = hashlib.sha256(name.encode()).hexdigest()[:10]
-    shown = re.sub(r"[^a-z0-9]+", "-", name.lower())[: longest - 12].strip("-")
+    hashed = hashlib.sha256(name.encode()).hexdigest()[:DIGITS]
+    shown = re.sub(r"[^a-z0-9]+", "-", name.lower())[: longest - DIGITS - 2].strip("-")
     return f"{shown or 'x'}--{hashed}"
 
 

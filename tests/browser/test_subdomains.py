@@ -57,7 +57,7 @@ async def test_a_person_works_at_a_host_of_their_own_which_never_sees_the_hubs_c
     await page.wait_for_url(re.compile(r"/hub/home"))
     await page.get_by_role("button", name=re.compile("^start", re.IGNORECASE)).first.click()
     await page.wait_for_url(
-        re.compile(r"//ada-l--[0-9a-f]{10}\.hub\.localhost:\d+/user/ada.l/lab"), timeout=lab.SLOW
+        re.compile(r"//ada-l--[0-9a-f]{20}\.hub\.localhost:\d+/user/ada.l/lab"), timeout=lab.SLOW
     )
     await lab.lab_is_open(page)
     theirs = page.url.split("/")[2]

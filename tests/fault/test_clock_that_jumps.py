@@ -48,13 +48,6 @@ async def place(tmp_path: Path, database_url: str) -> AsyncIterator[tuple[Hub, C
         hub.clean_up()
 
 
-async def is_ready(admin: Client, name: str) -> None:
-    async def now() -> bool:
-        return (await admin.server(name))["ready"]
-
-    await eventually(now, within_s=60, what=f"{name}'s server is ready")
-
-
 async def looked_for_idle_ones(hub: Hub) -> None:
     """Twice: the first of these looks may have begun before."""
 
@@ -78,21 +71,21 @@ async def test_an_hour_ahead_and_back_ends_no_server_no_sign_in_and_no_start(
     async with Person(hub) as root:
         await root.sign_in("root")
         assert (await admin.call("POST", "/users/ann/server"))[0] in (201, 202)
-        await is_ready(admin, "ann")
+        await admin.until_ready("ann")
         assert (await admin.call("POST", "/users/bob/server"))[0] in (201, 202)
 
         clock.ahead(3600)  # while bob's begins
         await eventually(lambda: hub.said().count("clock.jumped") == 1, within_s=30)
         await looked_for_idle_ones(hub)
-        await is_ready(admin, "bob")
-        await is_ready(admin, "ann")
+        await admin.until_ready("bob")
+        await admin.until_ready("ann")
         assert (await root.get("/hub/home"))[0] == 200, "still signed in"
 
         clock.ahead(0)
         await eventually(lambda: hub.said().count("clock.jumped") == 2, within_s=30)
         await looked_for_idle_ones(hub)
         assert (await admin.call("POST", "/users/cleo/server"))[0] in (201, 202)
-        await is_ready(admin, "cleo")
+        await admin.until_ready("cleo")
         assert (await admin.call("DELETE", "/users/bob/server"))[0] in (202, 204)
         assert (await root.get("/hub/home"))[0] == 200
     await nothing_lost(admin, hub)

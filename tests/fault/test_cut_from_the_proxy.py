@@ -7,7 +7,7 @@ from pathlib import Path
 
 import aiohttp
 
-from hubs import Client, Hub, client, free_port
+from hubs import Hub, client, free_port
 from line import Line
 from replicas import TOKEN, proxy
 from support import eventually
@@ -31,7 +31,7 @@ async def test_while_the_proxy_cannot_be_asked_routes_go_on_and_starts_wait_and_
         await hub.start()
         assert (await admin.call("POST", "/users", json={"usernames": ["ann", "bob"]}))[0] == 201
         assert (await admin.call("POST", "/users/ann/server"))[0] in (201, 202)
-        await is_ready(admin, "ann")
+        await admin.until_ready("ann")
         (before,) = {mark for _, mark in hub.processes()}
 
         await line.cut()
@@ -43,15 +43,8 @@ async def test_while_the_proxy_cannot_be_asked_routes_go_on_and_starts_wait_and_
         assert (waiting["ready"], waiting["pending"]) == (False, "check")
 
         await line.connect()
-        await is_ready(admin, "bob")
-        await is_ready(admin, "ann")
+        await admin.until_ready("bob")
+        await admin.until_ready("ann")
         lives = {mark for _, mark in hub.processes()}
         assert (before in lives, len(lives)) == (True, 2)
         await nothing_lost(admin, hub)
-
-
-async def is_ready(admin: Client, name: str) -> None:
-    async def now() -> bool:
-        return (await admin.server(name))["ready"]
-
-    await eventually(now, within_s=60, what=f"{name}'s server is ready")

@@ -12,7 +12,6 @@ import sqlalchemy as sa
 
 from himalia_hub.db.engine import sync_url
 from hubs import HIMALIA, Client, Hub, client
-from support import eventually
 from witness import nothing_lost
 
 BAD_WORDS = "UPDATE servers SET phase = 'upside down', desired = 'sideways' WHERE user_id = {yan}"
@@ -48,19 +47,12 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             for name in PEOPLE:
                 assert (await admin.call("POST", f"/users/{name}/server"))[0] in (201, 202)
             for name in PEOPLE:
-                await is_ready(admin, name)
+                await admin.until_ready(name)
             await hub.stop()
             admin.history.clear()  # Control-C has ended what these had begun
             yield hub, admin
     finally:
         hub.clean_up()
-
-
-async def is_ready(admin: Client, name: str) -> None:
-    async def now() -> bool:
-        return (await admin.server(name))["ready"]
-
-    await eventually(now, within_s=60, what=f"{name}'s server is ready")
 
 
 def spoil(hub: Hub) -> None:
@@ -78,7 +70,7 @@ async def test_damaged_rows_are_worth_nothing_and_stop_nobody_else(place: tuple[
         await hub.start()
 
         assert (await admin.call("POST", "/users/ann/server"))[0] in (201, 202)
-        await is_ready(admin, "ann")
+        await admin.until_ready("ann")
         status, listed = await admin.call("GET", "/users?include_stopped_servers=1")
         assert (status, {user["name"] for user in listed} >= set(PEOPLE)) == (200, True)
         assert (await zoe.call("GET", "/users/zoe"))[0] == 403, "rights that cannot be read are none"
@@ -86,7 +78,7 @@ async def test_damaged_rows_are_worth_nothing_and_stop_nobody_else(place: tuple[
         # What a person wishes next is written over what was damaged.
         for name in ("xia", "yan", "zoe"):
             assert (await admin.call("POST", f"/users/{name}/server"))[0] in (201, 202), name
-            await is_ready(admin, name)
+            await admin.until_ready(name)
         await nothing_lost(admin, hub)
 
     told = subprocess.run(

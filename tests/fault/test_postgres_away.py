@@ -41,14 +41,6 @@ async def place(tmp_path: Path, postgres_database: str) -> AsyncIterator[tuple[H
             await line.cut()
 
 
-async def is_ready(admin: Client, name: str) -> None:
-    async def now() -> bool:
-        status, model = await admin.call("GET", f"/users/{name}/server")
-        return status == 200 and model["ready"]
-
-    await eventually(now, within_s=60, what=f"{name}'s server is ready")
-
-
 async def answered(hub: Hub, path: str, **options: str) -> tuple[int, str]:
     """Status and `Retry-After` of a request through the proxy."""
     async with aiohttp.ClientSession() as session, session.get(hub.url + path, headers=options) as answer:
@@ -61,7 +53,7 @@ async def test_while_it_is_away_servers_go_on_and_the_hub_says_so_and_afterwards
 ) -> None:
     hub, admin, line = place
     assert (await admin.call("POST", "/users/ann/server"))[0] in (201, 202)
-    await is_ready(admin, "ann")
+    await admin.until_ready("ann")
 
     await line.cut()
     status, wait = await answered(hub, "/hub/api/users", Authorization=f"token {admin.token}")
@@ -77,7 +69,7 @@ async def test_while_it_is_away_servers_go_on_and_the_hub_says_so_and_afterwards
         return (await admin.call("POST", "/users/bob/server"))[0] in (201, 202)
 
     await eventually(taken, within_s=60, what="a start is taken again")
-    await is_ready(admin, "bob")
+    await admin.until_ready("bob")
     assert (await admin.server("ann"))["ready"]
     assert "Traceback" not in hub.said()
     await nothing_lost(admin, hub)
@@ -95,7 +87,7 @@ async def test_while_it_is_slow_everything_is_answered_and_what_needs_no_row_at_
 
     line.slow_s = 0.1
     assert (await start)[0] in (201, 202)
-    await is_ready(admin, "ann")
+    await admin.until_ready("ann")
     assert (await answered(hub, "/hub/login"))[0] == 200
     assert (await admin.call("GET", "/users"))[0] == 200
     assert "server.step_failed" not in hub.said()
@@ -119,7 +111,7 @@ async def test_a_commit_whose_answer_is_lost_is_read_again_and_done_once(
                 return (await admin.call("POST", f"/users/{name}/server"))[0] in (201, 202, 400)
 
             await eventually(taken, within_s=60, what="the start is taken, or was")
-        await is_ready(admin, name)
+        await admin.until_ready(name)
         lives = [mark for mark in {mark for _, mark in hub.processes()} if f"/{name}-" in mark]
         assert len(lives) == 1, lives
     await nothing_lost(admin, hub)
