@@ -34,6 +34,15 @@ async def set_up(page: Page, hub: Hub, shot: Shot) -> None:
         assert again.status in (403, 404, 410), "the link works twice"
 
 
+async def sign_in(page: Page, url: str, name: str) -> None:
+    """Through the form that `url` leads to, until home is shown."""
+    await page.goto(url)
+    await page.locator('input[name="username"]').fill(name)
+    await page.locator('input[name="password"]').fill(PASSWORD)
+    await page.keyboard.press("Enter")
+    await page.wait_for_url(re.compile(r"/hub/home"))
+
+
 async def sign_out_and_in(page: Page, hub: Hub, shot: Shot) -> None:
     """Out, and in again through the form."""
     await page.goto(f"{hub.url}/hub/logout")

@@ -11,8 +11,8 @@ from playwright.async_api import BrowserContext, Page, expect
 
 import lab
 from chromium import Watcher
-from hubs import PASSWORD, Hub, client
-from steps import Shot
+from hubs import Hub, client
+from steps import Shot, sign_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -30,11 +30,7 @@ async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
 
 
 async def opened_lab(hub: Hub, page: Page) -> None:
-    await page.goto(hub.url)
-    await page.locator('input[name="username"]').fill("ada")
-    await page.locator('input[name="password"]').fill(PASSWORD)
-    await page.keyboard.press("Enter")
-    await page.wait_for_url(re.compile(r"/hub/home"))
+    await sign_in(page, hub.url, "ada")
     await page.get_by_role("button", name=re.compile("^start", re.IGNORECASE)).first.click()
     await page.wait_for_url(re.compile(r"/user/ada/lab"), timeout=lab.SLOW)
     await lab.lab_is_open(page)

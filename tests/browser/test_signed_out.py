@@ -8,18 +8,11 @@ import pytest
 from playwright.async_api import Browser, Page, WebSocket, expect
 
 import lab
-from hubs import PASSWORD, Hub
+from hubs import Hub
+from steps import sign_in
 from support import eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
-
-
-async def signed_in(page: Page, hub: Hub) -> None:
-    await page.goto(f"{hub.url}/hub/login")
-    await page.locator('input[name="username"]').fill("ada")
-    await page.locator('input[name="password"]').fill(PASSWORD)
-    await page.keyboard.press("Enter")
-    await page.wait_for_url(re.compile(r"/hub/home"))
 
 
 async def at_work(page: Page, hub: Hub) -> list[WebSocket]:
@@ -52,20 +45,20 @@ async def test_who_is_signed_out_elsewhere_or_in_another_tab_loses_lab_and_is_as
     office = await browser.new_context()
     home = await browser.new_context()
     work, tab = await office.new_page(), await office.new_page()
-    await signed_in(work, hub)
+    await sign_in(work, f"{hub.url}/hub/login", "ada")
     await work.get_by_role("button", name=re.compile("^start", re.IGNORECASE)).first.click()
     await work.wait_for_url(re.compile(r"/user/ada/lab"), timeout=lab.SLOW)
     sockets = await at_work(work, hub)
 
     elsewhere = await home.new_page()
-    await signed_in(elsewhere, hub)
+    await sign_in(elsewhere, f"{hub.url}/hub/login", "ada")
     await elsewhere.goto(f"{hub.url}/hub/account")
     await elsewhere.get_by_role("button", name="Sign out everywhere else").click()
     await closed(sockets)
     await tab.goto(f"{hub.url}/hub/home")
     await expect(tab).to_have_url(re.compile("/hub/login"))
 
-    await signed_in(tab, hub)
+    await sign_in(tab, f"{hub.url}/hub/login", "ada")
     sockets = await at_work(work, hub)
     await tab.goto(f"{hub.url}/hub/account")
     await (

@@ -13,7 +13,8 @@ from playwright.async_api import BrowserContext, expect
 
 import lab
 from chromium import Watcher
-from hubs import PASSWORD, Hub
+from hubs import Hub
+from steps import sign_in
 from support import eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -50,11 +51,7 @@ async def test_a_person_works_at_a_host_of_their_own_which_never_sees_the_hubs_c
         sent.setdefault(host, set()).update(re.findall(r"(?:^|; )([^=;]+)=", headers.get("cookie", "")))
 
     page.on("request", note)
-    await page.goto(site.url)
-    await page.locator('input[name="username"]').fill("ada.l")
-    await page.locator('input[name="password"]').fill(PASSWORD)
-    await page.keyboard.press("Enter")
-    await page.wait_for_url(re.compile(r"/hub/home"))
+    await sign_in(page, site.url, "ada.l")
     await page.get_by_role("button", name=re.compile("^start", re.IGNORECASE)).first.click()
     await page.wait_for_url(
         re.compile(r"//ada-l--[0-9a-f]{20}\.hub\.localhost:\d+/user/ada.l/lab"), timeout=lab.SLOW
