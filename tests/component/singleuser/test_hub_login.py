@@ -187,8 +187,12 @@ async def test_activity_is_reported_under_the_servers_name(start: Any, hub: Any)
     first = await eventually(lambda: hub.activity)
     assert first[0]["last_activity"] == first[0]["servers"][""]["last_activity"]
     cookie = await signed_in(server)
-    await server.bare("GET", "api/contents", headers={"Cookie": cookie})
-    await eventually(lambda: hub.activity[-1]["last_activity"] > first[0]["last_activity"])
+
+    async def moved() -> bool:
+        await server.bare("GET", "api/contents", headers={"Cookie": cookie})
+        return bool(hub.activity[-1]["last_activity"] > first[0]["last_activity"])
+
+    await eventually(moved)
 
 
 async def test_the_hub_can_see_that_the_server_is_up(start: Any, hub: Any) -> None:
