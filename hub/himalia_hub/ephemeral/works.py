@@ -31,6 +31,7 @@ from himalia_hub.ephemeral.git import Bounds
 from himalia_hub.ephemeral.ground import uids_for
 from himalia_hub.ephemeral.making import maker_of
 from himalia_hub.ephemeral.models import Launch, Stage
+from himalia_hub.ephemeral.questions import Questions
 from himalia_hub.ephemeral.submodules import Submodules
 from himalia_hub.ephemeral.sweep import Sweep
 from himalia_hub.ephemeral.weighing import Scales
@@ -72,7 +73,7 @@ class Works:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._maker = maker_of(world)
         self._builds = Builds(world, bell, self._maker, limit=self._section.build_limit)
-        self._asking: dict[tuple[str, str], asyncio.Task[str]] = {}
+        self._questions = Questions(self._ask)
         self._fetching: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._sweep = Sweep(world, self._folders, self._maker)
         self._scales = Scales(self._section.session_max_bytes)
@@ -133,10 +134,10 @@ class Works:
         return seated, await store.under_way(db)
 
     async def _drop_all(self) -> None:
-        running = [*self._tasks.values(), *self._builds.tasks, *self._asking.values(), *self._scales.tasks]
+        running = [*self._tasks.values(), *self._builds.tasks, *self._scales.tasks]
         for task in running:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*running, *self._questions.drop(), return_exceptions=True)
 
     # -- one launch ------------------------------------------------------------------------------------
 
@@ -209,14 +210,9 @@ class Works:
         source = self.source(launch)
         commit = source.commit
         if commit is None:
-            await self._say(launch, "waiting", f"Asking {source.url} for {source.ref}")
-            # One question for all who click at once; whoever comes after its answer asks anew.
-            question = (source.url, source.ref)
-            asking = self._asking.get(question)
-            if asking is None:
-                asking = self._asking[question] = asyncio.create_task(self._ask(source))
-                asking.add_done_callback(lambda _: self._asking.pop(question, None))
-            commit = await asyncio.shield(asking)
+            if not self._questions.answered(source, launch.created):
+                await self._say(launch, "waiting", f"Asking {source.url} for {source.ref}")
+            commit = await self._questions.commit(source, launch.created)
         line = f"{source.label} at {source.ref} is commit {commit[:12]}"
         await self._move(launch, Stage.FETCHING, ("waiting", line), commit=commit)
 
