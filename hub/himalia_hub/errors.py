@@ -93,6 +93,10 @@ class SpawnProblem(HimaliaError):
         self.log_tail = log_tail
 
 
+RETRY_AFTER_S = 5
+"""When to come back after a 503 that says nothing else."""
+
+
 class Unavailable(HimaliaError):
     """Something the hub depends on cannot be reached just now."""
 

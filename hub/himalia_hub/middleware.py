@@ -15,7 +15,14 @@ from himalia_hub.audit.record import record_request
 from himalia_hub.auth import origin, setup, xsrf
 from himalia_hub.auth.cookies import is_secure
 from himalia_hub.db.engine import is_full
-from himalia_hub.errors import BadRequest, HimaliaError, NotAuthenticated, TooMany, Unavailable
+from himalia_hub.errors import (
+    RETRY_AFTER_S,
+    BadRequest,
+    HimaliaError,
+    NotAuthenticated,
+    TooMany,
+    Unavailable,
+)
 from himalia_hub.info import VERSION_HEADERS
 from himalia_hub.keys import IDENTITY, REQUEST_ID, SETTINGS
 from himalia_hub.languages.choosing import speak_it
@@ -29,7 +36,6 @@ from himalia_hub.secrets import mint
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-RETRY_AFTER_S = 5
 SHOWN_PATH = 200
 API_POLICY = "frame-ancestors 'none'; default-src 'none'"
 PAGE_POLICY = (

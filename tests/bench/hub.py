@@ -22,6 +22,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import aiohttp
 
@@ -37,20 +38,18 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One of the two: where its hub answers, a token of its administrator, and its process."""
+    """One of the two: where its hub answers, its process, and a token of its administrator."""
 
     name: str
-    hub: Hub | JupyterHub
+    port: int
+    pid: int
     token: str
 
-    @property
-    def port(self) -> int:
-        return self.hub.port + 2
-
-    @property
-    def pid(self) -> int:
-        assert self.hub.process is not None
-        return self.hub.process.pid
+    @classmethod
+    def of(cls, name: str, hub: Hub | JupyterHub) -> Self:
+        """A hub that runs."""
+        assert hub.process is not None
+        return cls(name, hub.port + 2, hub.process.pid, hub.token("root"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +256,7 @@ async def measure(folder: Path, people: int, seconds: float, count: int) -> None
         ours.add_user("root", admin=True)
         await ours.start()
         await theirs.start()
-        peers = [Peer("himalia", ours, ours.token("root")), Peer("jupyterhub", theirs, theirs.token("root"))]
+        peers = [Peer.of("himalia", ours), Peer.of("jupyterhub", theirs)]
         print(f"{'':<44} {'himalia':>10} {'jupyterhub':>10} {'':<10} {'ratio':>7}")
         made = [await make_people(peer, people) for peer in peers]
         say(f"making {people:,} people by one request", *made, "s")

@@ -10,7 +10,7 @@ from himalia_hub.auth.admit import NotAdmitted
 from himalia_hub.auth.base import WayDown
 from himalia_hub.auth.door import DOOR, WrongPassword, sign_in_by_password
 from himalia_hub.auth.forms import small_form
-from himalia_hub.errors import HimaliaError, TooMany
+from himalia_hub.errors import RETRY_AFTER_S, HimaliaError, TooMany
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
 from himalia_hub.pages.render import page
 from himalia_hub.rbac.guard import public
@@ -103,8 +103,8 @@ async def login_form(
         setup_needed=await setup.gate_closed(request),
         may_ask=door.has_local and request.app[SETTINGS].auth.sign_up,
     )
-    if wait:
-        response.headers["Retry-After"] = str(int(wait))
+    if wait or status == 503:
+        response.headers["Retry-After"] = str(int(wait) or RETRY_AFTER_S)
     return response
 
 

@@ -1,7 +1,8 @@
 """Local accounts: argon2id hashes, made and checked in a few threads of their own.
 
 Hashing is meant to be slow. It never runs on the event loop, and no more hashes run at once than there are
-threads: 200 sign-ins in one breath queue here and slow nothing else.
+threads: 200 sign-ins in one breath queue here and slow nothing else. The queue has an end, so that strangers with
+wrong passwords fill no memory and keep nobody waiting who would have given up long before.
 """
 
 from __future__ import annotations
@@ -9,19 +10,37 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from himalia_hub.auth.base import WayDown
 from himalia_hub.errors import BadRequest
+
+T = TypeVar("T")
 
 MAX_LENGTH = 1024
 """Characters of a password that are looked at; more is refused before any hashing."""
 
 _hasher = argon2.PasswordHasher(time_cost=3, memory_cost=32 * 1024, parallelism=1)
-_pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="argon2")
+LONGEST_QUEUE = 500
+"""So many may wait for a thread, which is half a minute to a minute; browsers and proxies give up soon after that."""
+NICENESS = 5
+"""Of the threads (nice(2) is each thread's own on Linux): the event loop, which everybody waits for, goes first. Not
+19, with which nobody could sign in beside kernels that compute."""
+
+
+def _stand_back() -> None:
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+_pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "argon2", initializer=_stand_back)
+_waiting = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +80,30 @@ def check_new(password: str, *, least: int, name: str = "") -> None:
 
 
 async def hash_off_loop(password: str) -> str:
-    """The stored form, made in a thread."""
-    return await asyncio.get_running_loop().run_in_executor(_pool, hash_password, password)
+    """The stored form, made in a thread. WayDown when too many wait."""
+    return await _in_turn(lambda: hash_password(password))
 
 
 async def verify(stored: str | None, password: str) -> Verdict:
-    """Whether the password fits. With nothing stored it takes as long and says no: time tells no names."""
+    """Whether the password fits. With nothing stored it takes as long and says no: time tells no names.
+
+    WayDown when too many wait.
+    """
     if len(password) > MAX_LENGTH:
         return Verdict(right=False)
-    return await asyncio.get_running_loop().run_in_executor(_pool, _verify, stored, password)
+    return await _in_turn(lambda: _verify(stored, password))
+
+
+async def _in_turn(work: Callable[[], T]) -> T:
+    """`work()` in one of the threads, after all who came before."""
+    global _waiting
+    if _waiting >= LONGEST_QUEUE:
+        raise WayDown("Too many people are signing in at this moment.", remedy="Try again in a minute.")
+    _waiting += 1
+    try:
+        return await asyncio.get_running_loop().run_in_executor(_pool, work)
+    finally:
+        _waiting -= 1
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from component.hub.hub_site import PASSWORD, Site, site
 from himalia_hub import clock
-from himalia_hub.auth import accounts, cookies
+from himalia_hub.auth import accounts, cookies, password
 from himalia_hub.auth.backoff import BUCKETS
 from himalia_hub.auth.door import DOOR, WrongPassword, sign_in_by_password
 from himalia_hub.errors import TooMany
@@ -304,6 +304,18 @@ async def test_many_people_behind_one_address_sign_in_at_once(hub: Site) -> None
     )
 
     assert len(users) == 30
+
+
+async def test_when_too_many_sign_in_the_form_says_so_and_when_to_come_back(
+    hub: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hub.person("ann")
+    monkeypatch.setattr(password, "LONGEST_QUEUE", 0)
+    async with hub.client() as browser:
+        answer = await browser.login("ann", PASSWORD)
+
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+    assert "Too many people are signing in at this moment." in answer.text
 
 
 async def test_an_address_that_guesses_names_waits_too(hub: Site) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 
@@ -8,6 +9,7 @@ import argon2
 import pytest
 
 from himalia_hub.auth import password
+from himalia_hub.auth.base import WayDown
 from himalia_hub.errors import BadRequest
 
 
@@ -54,6 +56,25 @@ async def test_hashing_never_runs_on_the_loop_and_at_most_in_its_own_threads() -
 
     argon = [thread for thread in threading.enumerate() if thread.name.startswith("argon2")]
     assert 1 <= len(argon) <= 4
+
+
+async def test_the_event_loop_goes_before_those_threads() -> None:
+    await password.verify(None, "x")
+
+    ours = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    argon = [thread for thread in threading.enumerate() if thread.name.startswith("argon2")]
+    assert all(os.getpriority(os.PRIO_PROCESS, each.native_id or 0) > ours for each in argon)
+
+
+async def test_who_comes_to_a_queue_that_is_full_is_told_at_once_and_those_in_it_are_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(password, "LONGEST_QUEUE", 3)
+
+    told = await asyncio.gather(*(password.verify(None, "x") for _ in range(5)), return_exceptions=True)
+
+    assert [isinstance(each, WayDown) for each in told] == [False, False, False, True, True]
+    assert not (await password.verify(None, "x")).right, "and then there is room again"
 
 
 @pytest.mark.parametrize("text", ["short", "x" * 1025])

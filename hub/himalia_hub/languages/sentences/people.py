@@ -17,6 +17,8 @@ ACCOUNTS: Final = (
     "This took too long.",
     "Sign in again.",
     "Too many failed sign-ins.",
+    "Too many people are signing in at this moment.",
+    "Try again in a minute.",
     "%(name)s cannot be a user name",
     "1 to 255 printable characters, no slash, no blank at an end, not only dots",
     "user %(name)s exists already",
