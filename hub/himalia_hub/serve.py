@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -28,6 +29,7 @@ from himalia_hub.errors import ConfigError
 from himalia_hub.folder import only_one, prepare_data_dir
 from himalia_hub.metrics.figures import Figures
 from himalia_hub.metrics.measured import MeasuredProxy
+from himalia_hub.pages import render
 from himalia_hub.reloading import RELOADER, on_hangup
 from himalia_hub.replicas import presence
 from himalia_hub.routes.feed import Feed
@@ -84,7 +86,11 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
     prepare_data_dir(settings.data_dir)
     with only_one(settings.data_dir):
         await _prepare_database(settings, plan)
-        async with _listening(settings) as (sockets, hub_url), _world(settings, hub_url) as world:
+        async with (
+            _warming(settings) as warm,
+            _listening(settings) as (sockets, hub_url),
+            _world(settings, hub_url) as world,
+        ):
             proxy = ProxyProcess(settings, hub_url) if settings.proxy.start else None
             if proxy is not None:
                 how = await proxy.start()
@@ -101,6 +107,10 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
                 shutdown_timeout=2.0 if world.db.is_sqlite else DRAIN_S,
             )
             await runner.setup()
+            await warm
+            # Some 100,000 objects are there for good. Looking at them all again, as the collector does every few
+            # hundred requests, held everybody up for 60 to 200 ms.
+            gc.freeze()
             for sock in [*sockets, *_spawners_sockets(world.spawner)]:
                 await web.SockSite(runner, sock).start()
             world.figures.started.set(clock.now().timestamp() - began)
@@ -130,6 +140,16 @@ async def _prepare_database(settings: HubSettings, plan: Plan) -> None:
     else:
         await migrate.check(settings.db_url)
         plan.reporter.done("Database is up to date")
+
+
+@contextlib.asynccontextmanager
+async def _warming(settings: HubSettings) -> AsyncIterator[asyncio.Task[None]]:
+    """Pages are made ready in a thread, while the proxy starts."""
+    task = asyncio.create_task(asyncio.to_thread(render.warm_up, settings), name="pages.warm")
+    try:
+        yield task
+    finally:
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

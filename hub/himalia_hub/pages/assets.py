@@ -39,6 +39,13 @@ def _packed(name: str) -> bytes:
     return gzip.compress(_files()[name][0], mtime=0)
 
 
+def warm_up() -> None:
+    """Read and pack everything, which else the first who ask wait for."""
+    for name in _files():
+        if mimetypes.guess_type(name)[0] in PACKED:
+            _packed(name)
+
+
 def static_url(hub_prefix: str, name: str) -> str:
     """Address of an asset, with its hash; KeyError for one that does not exist is a bug in a template."""
     return f"{hub_prefix}static/{quote(name)}?v={_files()[name][1]}"

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from component.hub.pages_site import Browser, Site, site
 from himalia_hub import pages
-from himalia_hub.pages import assets, render
+from himalia_hub.pages import assets
 from himalia_hub.rbac.guard import access_of, public
 from himalia_hub.settings import HubSettings
 from himalia_hub.users.models import User
@@ -41,7 +41,7 @@ async def test_a_page_allows_nothing_inline_and_is_stored_nowhere(browser: Brows
 
 
 async def test_assets_are_kept_for_ever_under_their_hash_and_asked_for_without_it(browser: Browser) -> None:
-    url = render.static_url("/hub/", "himalia.css")
+    url = assets.static_url("/hub/", "himalia.css")
 
     exact, plain = await browser.get(url), await browser.get("/hub/static/himalia.css")
 

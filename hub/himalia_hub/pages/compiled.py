@@ -1,0 +1,58 @@
+"""Templates compiled before the first visitor comes, and kept beside their sources as Python keeps its own bytecode."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import pickle
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jinja2
+import structlog
+from jinja2.bccache import Bucket
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+log = structlog.get_logger()
+
+
+class Kept(jinja2.FileSystemBytecodeCache):
+    """Bytecode in a folder; where that cannot be written, in memory only.
+
+    Jinja names an entry by the template and checks it against the source. What it does not check is how the
+    environment that compiled it was set up: `made_by` are the files that say so. Whoever may write the folder may
+    write the code beside it.
+    """
+
+    def __init__(self, folder: Path, made_by: Iterable[Path]) -> None:
+        version = hashlib.sha256(b"".join(path.read_bytes() for path in made_by)).hexdigest()[:12]
+        super().__init__(str(folder), f"%s.{version}.jinja")
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """What was kept, or nothing where it cannot be read or was cut off by a loss of power."""
+        try:
+            super().load_bytecode(bucket)
+        except (OSError, EOFError, pickle.UnpicklingError):
+            bucket.reset()
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep it for the next start, where there is room and leave to."""
+        with contextlib.suppress(OSError):
+            Path(self.directory).mkdir(exist_ok=True)
+            super().dump_bytecode(bucket)
+
+
+def compile_all(environment: Environment, folder: Path) -> None:
+    """Compile every page of this folder, or what takes its place. One that cannot be is named in the log; its page says
+    what is wrong when somebody asks for it.
+    """
+    for path in folder.glob("*.html"):
+        try:
+            environment.get_template(path.name)
+        except jinja2.TemplateSyntaxError as error:
+            log.warning("template.broken", file=error.filename, line=error.lineno, why=error.message)
+        except (jinja2.TemplateError, OSError, UnicodeDecodeError) as error:
+            log.warning("template.broken", file=path.name, why=str(error))
