@@ -255,12 +255,19 @@ class ImageBuilder(Protocol):
 
     base: str
     """What servers run from where nothing else is said."""
+    url: str
+    """The engine's address; empty: what the environment says."""
+    labels: Mapping[str, str]
+    """What every image of this hub's is marked with."""
 
     async def id_of(self, name: str) -> str | None:
         """What the image is now; None when it is not there."""
 
     async def build(self, order: ImageOrder, say: Say = silent) -> int:
         """Build it; its bytes. `say` hears the engine's lines. SpawnRefused says why not; then nothing is left."""
+
+    async def must_fit(self, name: str, most: int) -> int:
+        """Its bytes. SpawnRefused when it is not there, or larger than `most`; then it is removed."""
 
     async def remove(self, name: str) -> None:
         """Remove it, unless something uses it; its not being there is success."""

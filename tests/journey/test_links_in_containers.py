@@ -6,6 +6,7 @@ import io
 import json
 import os
 import ssl
+import sys
 import tarfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -64,7 +65,8 @@ async def url(notes: Repository) -> AsyncIterator[str]:
 async def hub(engine: Lab, tmp_path: Path) -> AsyncIterator[tuple[Hub, Client]]:
     docker = {"url": engine.url, "image": BASE, "pull": "never", "stop_timeout_s": 5}
     table = "\n".join(f"{name} = {json.dumps(value)}" for name, value in docker.items())
-    links = config(tmp_path / "ephemeral", f"allowed_bases = [{BASE!r}]").replace(
+    others = f'builder = "either"\nrepo2docker_command = {json.dumps(str(tmp_path / "repo2docker"))}'
+    links = config(tmp_path / "ephemeral", f"allowed_bases = [{BASE!r}]", others).replace(
         "trusted_network = true\n", ""
     )
     hub = Hub(tmp_path / "data", config=f'[spawner]\nkind = "docker"\n[spawner.docker]\n{table}\n{links}')
@@ -152,3 +154,41 @@ async def test_a_dockerfile_is_built_by_the_engine_and_a_failed_build_leaves_not
     assert "starts from 'himalia-test-server:1', which is not allowed" in told[-1]["message"]
 
     await eventually(lambda: dangling(engine) <= nameless, what="no image without a name is left")
+
+
+REPO2DOCKER = f"""#!{sys.executable}
+import json, os, subprocess, sys
+given = dict(zip(sys.argv[3:], sys.argv[4:]))
+dockerfile = '''FROM {BASE}
+LABEL repo2docker.version=test
+USER 0
+RUN (echo '#!/bin/sh'; echo 'BY_ENTRYPOINT=yes exec "$@"') > /usr/local/bin/enter
+USER 1000
+COPY . /srv/repository/
+ENTRYPOINT ["/bin/sh", "/usr/local/bin/enter"]
+'''
+words = ["docker", "build", "-q", "-t", given["--image-name"], "-f", "-", sys.argv[-1]]
+print(json.dumps({{"message": "Using CondaBuildPack builder", "phase": "building"}}), flush=True)
+sys.exit(subprocess.run(words, input=dockerfile, text=True, env={{**os.environ, "DOCKER_BUILDKIT": "0"}}).returncode)
+"""
+"""The real one needs a registry for its base image; this one is asked, speaks, and marks and enters images as it does."""
+
+
+async def test_what_only_repo2docker_builds_is_built_by_it_and_entered_as_it_wants(
+    hub: tuple[Hub, Client], engine: Lab, url: str, notes: Repository, tmp_path: Path
+) -> None:
+    here, _ = hub
+    program = tmp_path / "repo2docker"
+    program.write_text(REPO2DOCKER)
+    program.chmod(0o755)
+    notes.commit({"environment.yml": "dependencies: [numpy]", "index.ipynb": "{}"})
+
+    told = await opened(here, link(url))
+
+    assert told[-1]["phase"] == "ready", "".join(event["message"] for event in told)
+    assert "Using CondaBuildPack builder" in said(told, "building")
+    seen = await run(
+        told[-1], "import os; print(os.environ['BY_ENTRYPOINT'], os.listdir('/srv/repository'), os.listdir())"
+    )
+    assert seen.startswith("yes")
+    assert seen.count("index.ipynb") == 2

@@ -15,7 +15,14 @@ import shlex
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from himalia_hub.ephemeral.environment import FOR_CONTAINERS, CannotHonour, Recipe, recipe
+from himalia_hub.ephemeral.environment import (
+    BUILT_BY_US,
+    FOR_CONTAINERS,
+    CannotHonour,
+    NeedsRepo2docker,
+    Recipe,
+    recipe,
+)
 from himalia_hub.ephemeral.installer import KERNEL, kernelspec
 
 SCHEMA = 1
@@ -29,8 +36,6 @@ USER = "1000:100"
 INSTALLER, KERNELSPEC = "himalia-uv", "himalia-kernel.json"
 """Names in the context that no repository has."""
 
-_BUILT_HERE = ("Dockerfile", "apt.txt")
-"""Those of `FOR_CONTAINERS` that are honoured; others need more than a Dockerfile of ours."""
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+(=[A-Za-z0-9.+:~-]+)?")
 _FROM = re.compile(r"\s*FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?\s*", re.IGNORECASE)
 
@@ -68,10 +73,11 @@ def blueprint(
         _check_bases(files["Dockerfile"], bases)
         return Blueprint(files["Dockerfile"], whole=True, read=("Dockerfile",), own=True)
     for name, what in FOR_CONTAINERS.items():
-        if name in files and name not in _BUILT_HERE:
-            raise CannotHonour(
+        if name in files and name not in BUILT_BY_US:
+            raise NeedsRepo2docker(
                 f"{name} asks for {what}, which the images built here do not have.",
-                remedy="Write a Dockerfile that installs it.",
+                remedy="Write a Dockerfile that installs it, or ask an administrator to build with repo2docker "
+                "(ephemeral.builder).",
             )
     install, added, whole, read, python = _install(files, folder)
     system = list(_system_packages(files.get("apt.txt", "")))
@@ -163,7 +169,7 @@ class _Without(Mapping[str, str]):
         return sum(1 for _ in self)
 
     def _keeps(self, name: object) -> bool:
-        return name not in _BUILT_HERE
+        return name not in BUILT_BY_US
 
 
 def _only(files: Mapping[str, str], name: str) -> Mapping[str, str]:

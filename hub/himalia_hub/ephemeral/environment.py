@@ -39,12 +39,23 @@ FOR_CONTAINERS = {
 }
 """Files that only a container can honour, with what they ask for."""
 
+BUILT_BY_US = ("Dockerfile", "apt.txt")
+"""Those of them that the images built by the hub itself honour; others need more than a short Dockerfile."""
+
+BY_REPO2DOCKER = (
+    "An administrator can let repo2docker build images (spawner.kind = 'docker', ephemeral.builder)."
+)
+
 
 class CannotHonour(HimaliaError):
     """The repository asks for what this mode has not; the message names the file, the remedy the mode."""
 
     status = 422
     code = "environment"
+
+
+class NeedsRepo2docker(CannotHonour):
+    """What it asks for is in no environment that Himalia makes, but in images of repo2docker's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +97,12 @@ def recipe(files: Mapping[str, str]) -> Recipe:
     """What to install, from the texts of the files by name. CannotHonour says what this mode cannot do."""
     for name, what in FOR_CONTAINERS.items():
         if name in files:
-            raise CannotHonour(
+            refusal = CannotHonour if name in BUILT_BY_US else NeedsRepo2docker
+            raise refusal(
                 f"{name} asks for {what}, which sessions without containers cannot give.",
-                remedy="An administrator can let links build images.",
+                remedy="An administrator can let links build images (spawner.kind = 'docker')."
+                if name in BUILT_BY_US
+                else BY_REPO2DOCKER,
             )
     python = _python(files)
     for name, read in _READERS.items():
@@ -103,9 +117,8 @@ def _python(files: Mapping[str, str]) -> str:
         return ""
     found = re.fullmatch(r"python-(3\.\d{1,2})(?:\.\d{1,2})?", text)
     if found is None:
-        raise CannotHonour(
-            f"runtime.txt says {text[:40]!r}.", remedy="Only Python is offered here: python-3.12."
-        )
+        refusal = NeedsRepo2docker if text.startswith("r-") else CannotHonour
+        raise refusal(f"runtime.txt says {text[:40]!r}.", remedy="Only Python is offered here: python-3.12.")
     return found[1]
 
 
@@ -257,9 +270,9 @@ def _environment_yml(files: Mapping[str, str], python: str) -> Recipe:
         if found:
             python = python or found[1]
         elif not re.fullmatch(r"(python|pip)\b.*", package):
-            raise CannotHonour(
-                f"{name} wants {package[:60]!r} of conda, which sessions without containers do not have.",
-                remedy="List it under pip: where the index has it, or ask an administrator to let links build images.",
+            raise NeedsRepo2docker(
+                f"{name} wants {package[:60]!r} of conda, which the environments made here do not have.",
+                remedy=f"List it under pip: where the index has it. {BY_REPO2DOCKER}",
             )
     return _listed(name, listed, python)
 

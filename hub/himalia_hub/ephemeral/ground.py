@@ -32,6 +32,9 @@ def prepare(world: World, note: Callable[[str], None]) -> None:
             f"spawner.kind = {world.settings.spawner.kind!r} cannot run throw-away sessions; "
             "use 'process' or 'docker', or set ephemeral.open_to = 'nobody'"
         )
+    builders = [section.builder, *(one.builder for one in section.repositories)]
+    if not containers and any(one not in (None, "own") for one in builders):
+        raise ConfigError("ephemeral.builder says who builds images; it needs spawner.kind = 'docker'")
     installer.uv()
     folders.make()
     if uids_for(world) or containers:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from himalia_hub.ephemeral import installer
+from himalia_hub.ephemeral import installer, repo2docker
 from himalia_hub.ephemeral.blueprint import INSTALLER, Blueprint, blueprint
-from himalia_hub.ephemeral.environment import CannotHonour, Recipe, recipe
+from himalia_hub.ephemeral.environment import CannotHonour, NeedsRepo2docker, Recipe, recipe
 from himalia_hub.ephemeral.folders import Files, Folders, folders_of
 from himalia_hub.ephemeral.ground import uids_for
 from himalia_hub.ephemeral.installer import BuildFailed, Say
@@ -107,6 +107,9 @@ class Images:
     async def wanted(self, launch: Launch) -> Wanted:
         """By the Dockerfile and what it copies, and by what the base image is now."""
         found = await self._blueprint(launch)
+        if found is None:
+            files = await asyncio.to_thread(lambda: repo2docker.files_read(Files(self._checkout(launch))))
+            return Wanted(repo2docker.key(launch.commit, self._section.repo2docker_options), files)
         base = "" if found.own else await self._base_id()
         return Wanted(found.key(base=base, commit=launch.commit), found.read)
 
@@ -119,13 +122,12 @@ class Images:
 
     async def make(self, launch: Launch, say: Say) -> int:
         """Within the limits of a build."""
-        section, found = self._section, await self._blueprint(launch)
+        found = await self._blueprint(launch)
+        if found is None:
+            return await self._by_repo2docker(launch, say)
+        section, checkout = self._section, self._checkout(launch) if found.whole else None
         memory, cpus = section.build_mem_limit, section.build_cpu_limit
-        checkout = self._folders.checkout(launch.url, launch.commit) if found.whole else None
-        labels = {
-            "himalia.environment": launch.environment, "himalia.repository": launch.url,
-            "himalia.commit": launch.commit if found.whole else "",
-        }  # fmt: skip
+        labels = _labels(launch, commit=launch.commit if found.whole else "")
         try:
             with tempfile.NamedTemporaryFile(prefix="context-", dir=self._folders.cache) as context:
                 await asyncio.to_thread(pack, Path(context.name), found, checkout)
@@ -146,15 +148,47 @@ class Images:
         with contextlib.suppress(BackendGone):
             await self._engine.remove(image_name(self._hub, key))
 
-    async def _blueprint(self, launch: Launch) -> Blueprint:
-        checkout, section = self._folders.checkout(launch.url, launch.commit), self._section
+    async def _by_repo2docker(self, launch: Launch, say: Say) -> int:
+        section, name = self._section, image_name(self._hub, launch.environment)
+        order = repo2docker.Order(
+            self._checkout(launch), launch.commit, name,
+            {**_labels(launch, commit=launch.commit), **self._engine.labels}, self._engine.url,
+        )  # fmt: skip
+        program = repo2docker.found(section.repo2docker_command)
+        scratch = self._folders.cache / f"repo2docker-{launch.environment[:32]}"
+        await repo2docker.build(
+            program, order, section.repo2docker_options, scratch=scratch,
+            seconds=section.build_timeout_s, say=say,
+        )  # fmt: skip
+        try:
+            return await self._engine.must_fit(name, section.environment_max_bytes)
+        except BackendGone as error:
+            raise BuildFailed(_sentence(error), remedy="Try again later.") from error
+        except SpawnError as error:
+            raise BuildFailed(_sentence(error), remedy="Ask an administrator.") from error
 
-        def read() -> Blueprint:
+    def _checkout(self, launch: Launch) -> Path:
+        return self._folders.checkout(launch.url, launch.commit)
+
+    async def _blueprint(self, launch: Launch) -> Blueprint | None:
+        """What we build; None where repo2docker does."""
+        checkout, section = self._checkout(launch), self._section
+        builder = section.rule(launch.provider, launch.spec).builder
+
+        def read() -> Blueprint | None:
             files = Files(checkout)
-            return blueprint(
-                files, base=section.base_image or self._engine.base, index_url=section.index_url,
-                bases=section.allowed_bases, folder=files.folder,
-            )  # fmt: skip
+            # A Dockerfile repo2docker only passes on, and ours are built within limits and from allowed bases.
+            if builder == "repo2docker" and "Dockerfile" not in files:
+                return None
+            try:
+                return blueprint(
+                    files, base=section.base_image or self._engine.base, index_url=section.index_url,
+                    bases=section.allowed_bases, folder=files.folder,
+                )  # fmt: skip
+            except NeedsRepo2docker:
+                if builder == "either":
+                    return None
+                raise
 
         return await asyncio.to_thread(read)
 
@@ -167,6 +201,15 @@ class Images:
             raise BuildFailed(_sentence(error), remedy="Try again later.") from error
         except SpawnError as error:
             raise CannotHonour(_sentence(error), remedy="Ask an administrator.") from error
+
+
+def _labels(launch: Launch, *, commit: str) -> dict[str, str]:
+    """What an image says of itself; one that only holds packages is of no commit."""
+    return {
+        "himalia.environment": launch.environment,
+        "himalia.repository": launch.url,
+        "himalia.commit": commit,
+    }
 
 
 def _sentence(error: SpawnError) -> str:

@@ -24,6 +24,7 @@ class RepositoryRule(BaseModel, extra="forbid", frozen=True):
     """[[ephemeral.repositories]] — other limits for repositories that fit an expression."""
 
     match: str
+    builder: Literal["own", "either", "repo2docker"] | None = None
     limit: int | None = Field(None, ge=0)
     pool_min: int | None = Field(None, ge=0)
     pool_max: int | None = Field(None, ge=0)
@@ -84,7 +85,7 @@ class EphemeralSection(Section):
         default_factory=list,
         description="other limits for some: tables with `match`, an expression like those of `allowed`, and "
         "`limit` (sessions of one such repository at once), `pool_min` and `pool_max` (warm sessions of one link), "
-        "`mem_limit`, `cpu_limit`; the first that fits counts",
+        "`mem_limit`, `cpu_limit`, `builder`; the first that fits counts",
     )
     visitor_limit: int = Field(3, ge=0, description="sessions of one person or address at once; 0: no limit")
     visitor_hourly_limit: int = Field(
@@ -130,6 +131,20 @@ class EphemeralSection(Section):
     )
     repository_max_files: int = Field(50_000, gt=0, description="number of a repository's files, at most")
     environment_max_bytes: int = Field(4_000_000_000, gt=0, description="size of one environment, at most")
+    builder: Literal["own", "either", "repo2docker"] = Field(
+        "own",
+        description="who builds images where sessions are containers: the hub (`own`), `repo2docker`, or `either`: "
+        "repo2docker where a repository asks for what only that can build (conda, R, Julia, Nix, `postBuild`, `start`)",
+    )
+    repo2docker_command: str = Field(
+        "jupyter-repo2docker",
+        min_length=1,
+        description="the program, by name or path; it may live in a virtualenv of its own",
+    )
+    repo2docker_options: list[str] = Field(
+        default_factory=list,
+        description="further arguments of it, such as `--Repo2Docker.base_image=…`; another list makes other images",
+    )
     base_image: str = Field(
         "", description="image that sessions in containers are built from; empty: that of the Docker spawner"
     )
@@ -189,6 +204,7 @@ class EphemeralSection(Section):
         found = next((one for one in self.repositories if re.search(one.match, name, re.IGNORECASE)), None)
         return RepositoryRule(
             match=found.match if found else "",
+            builder=(found.builder if found else None) or self.builder,
             limit=self.repository_limit if found is None or found.limit is None else found.limit,
             pool_min=found.pool_min if found else None,
             pool_max=found.pool_max if found else None,

@@ -20,6 +20,8 @@ HUB, NAME, INCARNATION, SPEC, TRANSPORT, USER = (
 COMMAND_LABEL = "himalia.singleuser"
 """Label of an image: the command of our own server in it, as a JSON list."""
 OFFICIAL = ("jupyterhub-singleuser",)
+REPO2DOCKER_LABEL = "repo2docker.version"
+"""Label of images whose entrypoint sets up a login shell's environment, runs `start`, and then what it is given."""
 USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The engine's own, for images that set none."""
 CANNOT_RUN = (126, 127)
@@ -33,13 +35,14 @@ class Image:
     """What is known of an image. `command` is our own server's, empty where it has none; `path` its PATH.
 
     `digest` is `repository@sha256:…`, by which another machine can pull exactly this one; empty for an image that
-    was built here and never pushed.
+    was built here and never pushed. `entrypoint` is what runs its commands; empty where they run by themselves.
     """
 
     id: str
     command: tuple[str, ...]
     path: str = USUAL_PATH
     digest: str = ""
+    entrypoint: tuple[str, ...] = ()
 
 
 def environment(
@@ -66,8 +69,8 @@ def _moved(url: str, base: str) -> str:
 
 
 def command(spec: ServerSpec, image: Image) -> list[str]:
-    """What to run: the spec's own command, else our server's, else JupyterHub's."""
-    return [*(spec.command or image.command or OFFICIAL), *spec.args]
+    """What to run: the spec's own command, else our server's, else JupyterHub's; by the image's entrypoint, if any."""
+    return [*image.entrypoint, *(spec.command or image.command or OFFICIAL), *spec.args]
 
 
 def fingerprint(image: Image, parts: Mapping[str, Any]) -> str:

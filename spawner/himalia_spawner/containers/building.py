@@ -37,7 +37,8 @@ class Builder:
     """Builds on one engine, and marks what it builds as its hub's."""
 
     def __init__(self, engine: Engine, base: str, hub: str) -> None:
-        self.base, self._engine, self._hub = base, engine, hub
+        self.base, self.url, self._engine = base, engine.url, engine
+        self.labels: Mapping[str, str] = {asked.HUB: hub}
 
     async def id_of(self, name: str) -> str | None:
         """What the image is now; None when it is not there."""
@@ -47,7 +48,7 @@ class Builder:
     async def build(self, order: ImageOrder, say: Say = silent) -> int:
         """Build it under its name; its bytes. SpawnRefused with the build's last words; BackendGone."""
         loop = asyncio.get_running_loop()
-        labels = {**order.labels, asked.HUB: self._hub}
+        labels = {**order.labels, **self.labels}
         work = _Build(self._engine, order, labels, lambda line: loop.call_soon_threadsafe(say, line))
         running = asyncio.ensure_future(asyncio.to_thread(work.run))
         try:
@@ -63,7 +64,19 @@ class Builder:
                 running.exception()  # it was told above, or is that of the cut
             if not work.succeeded:
                 await _forget_layers(self._engine, work.layers)
-        return await _must_fit(self._engine, order)
+        return await self.must_fit(order.name, order.most)
+
+    async def must_fit(self, name: str, most: int) -> int:
+        """Its bytes. SpawnRefused when it is not there, or larger than `most`; then it is removed."""
+        try:
+            found = await self._engine.see(lambda client: client.inspect_image(name))
+        except errors.ImageNotFound:
+            raise SpawnRefused(f"the image {name!r} is not on the engine") from None
+        size = int(found.get("Size") or 0)
+        if size > most:
+            await _remove(self._engine, name)
+            raise SpawnRefused(f"the image is {size / 1e9:.1f} GB large; {most / 1e9:g} GB are allowed here")
+        return size
 
     async def remove(self, name: str) -> None:
         """Remove it, unless something uses it."""
@@ -78,17 +91,6 @@ async def _remove(engine: Engine, name: str) -> None:
     except errors.APIError as error:
         if error.status_code != 409:  # a container has it, or another image is made from it
             raise
-
-
-async def _must_fit(engine: Engine, order: ImageOrder) -> int:
-    found = await engine.see(lambda client: client.inspect_image(order.name))
-    size = int(found.get("Size") or 0)
-    if size > order.most:
-        await _remove(engine, order.name)
-        raise SpawnRefused(
-            f"the image is {size / 1e9:.1f} GB large; {order.most / 1e9:g} GB are allowed here"
-        )
-    return size
 
 
 async def _forget_layers(engine: Engine, layers: list[str]) -> None:

@@ -12,7 +12,7 @@ from docker import errors
 from docker.api.client import APIClient
 
 from himalia_spawner.base import Say
-from himalia_spawner.containers.asked import COMMAND_LABEL, USUAL_PATH, Image
+from himalia_spawner.containers.asked import COMMAND_LABEL, REPO2DOCKER_LABEL, USUAL_PATH, Image
 from himalia_spawner.containers.engine import Engine, words
 from himalia_spawner.containers.settings import ContainerSettings
 from himalia_spawner.errors import SpawnRefused
@@ -58,13 +58,15 @@ async def inspect(engine: Engine, name: str) -> Image | None:
     except errors.APIError as error:
         raise SpawnRefused(f"{name!r} cannot be an image: {words(error)}") from error
     config = found.get("Config") or {}
-    label = (config.get("Labels") or {}).get(COMMAND_LABEL, "")
+    labels = config.get("Labels") or {}
+    entrypoint = tuple(config.get("Entrypoint") or ()) if REPO2DOCKER_LABEL in labels else ()
     variables = dict(pair.partition("=")[::2] for pair in config.get("Env") or [])
     repository, _ = _split(name.partition("@")[0])
     # Of a name it was not pulled by, other machines may know nothing.
     digests = (one for one in found.get("RepoDigests") or () if one.partition("@")[0] == repository)
     digest = next(digests, "")
-    return Image(found["Id"], _command(name, label), variables.get("PATH") or USUAL_PATH, digest)
+    command = _command(name, labels.get(COMMAND_LABEL, ""))
+    return Image(found["Id"], command, variables.get("PATH") or USUAL_PATH, digest, entrypoint)
 
 
 def _command(name: str, label: str) -> tuple[str, ...]:

@@ -228,7 +228,7 @@ class DockerSpawner:
         self._fault("after_create")
         say("The container is made")
         path = options["environment"].get("PATH") or image.path
-        await self._must_have(made["Id"], options["entrypoint"][0], path)
+        await self._must_have(made["Id"], asked.command(spec, image)[len(image.entrypoint)], path)
         return await self._run(spec, made["Id"], image.id, births)
 
     async def _made_by_another(self, spec: ServerSpec) -> Handle:
