@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 
@@ -25,10 +26,17 @@ from support import eventually
 HIMALIA = [sys.executable, "-I", "-m", "himalia_hub"]
 PASSWORD = "correct horse battery"
 
+_FOURS: Final = 3_000
+_fours = itertools.count(os.getpid())
+
 
 def free_port() -> int:
-    """A loopback port that nobody listens on, nor on the two after it (proxy's API, hub), below the ephemeral range so that nobody is given it by chance."""
-    for port in range(20000 + os.getpid() % 5000, 32000, 4):
+    """A loopback port that nobody listens on, nor on the two after it (proxy's API, hub), and that no other call gave.
+
+    Below the ephemeral range, so that nobody is given it by chance before it is bound.
+    """
+    for _ in range(_FOURS):
+        port = 20_000 + 4 * (next(_fours) % _FOURS)
         with (
             contextlib.suppress(OSError),
             socket.socket() as first,

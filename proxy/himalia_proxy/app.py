@@ -37,7 +37,7 @@ from himalia_proxy.workers import Workers
 
 API_ENDS_WITHIN_S: Final = 2.0
 LEADER_ANSWERS_WITHIN_S: Final = 5.0
-OLD_WORKERS_END_WITHIN_S: Final = 2.0
+OLD_WORKERS_END_WITHIN_S: Final = 5.0
 
 
 async def serve(settings: ProxySettings, argv: Sequence[str]) -> None:

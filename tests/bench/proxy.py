@@ -35,7 +35,8 @@ from proxy_load import CASES, CONNECTIONS, SMALL, UPGRADE, Case, Door, Target, a
 
 import official
 from component.proxy.certs import Authority, Pair
-from component.proxy.parts import OURS, RunningProxy, free_port, running
+from component.proxy.parts import OURS, RunningProxy, running
+from hubs import free_port
 from support import eventually
 
 IDLE_SOCKETS = 4000

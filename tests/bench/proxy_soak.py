@@ -15,8 +15,9 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from component.proxy.parts import free_port, raw_target, running
+from component.proxy.parts import raw_target, running
 from component.proxy.soak import fickle, flat, held, load
+from hubs import free_port
 
 MB = 1024 * 1024
 

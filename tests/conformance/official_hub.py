@@ -18,7 +18,7 @@ import psutil
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 import official
-from component.proxy.parts import free_port
+from hubs import free_port
 from support import eventually
 
 ADMIN = "an-administrator-s-token"

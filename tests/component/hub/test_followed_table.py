@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from component.hub.hub_site import Site, site
-from component.proxy.parts import RunningProxy, answering, free_port, raw_target, running, until_closed
+from component.proxy.parts import RunningProxy, answering, raw_target, running, until_closed
 from component.proxy.test_proxy_limits import switching, tunnelled
 from himalia_hub.routes.feed import Feed
 from himalia_proxy.base import ProxyError, Route
+from hubs import free_port
 from support import eventually
 
 

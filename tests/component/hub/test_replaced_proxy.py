@@ -15,13 +15,14 @@ import aiohttp
 import psutil
 import pytest
 
-from component.proxy.parts import RunningProxy, free_port, part, raw_target, until_closed
+from component.proxy.parts import RunningProxy, part, raw_target, until_closed
 from component.proxy.test_handover import Visitors, talk
 from component.proxy.test_proxy_limits import tunnelled
 from himalia_hub.errors import Unavailable
 from himalia_hub.routes import launch
 from himalia_hub.routes.launch import ProxyProcess
 from himalia_hub.settings import HubSettings
+from hubs import free_port
 
 Start = Callable[..., ProxyProcess]
 TOKEN = "a-token-of-the-hub"

@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 
 from component.proxy import chp
-from component.proxy.parts import OURS, RunningProxy, answers, command_line, free_port
+from component.proxy.parts import OURS, RunningProxy, answers, command_line
+from hubs import free_port
 from support import eventually
 
 Started = tuple["subprocess.Popen[bytes]", int, int, Path]
@@ -37,15 +38,15 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
     yield start
     for process, *_ in known.values():
         process.terminate()
-        process.wait(timeout=15)
+        process.wait(timeout=30)
 
 
 @asynccontextmanager
 async def borrowed(process: Started) -> AsyncIterator[RunningProxy]:
     """A shared proxy, up at first and without routes at last."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
         proxy = RunningProxy(*process, session)
-        await eventually(lambda: answers(proxy), within_s=20, what=f"proxy up: {proxy.log.read_text()}")
+        await eventually(lambda: answers(proxy), what=f"proxy up: {proxy.log.read_text()}")
         yield proxy
         assert process[0].poll() is None, proxy.log.read_text()
         for path in json.loads((await proxy.call("GET", "/api/routes"))[1]):
@@ -54,7 +55,7 @@ async def borrowed(process: Started) -> AsyncIterator[RunningProxy]:
         if "himalia_proxy" in str(process[0].args):
             await session.close()
             what = "whatever a test did, no connection of the proxy stays open"
-            await eventually(lambda: proxy.sockets() == 0, within_s=20, what=what)
+            await eventually(lambda: proxy.sockets() == 0, what=what)
 
 
 @pytest.fixture

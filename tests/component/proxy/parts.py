@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -18,18 +17,12 @@ import aiohttp
 import aiohttp.web
 import psutil
 
+from hubs import free_port
 from support import eventually
 
 TOKEN = "the-proxy-token"
 OURS = [sys.executable, "-I", "-m", "himalia_proxy"]
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -75,7 +68,7 @@ class RunningProxy:
         """A raw connection to the public port."""
         return await asyncio.open_connection("127.0.0.1", self.port)
 
-    async def say(self, data: bytes, *, within_s: float = 10) -> bytes:
+    async def say(self, data: bytes, *, within_s: float = 30) -> bytes:
         """All that is answered to `data`, until the proxy closes."""
         reader, writer = await self.connect()
         try:
@@ -134,10 +127,10 @@ async def running(
     log = folder / f"proxy-{port}-{len(list(folder.glob('proxy-*')))}.log"
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(*argv, env=env, stdout=out, stderr=out)
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
         proxy = RunningProxy(process, port, api_port, log, session)
         try:
-            await eventually(lambda: answers(proxy), within_s=20, what=f"proxy up: {log.read_text()}")
+            await eventually(lambda: answers(proxy), what=f"proxy up: {log.read_text()}")
             yield proxy
         finally:
             if process.returncode is None:

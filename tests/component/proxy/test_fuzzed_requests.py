@@ -240,7 +240,7 @@ def running_proxy(started: Callable[[str], Started]) -> Iterator[Started]:
 
 
 def _wait_for(port: int) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 30
     while True:
         try:
             return socket.create_connection(("127.0.0.1", port)).close()
@@ -261,7 +261,7 @@ def test_whole_requests_arrive_as_they_were_meant(
 ) -> None:
     meant, left = strictly(stream + LAST)
     assert left == b""
-    witness, answer = said(running_proxy, stream + LAST, cuts, patience_s=5)
+    witness, answer = said(running_proxy, stream + LAST, cuts, patience_s=30)
     assert witness.requests == meant
     assert answer.count(b"HTTP/1.1 200 OK") == len(meant)
     assert witness.odd == []

@@ -207,14 +207,25 @@ async def test_cutting_tunnels_needs_the_token_and_says_whose(tmp_path: Path) ->
         assert (await proxy.call("GET", "/api/tunnels/a"))[0] == 404
 
 
-async def test_a_stop_leaves_tunnels_their_time_and_then_ends_them_in_order(tmp_path: Path) -> None:
-    async with running(tmp_path, "--tunnel-grace", "1000") as proxy, raw_target(switching) as target:
+async def test_a_stop_leaves_tunnels_their_time(tmp_path: Path) -> None:
+    async with running(tmp_path, "--tunnel-grace", "600000") as proxy, raw_target(switching) as target:
         await proxy.route("/", target.url)
         reader, writer = await tunnelled(proxy)
         stopping = asyncio.create_task(proxy.stop())
         await eventually(lambda: "proxy.stopping" in proxy.log.read_text())
         writer.write(b"a word while it stops")
         assert await part(reader, 21) == b"a word while it stops"
+        writer.close()
+        assert await stopping == 0
+
+
+async def test_when_their_time_is_over_tunnels_are_ended_in_order(tmp_path: Path) -> None:
+    async with running(tmp_path, "--tunnel-grace", "200") as proxy, raw_target(switching) as target:
+        await proxy.route("/", target.url)
+        reader, writer = await tunnelled(proxy)
+        writer.write(b"no frame of a WebSocket's, so that none is put behind it")
+        await part(reader, 56)
+        stopping = asyncio.create_task(proxy.stop())
         assert await reader.read() == b""  # an end, no reset
         assert await stopping == 0
         writer.close()

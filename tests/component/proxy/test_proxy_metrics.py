@@ -10,7 +10,8 @@ import aiohttp
 import pytest
 
 import official
-from component.proxy.parts import OURS, RunningProxy, answering, free_port, raw_target, read_head, running
+from component.proxy.parts import OURS, RunningProxy, answering, raw_target, read_head, running
+from hubs import free_port
 
 
 async def scraped(proxy: RunningProxy, port: int) -> dict[str, float]:

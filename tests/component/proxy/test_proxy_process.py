@@ -19,11 +19,11 @@ from component.proxy.parts import (
     TOKEN,
     RunningProxy,
     answering,
-    free_port,
     raw_target,
     read_head,
     running,
 )
+from hubs import free_port
 from support import eventually
 
 HTML = {"Accept": "text/html"}
@@ -37,7 +37,7 @@ async def ended(*options: str, **env: str) -> tuple[int, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         out, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode()

@@ -16,7 +16,8 @@ import aiohttp.web
 import pytest
 
 from component.proxy.certs import Authority, Pair
-from component.proxy.parts import TOKEN, answering, free_port, raw_target, running, serving
+from component.proxy.parts import TOKEN, answering, raw_target, running, serving
+from hubs import free_port
 from support import eventually
 
 
@@ -184,7 +185,7 @@ async def test_a_renewed_certificate_is_shown_without_a_restart(
         if how == "on SIGHUP":
             proxy.process.send_signal(signal.SIGHUP)
         # The key does not fit yet: the old pair stays in force.
-        await eventually(lambda: "files.not_reloaded" in proxy.log.read_text(), within_s=10)
+        await eventually(lambda: "files.not_reloaded" in proxy.log.read_text())
         assert "hub.test" in await names()
         os.replace(shutil.copy(renewed.key, tmp_path / "new"), key)
         if how == "on SIGHUP":
@@ -193,7 +194,7 @@ async def test_a_renewed_certificate_is_shown_without_a_restart(
         async def new() -> bool:
             return "renewed.test" in await names()
 
-        await eventually(new, within_s=10)
+        await eventually(new)
 
 
 async def secure_target(pair: Pair, authority: Authority | None = None) -> asyncio.Server:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import itertools
 import os
 import subprocess
@@ -29,10 +30,11 @@ _serial = itertools.count()
 
 
 class Host:
-    """A network namespace with one link to this one; `here` is this end's address."""
+    """A network namespace with one link to this one; `here` and `there` are the addresses of its ends."""
 
-    def __init__(self, name: str, near: str, far: str, here: str) -> None:
-        self.name, self.near, self.far, self.here = name, near, far, here
+    def __init__(self, number: str, here: str, there: str) -> None:
+        self.name, self.near, self.far = f"himalia-{number}", f"hpn{number}", f"hpf{number}"
+        self.here, self.there = here, there
 
     def vanish(self) -> None:
         """What is sent there is lost on its way, and nothing comes back: not even that it is lost."""
@@ -46,21 +48,22 @@ def _ip(*words: str) -> None:
 @contextmanager
 def another_host() -> Iterator[Host]:
     assert os.geteuid() == 0, "network namespaces can only be made as root; run these tests as root"
-    number = f"{os.getpid()}{next(_serial)}"
-    host = Host(f"himalia-{number}", f"hpn{number}", f"hpf{number}", "198.18.77.1")
+    # A network of four addresses in 198.18.0.0/15 (RFC 2544) that no other run of these tests has at the same time.
+    network = ipaddress.ip_network("198.18.0.0/15")[os.getpid() % 2**15 * 4]
+    host = Host(f"{os.getpid()}{next(_serial)}", str(network + 1), str(network + 2))
     _ip("netns", "add", host.name)
     try:
         _ip("link", "add", host.near, "type", "veth", "peer", "name", host.far, "netns", host.name)
         _ip("addr", "add", f"{host.here}/30", "dev", host.near)
         _ip("link", "set", host.near, "up")
-        _ip("-n", host.name, "addr", "add", "198.18.77.2/30", "dev", host.far)
+        _ip("-n", host.name, "addr", "add", f"{host.there}/30", "dev", host.far)
         _ip("-n", host.name, "link", "set", host.far, "up")
         # Otherwise the kernel would ask who has the address, get no answer, and know more than a real one knows.
         shown = subprocess.run(
             ["ip", "-n", host.name, "-o", "link", "show", host.far], capture_output=True, text=True
         )
         hardware = shown.stdout.partition("link/ether ")[2].split()[0]
-        _ip("neigh", "replace", "198.18.77.2", "lladdr", hardware, "dev", host.near, "nud", "permanent")
+        _ip("neigh", "replace", host.there, "lladdr", hardware, "dev", host.near, "nud", "permanent")
         yield host
     finally:
         subprocess.run(["ip", "link", "del", host.near], capture_output=True, check=False)
@@ -94,7 +97,7 @@ async def test_a_tunnel_whose_client_vanished_is_ended(tmp_path: Path, then: str
             host.vanish()
             speak.set()
             try:
-                await eventually(lambda: target.closed == 1, within_s=20)
+                await eventually(lambda: target.closed == 1)
             finally:
                 client.kill()
                 await client.communicate()

@@ -15,7 +15,6 @@ import pytest
 from component.proxy.parts import (
     RunningProxy,
     answering,
-    free_port,
     part,
     raw_target,
     read_head,
@@ -24,6 +23,7 @@ from component.proxy.parts import (
 )
 from component.proxy.test_proxy_limits import switching, tunnelled
 from component.proxy.test_proxy_metrics import scraped
+from hubs import free_port
 from support import eventually
 
 TWO = ("--workers", "2")
@@ -81,12 +81,14 @@ async def test_activity_counts_and_tunnels_of_workers_are_those_of_the_proxy(tmp
 
         opened = await on_both(proxy)
         before = await last()
-        opened[0][1].write(b"a word")
 
         async def moved() -> bool:
+            opened[0][1].write(
+                b"a word"
+            )  # again and again: the clock may have stood still since, or been put back
             return await last() > before
 
-        await eventually(moved, within_s=10)
+        await eventually(moved)
 
         async def counted() -> bool:
             found = await scraped(proxy, port)
@@ -97,7 +99,7 @@ async def test_activity_counts_and_tunnels_of_workers_are_those_of_the_proxy(tmp
                 and found["himalia_proxy_routes"] == 1
             )
 
-        await eventually(counted, within_s=10)
+        await eventually(counted)
         status, text = await proxy.call("DELETE", "/api/tunnels?user=ada")
         assert (status, json.loads(text)) == (200, {"cut": len(opened)})
         for reader, writer in opened:
@@ -113,13 +115,13 @@ async def test_a_killed_worker_is_replaced_and_the_others_serve_on(tmp_path: Pat
         dead.kill()
 
         def replaced() -> bool:
-            now = {one.pid for one in proxy.workers() if one.status() != psutil.STATUS_ZOMBIE}
+            now = {one.pid for one in proxy.workers()}
             return len(now) == 2 and dead.pid not in now
 
         # The API answers meanwhile: nobody waits for the dead.
         await proxy.route("/b", target.url)
-        await eventually(replaced, within_s=20)
-        await eventually(lambda: proxy.log.read_text().count("worker.ready") == 3, within_s=20)
+        await eventually(replaced, within_s=30)
+        await eventually(lambda: proxy.log.read_text().count("worker.ready") == 3, within_s=30)
         assert other.is_running()
         assert await statuses(proxy, b"/b", 12) == {b"200": 12}
 
@@ -145,15 +147,15 @@ async def test_a_limit_of_connections_is_counted_over_all_workers(tmp_path: Path
         async def filled() -> bool:
             return await full() and await tunnels() == 12
 
-        await eventually(filled, within_s=20)
+        await eventually(filled, within_s=30)
         dead, _ = proxy.workers()
         dead.kill()
         for reader, writer in opened:
             writer.write(b"ping")  # those of the dead one end, those of the other echo
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 await part(reader, 4)
-        await eventually(lambda: proxy.log.read_text().count("worker.ready") == 3, within_s=20)
-        await eventually(filled, within_s=20)
+        await eventually(lambda: proxy.log.read_text().count("worker.ready") == 3, within_s=30)
+        await eventually(filled, within_s=30)
         for _, writer in opened:
             writer.close()
 
@@ -207,7 +209,7 @@ async def test_a_worker_that_cannot_start_ends_the_start(tmp_path: Path) -> None
 
 async def test_workers_of_a_proxy_that_died_before_they_were_ready_end_too(tmp_path: Path) -> None:
     async with running(tmp_path, *TWO) as proxy:
-        await eventually(lambda: len(proxy.workers()) == 2, within_s=20)
+        await eventually(lambda: len(proxy.workers()) == 2, within_s=30)
         workers = proxy.workers()
         await proxy.stop(signal.SIGKILL)
-    assert psutil.wait_procs(workers, timeout=20)[1] == []
+    assert psutil.wait_procs(workers, timeout=30)[1] == []
