@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
@@ -104,21 +105,32 @@ async def test_a_notebook_that_is_not_trusted_acts_neither_when_it_is_opened_nor
     await nothing_happened(server, page)
 
 
-@pytest.mark.parametrize("name", ["bait.svg", "bait.html"])
+@pytest.mark.parametrize(
+    ("name", "viewer", "shown"),
+    [
+        ("bait.svg", "Image", ".jp-ImageViewer img"),
+        ("bait.html", "HTML Viewer", ".jp-HTMLViewer iframe"),
+        ("bait.md", "Editor", ".jp-MarkdownViewer .trap"),
+    ],
+)
 async def test_a_file_that_is_opened_in_its_viewer_runs_nothing(
-    start: Start, context: BrowserContext, watcher: Watcher, name: str
+    start: Start, context: BrowserContext, watcher: Watcher, name: str, viewer: str, shown: str
 ) -> None:
-    """CVE-2026-73415: the image viewer. Hostile Markdown is in a cell of the notebook above."""
+    """CVE-2026-73415, CVE-2026-73417: the image viewer and the preview of Markdown."""
     watcher.expected.append("nowhere.png")
     server = await start()
     (server.root / "victim.txt").write_text("alive")
     svg = f"<svg xmlns='http://www.w3.org/2000/svg' onload=\"{RUN}\"><script>{RUN}</script><text y='20'>bait</text></svg>"
     (server.root / name).write_text(svg if name.endswith("svg") else HOSTILE)
     page = await context.new_page()
-    factory = "?factory=Image&" if name == "bait.svg" else "?factory=HTML%20Viewer&"
 
-    await page.goto(f"{server.origin}/lab/tree/{name}{factory}token={TOKEN}")
+    await page.goto(f"{server.origin}/lab/tree/{name}?factory={quote(viewer)}&token={TOKEN}")
     await page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=lab.SLOW)
-    await page.locator(".jp-ImageViewer img, .jp-HTMLViewer iframe").first.wait_for(timeout=lab.SLOW)
+    if name == "bait.md":
+        await page.locator(".jp-FileEditor .cm-content").click(button="right")
+        await page.get_by_text("Show Markdown Preview").click()
+    await page.locator(shown).first.wait_for(timeout=lab.SLOW)
+    traps = page.locator(".jp-MarkdownViewer .trap")
+    await traps.evaluate_all("traps => traps.forEach(one => one.click())")
 
     await nothing_happened(server, page)
