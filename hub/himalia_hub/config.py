@@ -13,13 +13,14 @@ import shlex
 import tomllib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from himalia_hub.errors import ConfigError
 from himalia_hub.settings import HubSettings
@@ -200,20 +201,35 @@ def _judge(draft: _Draft) -> HubSettings:
         settings = HubSettings.model_validate(draft.values)
     except ValidationError as error:
         for fault in error.errors(include_url=False):
-            key = ".".join(str(part) for part in fault["loc"])
-            source = _source_of(key, draft.sources) or "default"
-            if fault["type"] == "extra_forbidden":
-                draft.problem(key, source, f"unknown key{_meant_there(fault['loc'])}")
-                continue
-            shown = f"{fault['input']!r}: " if _may_be_shown(fault["loc"]) else ""
-            draft.problem(key, source, shown + fault["msg"].removeprefix("Value error, "))
+            _add_fault(draft, fault)
         settings = HubSettings()
     if draft.problems:
-        count = len(draft.problems)
-        head = "1 problem" if count == 1 else f"{count} problems"
-        lines = "".join(f"\n  {line}" for line in draft.problems)
-        raise ConfigError(f"{head} in the configuration:{lines}", remedy="himalia config schema")
+        raise refusal(draft.problems)
     return settings
+
+
+def _add_fault(draft: _Draft, fault: ErrorDetails) -> None:
+    path, text = fault["loc"], fault["msg"].removeprefix("Value error, ")
+    key = ".".join(str(part) for part in path)
+    source = _source_of(key, draft.sources) or "default"
+    if not path:  # two keys that do not fit: the sentence names them
+        draft.problems.append(text)
+        return
+    if fault["type"] == "extra_forbidden":
+        draft.problem(key, source, f"unknown key{_meant_there(path)}")
+        return
+    info = _field_at(path)
+    if fault["type"] == "string_pattern_mismatch" and info is not None:
+        text = f"does not fit; {info.description}"
+    value = repr(fault["input"])
+    shown = f"{value}: " if _may_be_shown(path, fault) and not text.startswith(value) else ""
+    draft.problem(key, source, shown + text)
+
+
+def refusal(problems: Sequence[str]) -> ConfigError:
+    """The error that tells these problems, one a line."""
+    head = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    return ConfigError(f"{head} in the configuration:" + "".join(f"\n  {line}" for line in problems))
 
 
 def _drop_unknown(draft: _Draft) -> None:
@@ -237,13 +253,23 @@ def _remove(table: Any, path: tuple[str, ...]) -> None:
 
 def _meant_there(path: tuple[int | str, ...]) -> str:
     """The nearest right key of a table in a list or below free names, such as `profiles.0`."""
-    info = HubSettings.model_fields[str(path[0])]
-    for part in path[1:-1]:
-        model = section_of(info) or next(iter(_tables_in(info)), None)
-        info = model.model_fields.get(str(part), info) if model is not None else info
-    keys = [name for model in _tables_in(info) for name in model.model_fields]
+    info = _field_at(path[:-1])
+    keys = [name for model in _tables_in(info) for name in model.model_fields] if info else []
     near = difflib.get_close_matches(str(path[-1]), keys, 1, 0.6)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def _field_at(path: tuple[int | str, ...]) -> FieldInfo | None:
+    """The field that a path leads to or ends in, through lists of tables and below free names."""
+    info: FieldInfo | None = None
+    models: list[type[BaseModel]] = [HubSettings]
+    for part in path:
+        if found := next(
+            (each.model_fields[str(part)] for each in models if str(part) in each.model_fields), None
+        ):
+            info = found
+            models = [section] if (section := section_of(found)) else _tables_in(found)
+    return info
 
 
 def _tables_in(info: FieldInfo) -> list[type[BaseModel]]:
@@ -303,9 +329,16 @@ def section_of(info: FieldInfo) -> type[BaseModel] | None:
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
-def _may_be_shown(path: tuple[int | str, ...]) -> bool:
+def _may_be_shown(path: tuple[int | str, ...], fault: ErrorDetails) -> bool:
+    """Whether the value is no secret: of a key of ours, or a plain one of a table in a list or below a free name."""
     info = find_field(tuple(str(part) for part in path))
-    return info is not None and section_of(info) is None and not is_secret(".".join(map(str, path)))
+    if info is not None:
+        return section_of(info) is None and not is_secret(".".join(map(str, path)))
+    info = _field_at(path)
+    plain = isinstance(fault["input"], (str, int, float)) and _field_at(path[:-1]) is not info
+    return (
+        plain and info is not None and SecretStr not in (info.annotation, *typing.get_args(info.annotation))
+    )
 
 
 def is_secret(key: str) -> bool:

@@ -102,3 +102,8 @@ class Unavailable(HimaliaError):
 
     status = 503
     code = "unavailable"
+
+
+def sentence(error: Exception) -> str:
+    """What a person is told of an error: what is wrong and, where that is known, what to do about it."""
+    return "; ".join(part for part in (str(error), getattr(error, "remedy", "")) if part)

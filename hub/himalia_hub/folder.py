@@ -17,7 +17,9 @@ def prepare_data_dir(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         (path / "logs").mkdir(exist_ok=True, mode=0o700)
     except OSError as error:
-        raise ConfigError(f"the data folder {str(path)!r} cannot be made: {error.strerror}") from None
+        raise ConfigError(
+            f"the data folder {str(path)!r} cannot be made: {error.strerror}; choose another --data"
+        ) from None
     if not os.access(path, os.W_OK | os.X_OK):
         raise ConfigError(
             f"the data folder {str(path)!r} is not writable; run as its owner or choose another --data"

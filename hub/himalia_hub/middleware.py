@@ -22,6 +22,7 @@ from himalia_hub.errors import (
     NotAuthenticated,
     TooMany,
     Unavailable,
+    sentence,
 )
 from himalia_hub.info import VERSION_HEADERS
 from himalia_hub.keys import IDENTITY, REQUEST_ID, SETTINGS
@@ -188,9 +189,8 @@ async def _answer(request: web.Request, error: HimaliaError) -> web.Response:
 
 def json_error(error: HimaliaError) -> web.Response:
     """`{"status", "message", "code"}`; the remedy is part of the message."""
-    message = "; ".join(part for part in (error.message, error.remedy) if part) or None
     return web.json_response(
-        {"status": error.status, "message": message, "code": error.code}, status=error.status
+        {"status": error.status, "message": sentence(error) or None, "code": error.code}, status=error.status
     )
 
 

@@ -37,6 +37,13 @@ def address_of(text: str) -> tuple[str, int]:
 ORIGIN = re.compile(r"https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?")
 
 
+def check_web_address(url: str) -> str:
+    """The URL as it is; ValueError when it is none that a browser or an HTTP client could follow."""
+    if url and not re.match(r"https?://[^/\s]+", url):
+        raise ValueError(f"{url!r} must begin with http:// or https://, such as https://hub.example.org")
+    return url
+
+
 class HubSection(Section):
     """[hub] — where the hub itself listens; people reach it through the proxy."""
 
@@ -64,6 +71,8 @@ class HubSection(Section):
     secret_file: Path | None = Field(
         None, description="file with the hub's secret; empty: `secret` in the data folder"
     )
+
+    _urls = field_validator("connect_url", "api_url")(check_web_address)
 
     @field_validator("also_listen")
     @classmethod
@@ -98,6 +107,8 @@ class ProxySection(Section):
     check_interval_s: float = Field(
         5, gt=0, description="how often the routing table is compared with the rows"
     )
+
+    _url = field_validator("api_url")(check_web_address)
 
 
 class DbSection(Section):
@@ -250,6 +261,7 @@ class HubSettings(Section):
     log: LogSection = Field(default_factory=LogSection)
 
     _rules: Rules = PrivateAttr()
+    _url = field_validator("public_url")(check_web_address)
 
     @field_validator("profiles")
     @classmethod

@@ -11,7 +11,7 @@ from keyword import iskeyword
 from types import ModuleType
 
 from himalia_hub.cli.arguments import Parser, common_options, split_common
-from himalia_hub.errors import HimaliaError
+from himalia_hub.errors import HimaliaError, sentence
 from himalia_spawner.errors import SpawnError
 
 # structlog imports rich wherever it is installed, for tracebacks that we do not want: 9 MB for nothing.
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.data, args.config, args.overrides = common.data, common.config, common.overrides
         return int(args.run(args))
     except (HimaliaError, SpawnError) as error:
-        print(f"himalia: {error}", file=sys.stderr)
+        print(f"himalia: {sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

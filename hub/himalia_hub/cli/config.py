@@ -6,7 +6,8 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
@@ -15,12 +16,15 @@ from sqlalchemy.engine import make_url
 from himalia_hub import config
 from himalia_hub.auth.door import configured
 from himalia_hub.auth.registry import find_plugin as find_way
+from himalia_hub.auth.settings import MethodSection
 from himalia_hub.cli.common import loaded_from, settings_from
 from himalia_hub.cli.reference import configuration_page
 from himalia_hub.cli.reload import reload
 from himalia_hub.config import Loaded
 from himalia_hub.db.engine import async_url
+from himalia_hub.errors import ConfigError, sentence
 from himalia_hub.settings import HubSettings
+from himalia_spawner.errors import SpawnError
 from himalia_spawner.registry import find_plugin
 
 HELP = "show, check, reload or describe the configuration"
@@ -64,12 +68,25 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check(settings: HubSettings) -> None:
-    """What the start would refuse as well: the plug-in's own table and the database's URL."""
-    async_url(settings.db_url)
-    plugin = find_plugin(settings.spawner.kind)
-    plugin.validate(getattr(settings.spawner, settings.spawner.kind, None) or {})
-    for name, section in configured(settings).items():
+    """What the start would refuse as well: plug-ins, their own tables, the database's URL. ConfigError lists all."""
+
+    def spawner() -> None:
+        kind = settings.spawner.kind
+        find_plugin(kind).validate(getattr(settings.spawner, kind, None) or {})
+
+    def way(name: str, section: MethodSection) -> None:
         find_way(section.kind).validate(name, section.model_extra or {})
+
+    judges: list[Callable[[], object]] = [partial(async_url, settings.db_url), spawner]
+    judges += [partial(way, *each) for each in configured(settings).items()]
+    problems = []
+    for judge in judges:
+        try:
+            judge()
+        except (ConfigError, SpawnError) as error:
+            problems.append(sentence(error))
+    if problems:
+        raise config.refusal(problems)
 
 
 def as_json(loaded: Loaded) -> str:

@@ -9,7 +9,7 @@ import uvloop
 
 from himalia_hub import logs
 from himalia_hub.cli.terminal import Terminal
-from himalia_hub.errors import HimaliaError
+from himalia_hub.errors import HimaliaError, sentence
 from himalia_hub.serve import Plan, serve
 from himalia_hub.settings import HubSettings
 from himalia_spawner.errors import SpawnError
@@ -42,7 +42,7 @@ def run_hub(
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, plan))
     except (HimaliaError, SpawnError) as error:
-        terminal.fail(str(error))
+        terminal.fail(sentence(error))
         return 1
     except KeyboardInterrupt:
         return 130

@@ -211,7 +211,10 @@ def _connection(url: URL) -> Iterator[Connection]:
     except sa.exc.OperationalError as error:
         cause = str(error.orig).strip().splitlines()[0]
         raise Unavailable(
-            f"the database {url.render_as_string(hide_password=True)} cannot be used: {cause}"
+            f"the database {url.render_as_string(hide_password=True)} cannot be used: {cause}",
+            remedy="may the hub write there?"
+            if url.get_backend_name() == "sqlite"
+            else "start it, or correct db.url",
         ) from error
     finally:
         engine.dispose()

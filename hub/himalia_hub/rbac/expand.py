@@ -7,6 +7,7 @@ kept as it is; who is in a group is for the caller to say (`members`), because o
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 
@@ -34,7 +35,8 @@ def check(scope: str, custom: Custom = ()) -> None:
             raise BadRequest(f"the scope {name!r} takes no filter, but got {scope!r}")
         return
     if name not in SCOPES and name != "identify" and name not in dict(custom):
-        raise BadRequest(f"unknown scope {name!r}")
+        near = difflib.get_close_matches(name[:100], [*SCOPES, *dict(custom)], 1, 0.7)
+        raise BadRequest(f"unknown scope {name!r}", remedy=f"did you mean {near[0]!r}?" if near else "")
     if "!" in scope and (kind not in FILTERS or ("=" in scope.partition("!")[2] and not value)):
         raise BadRequest(
             f"unknown filter in {scope!r}", remedy="!user=, !group=, !server= or !service= with a name"

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from himalia_hub.errors import BadRequest
+from himalia_hub.errors import BadRequest, sentence
 from himalia_hub.languages import gettext
 from himalia_hub.rbac import expand
 from himalia_hub.rbac.expand import Custom
@@ -89,7 +89,7 @@ def rules_of(settings: Configured) -> Rules:
         try:
             rules.check(scope)
         except BadRequest as error:
-            raise ValueError(f"{place}: {error}") from None
+            raise ValueError(f"{place}: {sentence(error)}") from None
     return rules
 
 

@@ -177,7 +177,9 @@ class ProxyProcess:
                     argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=env, start_new_session=True
                 )
             except OSError as error:
-                raise Unavailable(f"the proxy {argv[0]!r} cannot be run: {error.strerror}") from None
+                raise Unavailable(
+                    f"the proxy {argv[0]!r} cannot be run: {error.strerror}", remedy="change proxy.command"
+                ) from None
         self._child, self._pid, self._pidfd = child, child.pid, os.pidfd_open(child.pid)
         self._note(
             {

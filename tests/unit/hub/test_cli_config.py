@@ -53,6 +53,17 @@ def test_check_refuses_what_the_start_would(tmp_path: Path, capsys, flags, told)
     assert told in capsys.readouterr().err
 
 
+def test_check_tells_the_problems_of_every_plug_in_at_once(tmp_path: Path, capsys) -> None:
+    flags = ["--spawner.kind", "dokcer", "--auth.methods", '{"a": {"kind": "ldpa"}, "b": {"kind": "oidc"}}']
+
+    assert main(["config", "check", "--data", str(tmp_path), *flags, "--db.url", "mysql://x"]) == 1
+
+    told = capsys.readouterr().err
+    assert told.startswith("himalia: 4 problems in the configuration:\n")
+    for each in ("'docker'?", "'ldap'?", "auth.methods.b.client_id", "sqlite and postgresql"):
+        assert each in told
+
+
 def test_check_is_content_with_an_empty_folder(tmp_path: Path, capsys) -> None:
     assert main(["config", "check", "--data", str(tmp_path)]) == 0
     assert list(tmp_path.iterdir()) == []

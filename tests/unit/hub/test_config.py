@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,37 @@ def test_names_with_dots_are_names_in_a_free_table(tmp_path: Path) -> None:
 def test_a_secret_is_never_part_of_a_message(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match="db") as caught:
         config.load(write(tmp_path, text), environ={})
+
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("public_url = 'hub.example.org'\n", "public_url .*: 'hub.example.org' must begin with http"),
+        ("[hub]\nconnect_url = '10.0.0.1:81'\n", "hub.connect_url .*: '10.0.0.1:81' must begin with http"),
+        ("[proxy]\nport = true\n", "proxy.port .*: True is no number"),
+        ("[[profiles]]\nname = 'Big'\n", "profiles.0.name .*: 'Big': does not fit; its name .*: a-z"),
+        (
+            "[[roles]]\nname = 'all'\nscopes = ['read:user']\n",
+            "roles: all: .*'read:user'; did you mean 'read:users'",
+        ),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_would_be_right(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(write(tmp_path, text), environ={})
+
+    [line] = problems(caught.value)
+    assert re.match(told, line)
+
+
+@pytest.mark.parametrize(
+    "key", ["api_token = 'hunter2'", "environment = { A = ['hunter2'] }", "nme = 'hunter2'"]
+)
+def test_a_secret_in_a_list_of_tables_is_never_part_of_a_message(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ConfigError, match=r"services\.0\.") as caught:
+        config.load(write(tmp_path, f"[[services]]\n{key}\n"), environ={})
 
     assert "hunter2" not in str(caught.value)
 
