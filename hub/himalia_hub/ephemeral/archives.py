@@ -70,6 +70,16 @@ class Archives:
             if old.name != TOLD:
                 old.unlink(missing_ok=True)
 
+    async def must_be_listed(self, gist: str) -> None:
+        """GitError unless this gist, by its address at the API, is public (REST API of GitHub: gists, `public`)."""
+        with self._said():
+            async with asyncio.timeout(self.bounds.seconds):
+                document = await self._document(gist)
+        if not isinstance(document, dict) or document.get("public") is not True:
+            raise GitError(
+                "The gist is secret, and this hub opens public ones only.", remedy="Make a public gist of it."
+            )
+
     @contextlib.contextmanager
     def _said(self) -> Any:
         try:
@@ -89,8 +99,7 @@ class Archives:
     async def _archive_of(self, url: str) -> str:
         """The address of the only archive that a record holds (Zenodo's REST API: records, `files`)."""
         site, _, number = url.rpartition("/records/")
-        async with self._get(f"{site}/api/records/{number}", {"Accept": "application/json"}) as answer:
-            document = json.loads(await answer.content.read(LARGEST_RECORD))
+        document = await self._document(f"{site}/api/records/{number}")
         files = document.get("files") if isinstance(document, dict) else None
         found = [
             file["links"]["self"]
@@ -103,6 +112,10 @@ class Archives:
                 remedy="Only records with exactly one can be opened.",
             )
         return urljoin(url, str(found[0]))
+
+    async def _document(self, url: str) -> Any:
+        async with self._get(url, {"Accept": "application/json"}) as answer:
+            return json.loads(await answer.content.read(LARGEST_RECORD))
 
     async def _download(self, url: str, folder: Path, *, unless_same: bool) -> str:
         folder.mkdir(parents=True, exist_ok=True)

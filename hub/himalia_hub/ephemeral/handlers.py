@@ -241,7 +241,7 @@ async def _ready_for_programs(request: web.Request, launch: Launch) -> stream.Pa
         "token": token,
         "image": f"himalia/{launch.environment[:12]}",
         "repo_url": launch.url,
-        "binder_ref_url": launch.url,
+        "binder_ref_url": sources.page_of(launch.provider, launch.url, launch.stem, launch.commit),
         "binder_launch_host": host + settings.base_url,
         "binder_request": f"v2/{launch.provider}/{launch.spec}",
         "binder_persistent_request": f"v2/{launch.provider}/{launch.stem}/{launch.commit}",
@@ -285,6 +285,12 @@ def _asked(request: web.Request) -> tuple[sources.Source, str]:
 
 
 def _may_open(request: web.Request) -> None:
+    why = request.app[SETTINGS].ephemeral.banned_network(origin.address(request))
+    if why is not None:
+        words = f"This hub opens no links for your network: {why}"
+        raise NotAuthorized(
+            words if why else "This hub opens no links for your network.", remedy="ask its administrators"
+        )
     if request.app[SETTINGS].ephemeral.open_to == "people" and request.get(IDENTITY) is None:
         if request.headers.get("Accept", "").startswith("text/event-stream"):
             raise NotAuthenticated("Only who is signed in may open links here.")
@@ -296,7 +302,7 @@ async def _add(request: web.Request, source: sources.Source, opening: str) -> tu
 
     async def added(db: AsyncSession) -> tuple[Launch, store.Place]:
         await maintenance.must_be_over(db, now=clock.now())
-        visitor = f"net:{origin.address(request)}"
+        visitor = f"{store.NET}{origin.address(request)}"
         if identity is not None and not await db.scalar(
             sa.select(User.guest).where(User.id == identity.user_id)
         ):

@@ -55,7 +55,7 @@ class Launch(Base):
     commit: Mapped[str] = mapped_column(sa.String(64), default="")
     opening: Mapped[str] = mapped_column(sa.Text, default="")
     visitor: Mapped[str] = mapped_column(sa.String(300), index=True)
-    created: Mapped[datetime]
+    created: Mapped[datetime] = mapped_column(index=True)
 
     stage: Mapped[Stage] = mapped_column(Word(Stage, Stage.ENDING), default=Stage.RESOLVING, index=True)
     stage_since: Mapped[datetime]

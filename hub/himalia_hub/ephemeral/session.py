@@ -19,7 +19,7 @@ from himalia_hub.ephemeral import store
 from himalia_hub.ephemeral.folders import Folders
 from himalia_hub.ephemeral.models import OVER, Launch
 from himalia_hub.ephemeral.settings import EphemeralSection
-from himalia_hub.ephemeral.sources import PROVIDERS, Source
+from himalia_hub.ephemeral.sources import PROVIDERS, Source, page_of
 from himalia_hub.errors import BadRequest
 from himalia_hub.servers import store as servers
 from himalia_hub.servers.furnish import Furnish, Furnishing
@@ -104,9 +104,14 @@ def _audit_row(launch: Launch, *, used_s: float) -> AuditRow:
     }
     return AuditRow(
         at=clock.now(), kind=CHANGE, action="END session", actor=launch.guest, on_behalf_of="", token_id=None,
-        address=launch.visitor.removeprefix("net:")[:64] if launch.visitor.startswith("net:") else "",
+        address=_address_of(launch)[:64],
         target_user=launch.guest, target="", status=200, change={"after": facts}, request_id="",
     )  # fmt: skip
+
+
+def _address_of(launch: Launch) -> str:
+    """The address of a visitor without an account, of IPv6 the network; empty for others."""
+    return launch.visitor.removeprefix(store.NET) if launch.visitor.startswith(store.NET) else ""
 
 
 def latest_of(section: EphemeralSection, server: Server | None) -> datetime | None:
@@ -145,17 +150,19 @@ def furnishing(settings: HubSettings, folders: Folders, launch: Launch, *, image
     public = settings.public_url.rstrip("/") + settings.base_url
     persistent = f"v2/{launch.provider}/{launch.stem}/{launch.commit}"
     waits = {"HIMALIA_SPARE_KERNEL": "86400"} if launch.visitor == store.POOL else {}
+    told = {"BINDER_CLIENT_IP": _address_of(launch)} if section.tell_client_address else {}
     return Furnishing(
         guest=Guest(str(folders.home(launch)), launch.uid),
         environment={
             **({} if images_of else _inside(environment)),
             "JUPYTERHUB_ALLOW_TOKEN_IN_URL": "1",
             "BINDER_REPO_URL": launch.url,
-            "BINDER_REF_URL": launch.url,
+            "BINDER_REF_URL": page_of(launch.provider, launch.url, launch.stem, launch.commit),
             "BINDER_LAUNCH_HOST": public,
             "BINDER_REQUEST": f"v2/{launch.provider}/{launch.spec}",
             "BINDER_PERSISTENT_REQUEST": persistent,
             **waits,
+            **{name: value for name, value in told.items() if value},
         },
         limits=Limits(
             memory=None if rule.mem_limit is None else memory_bytes(rule.mem_limit),

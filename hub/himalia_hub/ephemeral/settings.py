@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,7 @@ class RepositoryRule(BaseModel, extra="forbid", frozen=True):
     match: str
     builder: Literal["own", "either", "repo2docker"] | None = None
     limit: int | None = Field(None, ge=0)
+    hourly_limit: int | None = Field(None, ge=0)
     pool_min: int | None = Field(None, ge=0)
     pool_max: int | None = Field(None, ge=0)
     mem_limit: str | float | None = None
@@ -73,6 +75,23 @@ class EphemeralSection(Section):
     banned: list[str] = Field(
         default_factory=list, description="expressions of which a spec must match none; asked first"
     )
+    secret_gists: bool = Field(
+        True,
+        description="open gists that nobody lists, too: who has the link has the id, which is the secret; `false` asks "
+        "`gist_api` at each opening, which GitHub allows an address without an account 60 times an hour",
+    )
+    gist_api: str = Field(
+        "https://api.github.com", description="where `secret_gists = false` asks whether a gist is public"
+    )
+    ban_networks: dict[str, str] = Field(
+        default_factory=dict,
+        description='addresses and networks that may open no links, with words for people: `"203.0.113.0/24" = "…"`; '
+        "of IPv6 a whole /64 counts as one visitor",
+    )
+    tell_client_address: bool = Field(
+        False,
+        description="give a session of who has no account their address as `BINDER_CLIENT_IP` (of IPv6 the /64)",
+    )
     index_url: str = Field(
         "", description="index that environments are installed from; empty: uv's own default"
     )
@@ -81,11 +100,14 @@ class EphemeralSection(Section):
     )
     total_limit: int = Field(20, ge=1, description="sessions at once; more wait in a queue")
     repository_limit: int = Field(0, ge=0, description="sessions of one repository at once; 0: no limit")
+    repository_hourly_limit: int = Field(
+        0, ge=0, description="how often one repository may be opened within an hour; 0: no limit"
+    )
     repositories: list[RepositoryRule] = Field(
         default_factory=list,
         description="other limits for some: tables with `match`, an expression like those of `allowed`, and "
-        "`limit` (sessions of one such repository at once), `pool_min` and `pool_max` (warm sessions of one link), "
-        "`mem_limit`, `cpu_limit`, `builder`; the first that fits counts",
+        "`limit` (its sessions at once), `hourly_limit`, `pool_min` and `pool_max` (warm sessions of "
+        "one link), `mem_limit`, `cpu_limit`, `builder`; the first that fits counts",
     )
     visitor_limit: int = Field(3, ge=0, description="sessions of one person or address at once; 0: no limit")
     visitor_hourly_limit: int = Field(
@@ -184,10 +206,26 @@ class EphemeralSection(Section):
             _compiled(text)
         return value
 
+    @field_validator("ban_networks")
+    @classmethod
+    def _networks(cls, value: dict[str, str]) -> dict[str, str]:
+        for text in value:
+            ip_network(text, strict=False)  # its ValueError names the text
+        return value
+
     @property
     def on(self) -> bool:
         """Whether links are opened at all."""
         return self.open_to != "nobody"
+
+    def banned_network(self, address: str) -> str | None:
+        """The words of the ban that holds for this address or network; None when there is none."""
+        visitor = ip_network(address, strict=False)
+        for text, why in self.ban_networks.items():
+            banned = ip_network(text, strict=False)
+            if banned.version == visitor.version and banned.overlaps(visitor):
+                return why
+        return None
 
     def admits(self, provider: str, spec: str) -> bool:
         """Whether this site opens the repository, by `banned` and `allowed`."""
@@ -206,6 +244,9 @@ class EphemeralSection(Section):
             match=found.match if found else "",
             builder=(found.builder if found else None) or self.builder,
             limit=self.repository_limit if found is None or found.limit is None else found.limit,
+            hourly_limit=self.repository_hourly_limit
+            if found is None or found.hourly_limit is None
+            else found.hourly_limit,
             pool_min=found.pool_min if found else None,
             pool_max=found.pool_max if found else None,
             mem_limit=(found.mem_limit if found else None) or self.mem_limit,

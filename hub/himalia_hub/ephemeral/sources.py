@@ -175,6 +175,16 @@ def read(provider: str, spec: str, hosts: Mapping[str, str]) -> Source:
     return Source(provider, spec, url, _checked_ref(ref), label, "/".join(stem))
 
 
+def page_of(provider: str, url: str, stem: str, commit: str) -> str:
+    """Where people see the files of this commit: the provider's own page of it, else the repository's address."""
+    address = url.removesuffix(".git")
+    if provider in ("gh", "gl"):
+        return f"{address}/tree/{commit}"
+    if provider == "gist":
+        return f"{address.rpartition('/')[0]}/{stem}/{commit}"
+    return url
+
+
 def _checked_ref(ref: str) -> str:
     """A ref that git can take for nothing else: no option, no revision syntax (`git check-ref-format`)."""
     forbidden = ("..", "@{", "//", "\\", "~", "^", ":", "?", "*", "[", " ")

@@ -23,8 +23,8 @@ UNDER_WAY = [stage for stage in Stage if stage not in OVER]
 QUEUE = sa.and_(Launch.stage.in_([Stage.RESOLVING, Stage.FETCHING, Stage.WAITING]), ~Launch.seated)
 LONGEST_LOG = 2000
 HOUR = timedelta(hours=1)
-POOL = "pool:"
-"""The visitor of launches that are made before anybody asks."""
+POOL, NET = "pool:", "net:"
+"""Visitors: of launches that are made before anybody asks, and how the address of one without an account begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,13 @@ class Standing:
 async def add(
     db: AsyncSession, source: Source, *, opening: str, visitor: str, section: EphemeralSection, now: datetime
 ) -> Launch:
-    """A new launch, at the end of the queue. TooMany when the queue is full, or the visitor's hour."""
-    await _within_the_hour(db, visitor, section.visitor_hourly_limit, now=now)
+    """A new launch, at the end of the queue. TooMany when the queue is full, or the visitor's or repository's hour."""
+    most = section.visitor_hourly_limit
+    if (left_s := await _full_for(db, Launch.visitor == visitor, most, now=now)) > 0:
+        raise TooMany(f"From here {most} links were opened within an hour.", retry_after_s=left_s)
+    most = section.rule(source.provider, source.spec).hourly_limit or 0
+    if (left_s := await _full_for(db, Launch.url == source.url, most, now=now)) > 0:
+        raise TooMany(f"{source.label} was opened {most} times within an hour.", retry_after_s=left_s)
     waiting = await db.scalar(sa.select(sa.func.count()).select_from(Launch).where(QUEUE)) or 0
     if waiting >= section.queue_limit + section.total_limit:
         raise TooMany("Too many sessions are waiting for a place here.", retry_after_s=60)
@@ -69,15 +74,13 @@ async def add(
     return launch
 
 
-async def _within_the_hour(db: AsyncSession, visitor: str, most: int, *, now: datetime) -> None:
-    """TooMany, with the moment from which one more is allowed. Counted are rows: a restart forgets none."""
+async def _full_for(db: AsyncSession, whose: sa.ColumnElement[bool], most: int, *, now: datetime) -> float:
+    """Seconds until one more may be opened within an hour; 0: now. Counted are rows: a restart forgets none."""
     if not most:
-        return
-    theirs = sa.select(Launch.created).where(Launch.visitor == visitor).order_by(Launch.id.desc())
-    first = await db.scalar(theirs.offset(most - 1).limit(1))
-    left_s = (first + HOUR - now).total_seconds() if first is not None else 0
-    if left_s > 0:
-        raise TooMany(f"From here {most} links were opened within an hour.", retry_after_s=left_s)
+        return 0.0
+    theirs = sa.select(Launch.created).where(whose, Launch.visitor != POOL, Launch.created > now - HOUR)
+    first = await db.scalar(theirs.order_by(Launch.id.desc()).offset(most - 1).limit(1))
+    return (first + HOUR - now).total_seconds() if first is not None else 0.0
 
 
 async def by_key(db: AsyncSession, key: str) -> Launch | None:

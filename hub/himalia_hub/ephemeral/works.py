@@ -220,6 +220,9 @@ class Works:
         if source.packed:
             async with self._fetching[source.url]:
                 return await self._archives.resolve(source.url, record=source.provider == "zenodo")
+        if source.provider == "gist" and not self._section.secret_gists:
+            gist = source.stem.rpartition("/")[2]
+            await self._archives.must_be_listed(f"{self._section.gist_api.rstrip('/')}/gists/{gist}")
         remote = await git.checked(source.url, self._section.private_hosts)
         return await git.resolve(remote, source.ref, seconds=self._section.fetch_timeout_s)
 

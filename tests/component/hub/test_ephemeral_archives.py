@@ -164,3 +164,15 @@ async def test_a_record_gives_its_only_archive(shelf: Shelf, archives: Archives)
     shelf.files["/api/records/7"] = b'{"files": []}'
     with pytest.raises(GitError, match="holds 0 archives"):
         await archives.resolve(f"{shelf.url}/records/5", record=True)
+
+
+@pytest.mark.parametrize("said", ['{"public": false}', "[]", "no JSON"])
+async def test_a_gist_that_its_site_does_not_call_public_is_refused_where_secret_ones_are(
+    shelf: Shelf, archives: Archives, said: str
+) -> None:
+    shelf.files["/gists/a"] = b'{"public": true}'
+    await archives.must_be_listed(f"{shelf.url}/gists/a")
+    shelf.files["/gists/b"] = said.encode()
+    for gist in ("b", "not-there"):
+        with pytest.raises(GitError):
+            await archives.must_be_listed(f"{shelf.url}/gists/{gist}")

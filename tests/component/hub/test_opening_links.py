@@ -131,6 +131,43 @@ async def test_an_hour_of_one_address_is_counted_in_rows_and_other_addresses_hav
         await open_at(79)
 
 
+async def test_an_hour_of_one_repository_is_counted_for_all_who_open_it_and_not_for_what_is_kept_warm(
+    hub: Site,
+) -> None:
+    rules = [{"match": "^gh/uni/", "hourly_limit": 0}]
+    section = EphemeralSection.model_validate({"repository_hourly_limit": 2, "repositories": rules})
+    others, free = (sources.read("gh", spec, {}) for spec in ("ann/other/HEAD", "uni/course/HEAD"))
+    now = clock.now()
+
+    async def open_by(visitor: str, source: sources.Source = SOURCE, minutes: float = 0) -> None:
+        at = now + timedelta(minutes=minutes)
+        async with hub.db.begin() as db:
+            await store.add(db, source, opening="", visitor=visitor, section=section, now=at)
+
+    for visitor in (store.POOL, "net:203.0.113.1", "net:203.0.113.2"):
+        await open_by(visitor)
+    with pytest.raises(TooMany, match="ann/field-notes was opened 2 times within an hour"):
+        await open_by("net:203.0.113.3", minutes=59)
+    await open_by("net:203.0.113.3", others)
+    for number in range(3):
+        await open_by(f"net:203.0.113.{number}", free)
+    await open_by("net:203.0.113.3", minutes=61)
+
+
+async def test_a_banned_network_opens_no_links_and_reads_why(tmp_path: Path, database_url: str) -> None:
+    section = {
+        "open_to": "everybody", "dir": str(tmp_path / "ephemeral"), "ban_networks": {"203.0.113.0/24": "Mining."}
+    }  # fmt: skip
+    banned, page = {"X-Forwarded-For": "203.0.113.9"}, f"/hub/v2/gh/ann/notes/{'c' * 40}"
+    async with site(tmp_path, database_url, ephemeral=section) as hub, hub.client() as client:
+        await hub.person("root", admin=True)
+        answer = await client("GET", "/build/gh/ann/notes/HEAD", headers=EVENTS | banned)
+        assert "no links for your network: Mining." in answer.text
+        assert (await client("GET", page, headers=banned)).status == 403
+        assert (await client("GET", "/health", headers=banned)).status == 200
+        assert (await client("GET", page)).status == 200
+
+
 async def test_a_place_in_the_queue_counts_who_came_before_and_falls_as_they_are_seated(hub: Site) -> None:
     section, queue = EphemeralSection(visitor_hourly_limit=0, visitor_limit=0, total_limit=2), Queue(hub.db)
 

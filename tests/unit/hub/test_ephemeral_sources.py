@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from himalia_hub.ephemeral import session
+from himalia_hub.ephemeral.folders import Folders
 from himalia_hub.ephemeral.make_link import Asked
+from himalia_hub.ephemeral.models import Launch
 from himalia_hub.ephemeral.settings import EphemeralSection
-from himalia_hub.ephemeral.sources import Source, opening, read
+from himalia_hub.ephemeral.sources import Source, opening, page_of, read
 from himalia_hub.errors import BadRequest
 from himalia_hub.rbac import roles
+from himalia_hub.settings import HubSettings
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 PIECES = ["ann", "notes", "/", "-", "--upload-pack=x", "ext::sh", "file%3A%2F%2F", "https%3A%2F%2Fexample.org", "%2F", "%0A", "%20", "..", ":", "@", "HEAD", SHA]  # fmt: skip
@@ -144,6 +150,64 @@ def test_a_ban_is_asked_before_a_permission() -> None:
 def test_a_bad_expression_is_named() -> None:
     with pytest.raises(ValueError, match=r"'\(' is no regular expression"):
         EphemeralSection(banned=["("])
+
+
+@pytest.mark.parametrize(
+    ("provider", "spec", "page"),
+    [
+        ("gh", "ann/notes/HEAD", "https://github.com/ann/notes/tree/{}"),
+        ("gl", "lab%2Fgroup%2Fnotes/main", "https://gitlab.com/lab/group/notes/tree/{}"),
+        ("gist", "ann/0123456789abcdef0123", "https://gist.github.com/ann/0123456789abcdef0123/{}"),
+        ("git", "https%3A%2F%2Fexample.org%2Fa.git/HEAD", "https://example.org/a.git"),
+        ("zenodo", "10.5281/zenodo.12", "https://zenodo.org/records/12"),
+    ],
+)
+def test_a_session_is_told_where_people_see_its_files(provider: str, spec: str, page: str) -> None:
+    source, commit = read(provider, spec, {}), "c" * 40
+    assert page_of(provider, source.url, source.stem, commit) == page.format(commit)
+
+
+@pytest.mark.parametrize(
+    ("visitor", "settings", "address"),
+    [
+        ("net:203.0.113.9", {"tell_client_address": True}, "203.0.113.9"),
+        ("net:2001:db8::/64", {"tell_client_address": True}, "2001:db8::/64"),
+        ("user:7", {"tell_client_address": True}, None),
+        ("pool:", {"tell_client_address": True}, None),
+        ("net:203.0.113.9", {}, None),
+    ],
+)
+def test_a_session_knows_its_link_and_only_where_a_site_says_so_its_visitors_address(
+    visitor: str, settings: dict[str, object], address: str | None
+) -> None:
+    told = HubSettings.model_validate({"public_url": "https://hub.example.org", "ephemeral": settings})
+    source = read("gh", "ann/notes/v1", {})
+    launch = Launch(
+        key="k", visitor=visitor, provider="gh", spec=source.spec, stem=source.stem, url=source.url, commit="c" * 40,
+        environment="e", home="",
+    )  # fmt: skip
+    env = session.furnishing(told, Folders(Path("/x")), launch).environment
+    assert {name: value for name, value in env.items() if name.startswith("BINDER_")} == {
+        "BINDER_LAUNCH_HOST": "https://hub.example.org/",
+        "BINDER_REPO_URL": "https://github.com/ann/notes.git",
+        "BINDER_REF_URL": f"https://github.com/ann/notes/tree/{'c' * 40}",
+        "BINDER_REQUEST": "v2/gh/ann/notes/v1",
+        "BINDER_PERSISTENT_REQUEST": f"v2/gh/ann/notes/{'c' * 40}",
+    } | ({"BINDER_CLIENT_IP": address} if address else {})
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("203.0.113.9", "a mining club"), ("203.0.114.9", None), ("198.51.100.7", ""),
+        ("2001:db8:1::/64", "a /128 of it"), ("2001:db8:2::/64", None), ("127.0.0.1", None),
+    ],
+)  # fmt: skip
+def test_a_banned_network_is_known_by_any_address_of_it(address: str, why: str | None) -> None:
+    bans = {"203.0.113.0/24": "a mining club", "198.51.100.7": "", "2001:db8:1::5": "a /128 of it"}
+    assert EphemeralSection(ban_networks=bans).banned_network(address) == why
+    with pytest.raises(ValueError, match="'here'"):
+        EphemeralSection(ban_networks={"here": ""})
 
 
 @pytest.mark.parametrize(
