@@ -90,6 +90,7 @@ def _entries(people: dict[str, str]) -> str:
     blocks.append(f"{reader}userPassword: {READER_PASSWORD}\n")
     for uid, password in people.items():
         entry = f"dn: uid={uid},{PEOPLE}\nobjectClass: inetOrgPerson\nuid: {uid}\ncn: {uid}\nsn: {uid}\n"
+        entry += "departmentNumber: maths\ndepartmentNumber: staff\n"
         blocks.append(f"{entry}userPassword: {password}\n" if password else entry)
     return "\n".join(blocks)
 

@@ -40,6 +40,8 @@ class HubUser:
 
     name: str
     scopes: frozenset[str] = frozenset()
+    shown: str = ""
+    """How they are called in words, where the hub knows it."""
 
     def may_enter(self, required: tuple[str, ...]) -> bool:
         """Whether one of the server's access scopes is held, by itself or within a wider one."""
@@ -156,7 +158,13 @@ class HubClient:
         name, scopes = model.get("name"), model.get("scopes") or ()
         if not isinstance(name, str) or not name:
             return None
-        return HubUser(name, frozenset(scope for scope in scopes if isinstance(scope, str)))
+        told = model.get("user_info")
+        shown = told.get("display_name") if isinstance(told, dict) else None
+        return HubUser(
+            name,
+            frozenset(scope for scope in scopes if isinstance(scope, str)),
+            shown if isinstance(shown, str) else "",
+        )
 
     async def token_for_code(self, code: str, *, redirect_uri: str, verifier: str) -> str:
         """Redeem an authorization code; Forbidden when the hub does not take it."""

@@ -11,6 +11,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from himalia_hub.auth import given
 from himalia_hub.auth.base import Person, Traits
 from himalia_hub.auth.models import ExternalIdentity
 from himalia_hub.auth.settings import MethodSection
@@ -79,6 +80,8 @@ def admit(
             tie.state = vault.lock(dict(person.state)) if person.state is not None else None
     if user.suspended is not None:
         raise NotAdmitted("This account is suspended.", remedy="ask an administrator")
+    if traits.vouches and traits.tells:
+        given.bring_into_line(db, section, realm, person, user)
     if traits.vouches and user.name in section.admin_users:
         user.admin = True
     if user.admin and not traits.vouches:

@@ -27,13 +27,16 @@ class Person:
 
     `subject` is what never changes for one person within the way's realm, and is never given to another; `name`
     is the user name they would like. `account` is the row of an account of the hub's own, for ways that keep
-    those. `state` is kept encrypted for spawners and hooks (auth_state).
+    those. `state` is kept encrypted for spawners and hooks (auth_state). `groups` and `display_name` are what the
+    place says of them at this moment, for ways whose traits say that they tell.
     """
 
     subject: str
     name: str
     account: int | None = None
     state: Mapping[str, Any] | None = None
+    groups: frozenset[str] = frozenset()
+    display_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +49,14 @@ class Departure:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a way is made with besides its settings: its name in the configuration, and the hub's rows."""
+    """What a way is made with besides its settings: its name in the configuration, the hub's rows, and the claim or
+    attribute that names people's groups, if there is one.
+    """
 
     name: str
     db: Database
     data_dir: Path
+    groups_from: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +66,14 @@ class Traits:
     `vouches`: the way knows its people one by one; if not (one password for all), nobody becomes or is an
     administrator through it. `claims`: names are given out by an authority, so an account made beforehand may be
     taken over by name where the configuration allows it. `instant`: a password is compared in microseconds and
-    nobody is asked, so that the attempt is counted, looked at and answered in one transaction.
+    nobody is asked, so that the attempt is counted, looked at and answered in one transaction. `tells`: besides who
+    somebody is, the way gives `Person.groups` and `Person.display_name`.
     """
 
     vouches: bool = True
     claims: bool = True
     instant: bool = False
+    tells: bool = False
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ from himalia_hub.auth.registry import find_plugin
 from himalia_hub.auth.settings import MethodSection
 from himalia_hub.auth.vault import Vault
 from himalia_hub.db.engine import Database
-from himalia_hub.errors import BadRequest, Conflict, NotAuthenticated, NotFound
+from himalia_hub.errors import BadRequest, ConfigError, Conflict, NotAuthenticated, NotFound
 from himalia_hub.settings import HubSettings
 from himalia_hub.users import store as users
 from himalia_hub.users.models import User
@@ -111,8 +111,12 @@ def make_door(settings: HubSettings, database: Database, vault: Vault | None = N
     entrances = []
     for name, section in configured(settings).items():
         plugin = find_plugin(section.kind)
-        context = Context(name=name, db=database, data_dir=settings.data_dir)
+        context = Context(name, database, settings.data_dir, section.groups_from)
         way = plugin.make(plugin.validate(name, section.model_extra or {}), context)
+        if section.groups_from and not way.traits.tells:
+            raise ConfigError(
+                f"auth.methods.{name}.groups_from: the kind {section.kind!r} tells of no groups"
+            )
         entrances.append(Entrance(name, section, way))
     return Door(entrances, vault)
 

@@ -30,13 +30,16 @@ WRONG = {49, 53}
 NOTHING = {32}
 """Of a search below what does not exist, or may not be known to exist."""
 
-Entry = dict[str, str]
+SHOWN = ("displayName", "cn")
+"""What people are shown as: RFC 2798 §2.3, RFC 4519 §2.3."""
+
+Entry = dict[str, list[str]]
 
 
 class Ldap:
     """Names and passwords of a directory."""
 
-    traits = Traits()
+    traits = Traits(tells=True)
 
     class Settings(BaseModel, extra="forbid", frozen=True):
         """[auth.methods.NAME] with `kind = "ldap"` — people of a directory."""
@@ -88,7 +91,7 @@ class Ldap:
             raise ConfigError(
                 f"auth.methods.{context.name}: {', '.join(missing)} not found; install OpenLDAP's clients (ldap-utils)"
             )
-        self._settings, self._name = settings, context.name
+        self._settings, self._name, self._groups_from = settings, context.name, context.groups_from
         self._secret = ""
         if settings.bind_password_file is not None:
             try:
@@ -111,15 +114,20 @@ class Ldap:
             return None
         entry = await self._find(name)
         # Unknown names are tried too: how long it takes must not tell them apart.
-        dn = entry["dn"] if entry else f"cn=nobody,{self._settings.base}"
+        dn = entry["dn"][0] if entry else f"cn=nobody,{self._settings.base}"
         right = await self._binds(dn, password)
         if entry is None or not right:
             return None
-        subject, theirs = (entry.get(each.lower(), "") for each in self._attributes)
+        subject, theirs = (_first(entry, each) for each in self._attributes)
         if not subject or not theirs:
             log.warning("login.ldap_entry_incomplete", method=self._name, dn=dn, needed=self._attributes)
             return None
-        return Person(subject=subject, name=theirs)
+        return Person(
+            subject=subject,
+            name=theirs,
+            groups=frozenset(entry.get(self._groups_from.lower(), ())),
+            display_name=_first(entry, *SHOWN),
+        )
 
     @property
     def _attributes(self) -> tuple[str, str]:
@@ -131,8 +139,9 @@ class Ldap:
         options = ["-LLL", "-o", "ldif_wrap=no", "-l", str(told.timeout_s), "-z", "2", "-b", told.base]
         # What somebody typed goes in by a file: arguments can be read by everybody on this machine.
         wanted = told.filter.replace("%", "%%").replace("{name}", "%s")
+        asked = [*self._attributes, *SHOWN, *filter(None, [self._groups_from])]
         code, said = await self._run(
-            ["ldapsearch", *self._where(told.bind_dn), *options, "-f", "-", wanted, *self._attributes],
+            ["ldapsearch", *self._where(told.bind_dn), *options, "-f", "-", wanted, *asked],
             secret=self._secret if told.bind_dn else None,
             line=escaped(name),
         )
@@ -227,7 +236,7 @@ def escaped(text: str) -> str:
 
 
 def read_entries(ldif: str) -> list[Entry]:
-    """Entries of LDIF without line breaks inside values (RFC 2849); names in small letters, first values only. Pure."""
+    """Entries of LDIF without line breaks inside values (RFC 2849); names in small letters, all values. Pure."""
     entries: list[Entry] = []
     for block in ldif.split("\n\n"):
         entry: Entry = {}
@@ -238,10 +247,15 @@ def read_entries(ldif: str) -> list[Entry]:
             if value.startswith(":"):
                 raw = base64.b64decode(value[1:].strip())
                 value = raw.decode() if _is_text(raw) else raw.hex()
-            entry.setdefault(name.lower(), value.strip(" "))
+            entry.setdefault(name.lower(), []).append(value.strip(" "))
         if "dn" in entry:
             entries.append(entry)
     return entries
+
+
+def _first(entry: Entry, *names: str) -> str:
+    """The first value of the first of these attributes that the entry has."""
+    return next((entry[name.lower()][0] for name in names if name.lower() in entry), "")
 
 
 def _is_text(raw: bytes) -> bool:

@@ -60,7 +60,7 @@ class NotProven(Exception):
 class Oidc:
     """One provider."""
 
-    traits = Traits()
+    traits = Traits(tells=True)
 
     class Settings(BaseModel, extra="forbid", frozen=True):
         """[auth.methods.NAME] with `kind = "oidc"` — an OpenID provider, such as Google, GitLab, Azure; or GitHub."""
@@ -115,7 +115,7 @@ class Oidc:
             return self
 
     def __init__(self, settings: Settings, context: Context) -> None:
-        self._settings, self._name = settings, context.name
+        self._settings, self._name, self._groups_from = settings, context.name, context.groups_from
         self._issuer = settings.issuer.replace("{tenant}", settings.tenant)
         self.realm = f"oidc:{self._issuer or settings.authorize_url}"
         self._secret = self._read_secret(context)
@@ -179,7 +179,8 @@ class Oidc:
         if not self._issuer:
             return await self._userinfo(where["userinfo_endpoint"], token)
         claims = await self._checked(where, str(token.get("id_token") or ""), nonce)
-        if self._settings.name_claim not in claims and "userinfo_endpoint" in where:
+        wanted = {self._settings.name_claim, *filter(None, [self._groups_from])}
+        if not wanted <= claims.keys() and "userinfo_endpoint" in where:
             more = await self._userinfo(where["userinfo_endpoint"], token)
             # Required by OpenID Connect Core §5.3.2, lest another's claims be mixed in.
             if more.get("sub") == claims["sub"]:
@@ -221,10 +222,7 @@ class Oidc:
         if wanted.hosted_domain and claims.get("hd") != wanted.hosted_domain:
             raise NotProven("another hosted domain")
         for claim, values in wanted.required.items():
-            held = claims.get(claim)
-            if not set(values) & {
-                each for each in (held if isinstance(held, list) else [held]) if isinstance(each, str)
-            }:
+            if _words(claims.get(claim)).isdisjoint(values):
                 raise NotProven(f"claim {claim!r} lacks the required value")
         if wanted.name_claim == "email":
             # Only a spelling of the name: who somebody is stays the subject. Unverified, it may be anybody's.
@@ -232,7 +230,13 @@ class Oidc:
                 raise NotProven("e-mail address not verified")
             name = name.partition("@")[0]
         state = {"token": dict(token), "claims": dict(claims)} if wanted.keep_tokens else None
-        return Person(subject=str(subject), name=name.strip().replace("/", "-"), state=state)
+        return Person(
+            subject=str(subject),
+            name=name.strip().replace("/", "-"),
+            state=state,
+            groups=_words(claims.get(self._groups_from)) if self._groups_from else frozenset(),
+            display_name=shown if isinstance(shown := claims.get("name"), str) else "",
+        )
 
     # -------------------------------------------------------------- asking the provider
 
@@ -299,6 +303,13 @@ class Oidc:
     async def close(self) -> None:
         """Close connections to the provider."""
         await self._http.aclose()
+
+
+def _words(claim: object) -> frozenset[str]:
+    """The strings of a claim that is a list, or is one itself. Pure."""
+    return frozenset(
+        each for each in (claim if isinstance(claim, list) else [claim]) if isinstance(each, str)
+    )
 
 
 _fits: type[RedirectWay] = Oidc

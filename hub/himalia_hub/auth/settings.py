@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
+from himalia_hub.groups.store import is_name
+from himalia_hub.rbac.roles import DEFAULT_ROLES
 from himalia_hub.section import Section
 
 
@@ -36,6 +39,37 @@ class MethodSection(BaseModel, extra="allow", frozen=True):
         description="an account that was made beforehand, and has no password, becomes that of the first who has "
         "its name there; only where nobody can choose their own name",
     )
+    groups_from: str = Field(
+        "",
+        max_length=200,
+        description="what names people's groups there: a claim (`oidc`), an attribute such as `memberOf` (`ldap`)",
+    )
+    groups: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="by group of this hub: groups there, one of which puts people into it, as long as they are in it",
+    )
+    all_groups: bool = Field(
+        False,
+        description="put people into groups of the same name for all their other groups there, made here when they "
+        "are not; only where names of all groups that you give rights to are safe with that place",
+    )
+    roles: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="by role of this hub, or `admin`: groups there, one of which gives it to people, as long as they "
+        "are in it",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if (self.groups or self.roles or self.all_groups) and not self.groups_from:
+            raise ValueError(
+                "groups, all_groups and roles need groups_from: what names people's groups there"
+            )
+        if bad := sorted(name for name in self.groups if not is_name(name)):
+            raise ValueError(f"groups: {bad[0][:80]!r} cannot be a group's name")
+        if bad := sorted((DEFAULT_ROLES.keys() - {"admin"}) & self.roles.keys()):
+            raise ValueError(f"roles: {bad[0]!r} is no role that a sign-in can give; give one of your own")
+        return self
 
 
 class AuthSection(Section):

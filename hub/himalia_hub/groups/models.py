@@ -34,3 +34,5 @@ class Membership(Base):
         sa.ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True, index=True
     )
     manager: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
+    given_by: Mapped[str | None] = mapped_column(sa.String(300))
+    """The realm that put the person in at their sign-in and takes them out again; None: somebody did by hand."""

@@ -29,9 +29,14 @@ async def page_of(
     return list(found), total
 
 
+def is_name(text: str) -> bool:
+    """Whether a group can be called so. Pure."""
+    return bool(text.strip()) and len(text) <= 255 and "/" not in text and text.isprintable()
+
+
 async def create(db: AsyncSession, name: str) -> Group:
     """A new, empty group; Conflict when the name is taken, BadRequest when it cannot be one."""
-    if not name.strip() or len(name) > 255 or "/" in name or not name.isprintable():
+    if not is_name(name):
         raise BadRequest(
             f"{name[:255]!r} cannot be a group name", remedy="1 to 255 printable characters, no slash"
         )
@@ -53,8 +58,11 @@ async def people(db: AsyncSession, names: Sequence[str]) -> list[User]:
 
 
 async def add(db: AsyncSession, group: Group, users: Sequence[User]) -> None:
-    """Put people into a group. Being in it already is fine."""
-    there = set(await db.scalars(sa.select(Membership.user_id).where(Membership.group_id == group.id)))
+    """Put people into a group by hand. Being in it already is fine; no sign-in takes them out then."""
+    ours = Membership.group_id == group.id
+    there = set(await db.scalars(sa.select(Membership.user_id).where(ours)))
+    given = ours, Membership.given_by.is_not(None), Membership.user_id.in_([user.id for user in users])
+    await db.execute(sa.update(Membership).where(*given).values(given_by=None))
     db.add_all(Membership(user_id=user.id, group_id=group.id) for user in users if user.id not in there)
     await db.flush()
 

@@ -34,3 +34,17 @@ class RoleAssignment(Base):
     )
     group_id: Mapped[int | None] = mapped_column(sa.ForeignKey("groups.id", ondelete="CASCADE"), index=True)
     expires_at: Mapped[datetime | None]
+
+
+class RoleFromSignIn(Base):
+    """A person has a role, of rows or of the configuration, because the place where they sign in said so last.
+
+    By name, as the configuration says it (`auth.methods.NAME.roles`). `admin` also says that this is why
+    `users.admin` is set.
+    """
+
+    __tablename__ = "sign_in_roles"
+
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    realm: Mapped[str] = mapped_column(sa.String(300), primary_key=True)
+    role: Mapped[str] = mapped_column(sa.String(255), primary_key=True)

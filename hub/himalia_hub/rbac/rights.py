@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from himalia_hub.groups.models import Group, Membership
 from himalia_hub.rbac import expand, roles
 from himalia_hub.rbac.expand import NO_GROUPS, Members
-from himalia_hub.rbac.models import Role, RoleAssignment
+from himalia_hub.rbac.models import Role, RoleAssignment, RoleFromSignIn
 from himalia_hub.rbac.rules import Rules
 from himalia_hub.servers.models import Server
 from himalia_hub.services.models import Service
@@ -192,7 +192,12 @@ def _role_rows() -> sa.CompoundSelect[Any]:
         .outerjoin(Role, Role.id == RoleAssignment.role_id)
         .where(Membership.user_id.in_(ids))
     )
-    return sa.union_all(direct, by_group)
+    by_sign_in = (
+        sa.select(RoleFromSignIn.user_id, sa.null(), sa.false(), RoleFromSignIn.role, Role.scopes, sa.null())
+        .outerjoin(Role, Role.name == RoleFromSignIn.role)
+        .where(RoleFromSignIn.user_id.in_(ids), RoleFromSignIn.role != "admin")  # that is `users.admin`
+    )
+    return sa.union_all(direct, by_group, by_sign_in)
 
 
 @functools.cache
@@ -230,7 +235,12 @@ def _raw_of_user(user: User, rows: Sequence[Any], rules: Rules) -> list[tuple[st
     groups = {row.in_group for row in rows if row.in_group is not None}
     names = [*roles.of_user(admin=user.admin, guest=user.guest), *rules.of_user(user.name, groups)]
     given = [(name, rules.scopes_of(name) or ()) for name in dict.fromkeys(names)]
-    given += [(row.role, tuple(row.scopes)) for row in rows if row.role is not None]
+    # Of a role that came with a sign-in there may be no row: then it is one of the configuration, or none any more.
+    given += [
+        (row.role, rules.scopes_of(row.role) or () if row.scopes is None else tuple(row.scopes))
+        for row in rows
+        if row.role is not None
+    ]
     for group in sorted({row.in_group for row in rows if row.manages}):
         own = (
             f"{scope}={group}" if scope.endswith("!group") else scope

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub.errors import BadRequest
 from himalia_hub.groups.models import Group
-from himalia_hub.rbac.models import Role, RoleAssignment
+from himalia_hub.rbac.models import Role, RoleAssignment, RoleFromSignIn
 from himalia_hub.services.models import Service
 from himalia_hub.users.models import User
 
@@ -44,7 +44,9 @@ async def holders(db: AsyncSession, role: Role, *, now: datetime) -> list[tuple[
             .order_by(model.name)
         )
         found += [(kind, name, until) for name, until in rows]
-    return found
+    given = sa.select(User.name).join(RoleFromSignIn, RoleFromSignIn.user_id == User.id)
+    names = await db.scalars(given.where(RoleFromSignIn.role == role.name).order_by(User.name).distinct())
+    return found + [("user", name, None) for name in names if ("user", name, None) not in found]
 
 
 async def give(
@@ -63,6 +65,9 @@ async def take(db: AsyncSession, role: Role, kind: str, names: Sequence[str]) ->
     await db.execute(
         sa.delete(RoleAssignment).where(RoleAssignment.role_id == role.id, column.in_(ids.values()))
     )
+    if kind == "user":  # until their next sign-in, perhaps
+        given = RoleFromSignIn.role == role.name, RoleFromSignIn.user_id.in_(ids.values())
+        await db.execute(sa.delete(RoleFromSignIn).where(*given))
 
 
 async def purge(db: AsyncSession, *, now: datetime) -> None:

@@ -26,6 +26,8 @@ class User(Base):
     last_activity: Mapped[datetime | None]
     suspended: Mapped[datetime | None]
     """Since when nothing of theirs is let in."""
+    display_name: Mapped[str | None] = mapped_column(sa.String(255))
+    """How the place where they sign in calls them; a text to show, by which nobody is found."""
     guest: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     """Whether it is the account of a throw-away session, which ends with it and has no rights but there."""
 

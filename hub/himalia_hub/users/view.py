@@ -67,6 +67,11 @@ def user_model(
             if stopped_too or not stopped(server)
         },
         "auth_state": None,
-        "user_info": None,
+        "user_info": _info(user.display_name),
     }
     return {key: value for key, value in model.items() if key in keys}
+
+
+def _info(name: str | None) -> dict[str, str] | None:
+    """What single-user servers show of a person (JupyterHub's `user_info`); None where only the user name is known."""
+    return {"name": name, "display_name": name} if name else None

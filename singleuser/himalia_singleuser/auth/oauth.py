@@ -58,8 +58,9 @@ async def identify(request: web.Request, hub: HubClient, token: str) -> Identity
 
 
 def _identity(user: HubUser, *, via_token: bool) -> Identity:
-    initials = "".join(word[0] for word in user.name.split()[:2]).upper()
-    return Identity(user.name, user.name, user.name, initials or None, via_token=via_token)
+    shown = user.shown or user.name
+    initials = "".join(word[0] for word in shown.split()[:2]).upper()
+    return Identity(user.name, shown, shown, initials or None, via_token=via_token)
 
 
 def begin(request: web.Request, hub: HubClient) -> web.Response:

@@ -64,6 +64,17 @@ async def test_somebody_without_a_password_does_not_come_in(settings, tmp_path: 
         assert await way(settings, tmp_path).check("cat", given_) is None
 
 
+async def test_an_entry_says_how_its_person_is_shown_and_what_groups_they_are_in(
+    settings, tmp_path: Path
+) -> None:
+    context = Context("campus", None, tmp_path, groups_from="DepartmentNumber")
+
+    ann = await Ldap(Ldap.Settings.model_validate(settings), context).check("ann", PEOPLE["ann"])
+
+    assert ann is not None
+    assert (ann.display_name, ann.groups) == ("ann", {"maths", "staff"})
+
+
 async def test_a_filter_that_fits_several_people_lets_in_none_of_them(settings, tmp_path: Path) -> None:
     anybody = way(settings, tmp_path, filter="(|(uid={name})(objectClass=inetOrgPerson))")
 
@@ -174,6 +185,6 @@ def test_ldif_is_read_with_its_encoded_values() -> None:
         "dn:: dWlkPcOkCg==\nuid: ann\nobjectGUID:: AP8B\n\n# comment\n\ndn: uid=bob\nuid: bob\nuid: x\n"
     )
 
-    assert entries[0]["uid"] == "ann"
-    assert entries[0]["objectguid"] == "00ff01"
-    assert entries[1] == {"dn": "uid=bob", "uid": "bob"}
+    assert entries[0]["uid"] == ["ann"]
+    assert entries[0]["objectguid"] == ["00ff01"]
+    assert entries[1] == {"dn": ["uid=bob"], "uid": ["bob", "x"]}

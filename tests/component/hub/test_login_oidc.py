@@ -166,6 +166,31 @@ async def test_a_token_that_is_not_quite_right_is_nobody(
     assert await come_back(way, provider) is None
 
 
+@pytest.mark.parametrize(
+    ("claims", "groups"),
+    [
+        ({"groups": ["maths", "staff", 7, None]}, {"maths", "staff"}),
+        ({"groups": "staff"}, {"staff"}),
+        ({"groups": {"staff": True}}, set()),
+        ({}, set()),
+    ],
+    ids=str,
+)
+async def test_a_claim_names_groups_and_only_its_strings_do(
+    provider: LyingProvider, tmp_path: Path, claims: dict[str, Any], groups: set[str]
+) -> None:
+    provider.claims = claims | {"name": "Ann Ärmel"}
+    way = Oidc(
+        Oidc.Settings(**settings(provider.url)), Context("campus", None, tmp_path, groups_from="groups")
+    )
+    try:
+        person = await come_back(way, provider)
+    finally:
+        await way.close()
+
+    assert (person.groups, person.display_name) == (groups, "Ann Ärmel")
+
+
 def unsigned(provider: LyingProvider) -> str:
     body = provider.made().split(".")[1]
     head = base64.urlsafe_b64encode(json.dumps({"alg": "none"}).encode()).decode().rstrip("=")

@@ -129,6 +129,7 @@ class FakeHub:
     url: str = ""
     user: str = "ada"
     scopes: list[str] = field(default_factory=lambda: ["access:servers!server=ada/"])
+    info: dict[str, str] | None = None
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
     exchanges: list[dict[str, str]] = field(default_factory=list)
@@ -186,7 +187,9 @@ class FakeHub:
         name = self.tokens.get(request.headers.get("Authorization", "").removeprefix("token "))
         if name is None:
             return web.json_response({"message": "no"}, status=403)
-        return web.json_response({"kind": "user", "name": name, "scopes": self.scopes})
+        return web.json_response(
+            {"kind": "user", "name": name, "scopes": self.scopes, "user_info": self.info}
+        )
 
     async def took_activity(self, request: web.Request) -> web.Response:
         assert request.headers["Authorization"] == "token server-secret"

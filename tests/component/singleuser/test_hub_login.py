@@ -103,6 +103,18 @@ async def test_somebody_without_the_access_scope_stays_outside(start: Any, hub: 
     assert (await server.bare("GET", "api/status", headers={"Authorization": "token eves"}))[0] == 403
 
 
+async def test_visitors_are_shown_by_the_name_that_the_hub_has_for_them(start: Any, hub: Any) -> None:
+    server = await behind(start, hub)
+    for token, info, name, initials in (
+        ("a", None, "ada", "A"),
+        ("b", {"display_name": "Ada Lovelace"}, "Ada Lovelace", "AL"),
+    ):
+        hub.tokens[token], hub.info = "ada", info
+        _, me, _ = await server.bare("GET", "api/me", headers={"Authorization": f"Bearer {token}"})
+        shown = me["identity"]
+        assert (shown["username"], shown["display_name"], shown["initials"]) == ("ada", name, initials)
+
+
 async def test_wider_scopes_and_hub_tokens_open_the_server(start: Any, hub: Any) -> None:
     server = await behind(start, hub)
     for token, scope in (("a", "access:servers!user=ada"), ("b", "access:servers")):
