@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.async_api import ConsoleMessage, Page, Response
+from playwright.async_api import ConsoleMessage, Page, Response, expect
 
 FLAGS = [
     "--no-sandbox",
@@ -18,6 +18,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+# Of everybody who drives Chromium: playwright keeps one figure for the process, and its own of 5 s is that of an idle machine.
+expect.set_options(timeout=60_000)
 SHOTS = Path(os.environ.get("HIMALIA_SHOTS", Path(__file__).parent / "browser" / "shots"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, Response, expect
 
 from support import eventually
 
@@ -42,33 +42,26 @@ async def run_cell(page: Page, code: str) -> Locator:
     cell = cells.nth(index)
     editor = cell.locator(".cm-content")
 
-    async def focused() -> bool:
-        await editor.click()
-        return bool(await editor.evaluate("element => element === document.activeElement"))
+    async def written() -> bool:
+        await editor.fill(code)  # in place of what is there, should the cursor have gone away halfway
+        return code.splitlines()[-1] in await editor.inner_text()
 
-    await eventually(focused, within_s=20, what="the cell takes the cursor (Lab moves it while it starts)")
-    await page.keyboard.insert_text(code)
-    await expect(editor).to_contain_text(code.splitlines()[-1])
-    await page.keyboard.press("Shift+Enter")
+    await eventually(written, what="the cell takes the text (Lab moves the cursor while it starts)")
+    await editor.press("Shift+Enter")
     await expect(cells).to_have_count(index + 2)
     return cells.nth(index).locator(".jp-Cell-outputArea")
 
 
-async def save(page: Page) -> None:
-    """Press Ctrl+S; keep the name when Lab asks for one on the first save."""
+async def save(page: Page, *, new: bool = False) -> None:
+    """Press Ctrl+S, until the file is written. Of a notebook that the launcher made, Lab asks for the name, once: keep it."""
+
+    def is_written(answer: Response) -> bool:
+        return answer.request.method == "PUT" and "/api/contents/" in answer.url
+
     await shown(page).locator(".jp-Notebook").click(position={"x": 5, "y": 5})
-    await page.keyboard.press("Control+s")
     dialog = page.locator(".jp-Dialog")
-    if await _appears(dialog):
-        await dialog.locator("button.jp-mod-accept").click()
-        await dialog.wait_for(state="detached")
-
-
-async def _appears(dialog: Locator) -> bool:
-    from playwright.async_api import TimeoutError as NotThere
-
-    try:
-        await dialog.wait_for(timeout=3_000)
-    except NotThere:
-        return False
-    return True
+    async with page.expect_response(is_written, timeout=SLOW):
+        await page.keyboard.press("Control+s")
+        if new:
+            await dialog.locator("button.jp-mod-accept").click()
+    await expect(dialog).to_have_count(0)

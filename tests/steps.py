@@ -109,7 +109,7 @@ async def a_second_client_waits_for_input(page: Page, hub: Hub, token: str) -> N
 
 async def a_second_page_sees_the_broadcast(page: Page, context: BrowserContext, hub: Hub) -> None:
     """Another page on the same notebook is on the same kernel and hears what it says."""
-    await lab.save(page)
+    await lab.save(page, new=True)
     frames: list[str] = []
 
     def listen(socket: WebSocket) -> None:
@@ -125,14 +125,14 @@ async def a_second_page_sees_the_broadcast(page: Page, context: BrowserContext, 
     await lab.lab_is_open(other)
     await lab.kernel_is_idle(other)
     await lab.run_cell(page, 'print("heard" + "-everywhere")')
-    await eventually(lambda: any("heard-everywhere" in frame for frame in frames), within_s=15)
+    await eventually(lambda: any("heard-everywhere" in frame for frame in frames))
     await other.close()
 
 
 async def saved_outputs_survive_a_reload(page: Page, notebook: Path, shot: Shot) -> None:
     """Save, reload: the outputs are in the page, and the plotly figure is in the file."""
     await lab.save(page)
-    await eventually(lambda: "heard-everywhere" in notebook.read_text(), within_s=15)
+    await eventually(lambda: "heard-everywhere" in notebook.read_text())
     await page.reload()
     await lab.lab_is_open(page)
     await expect(lab.shown(page)).to_contain_text("hello ann", timeout=lab.SLOW)
@@ -152,22 +152,27 @@ async def use_a_terminal(page: Page, shot: Shot) -> None:
             socket.on("framereceived", lambda frame: heard.append(str(frame)))
 
     page.on("websocket", listen)
-    await page.keyboard.press("Control+Shift+l")
-    await page.locator('.jp-LauncherCard[data-category="Other"][title*="terminal" i]').first.click()
+    card = page.locator('.jp-LauncherCard[data-category="Other"][title*="terminal" i]').first
+
+    async def offered() -> bool:
+        await page.keyboard.press("Control+Shift+l")
+        return await card.is_visible()
+
+    await eventually(offered, what="the launcher comes (Lab takes keys only once it has started)")
+    await card.click()
     keys = page.locator(".jp-Terminal textarea.xterm-helper-textarea")
     await keys.wait_for(state="attached")
-    await eventually(
-        lambda: any("$" in frame or "#" in frame for frame in heard), within_s=20, what="a prompt"
-    )
+    await eventually(lambda: any("$" in frame or "#" in frame for frame in heard), what="a prompt")
     await keys.focus()
     await page.keyboard.type("echo him''alia\n")
-    await eventually(lambda: "himalia" in "".join(heard).replace("him''alia", ""), within_s=20)
+    await eventually(lambda: "himalia" in "".join(heard).replace("him''alia", ""))
     await shot(page, "08-terminal")
 
 
 async def stop_it_from_the_admin_list(page: Page, hub: Hub, shot: Shot) -> None:
     """The admin list shows the server; Stop stops it, and the pages say so."""
     await page.goto(f"{hub.url}/hub/admin")
+    await expect(page.locator("body[data-ready][data-live=live]")).to_be_attached()
     row = page.locator("tr", has_text="ada").first
     await expect(row).to_contain_text(re.compile("running|ready", re.IGNORECASE))
     await shot(page, "09-admin")

@@ -28,7 +28,7 @@ async def begun(server: Running, context: BrowserContext, *code: str) -> Page:
     await page.goto(f"{server.origin}/lab?token={TOKEN}")
     await lab.lab_is_open(page)
     await lab.new_notebook(page)
-    await lab.save(page)
+    await lab.save(page, new=True)
     (server.root / "go1").touch()
     areas = [await lab.run_cell(page, one) for one in code]
     await expect(areas[0]).to_contain_text("line 1", timeout=lab.SLOW)
@@ -87,7 +87,7 @@ async def test_running_and_queued_cells_go_on_filling_in_the_page_that_is_opened
         await prompt(again, number, f"[{number + 1}]:")
     await lab.save(again)
     await eventually(
-        lambda: on_disk(server)[:2] == ["line 1\nline 2\nline 3\nline 4\n", "second\n"], within_s=20
+        lambda: on_disk(server)[:2] == ["line 1\nline 2\nline 3\nline 4\n", "second\n"], within_s=60
     )
     await expect(again.locator(".jp-Dialog")).to_have_count(0)
     assert watcher.unexpected() == []
@@ -110,7 +110,7 @@ async def test_a_later_cell_changes_a_display_of_one_that_had_ended_when_the_pag
     await page.goto(f"{server.origin}/lab?token={TOKEN}")
     await lab.lab_is_open(page)
     await lab.new_notebook(page)
-    await lab.save(page)
+    await lab.save(page, new=True)
     await expect(await lab.run_cell(page, SHOWS)).to_contain_text("at 0", timeout=lab.SLOW)
     await expect(await lab.run_cell(page, CHANGES)).to_contain_text("line 1", timeout=lab.SLOW)
     await page.close()

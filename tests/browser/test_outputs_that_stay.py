@@ -36,7 +36,7 @@ async def test_a_tab_closed_in_the_middle_of_a_run_loses_nothing(
     await page.goto(f"{server.origin}/lab?token={TOKEN}")
     await lab.lab_is_open(page)
     await lab.new_notebook(page)
-    await lab.save(page)
+    await lab.save(page, new=True)
     running = await lab.run_cell(page, FIRST)
     await lab.run_cell(page, "print('the', 'next')")
     await expect(running).to_contain_text("line 1", timeout=lab.SLOW)
@@ -48,18 +48,21 @@ async def test_a_tab_closed_in_the_middle_of_a_run_loses_nothing(
         _, kernels, _ = await server.ask("GET", "api/kernels")
         return [(one["execution_state"], one["connections"]) for one in kernels] == [("idle", 0)]
 
-    await eventually(all_is_over, within_s=30)
+    await eventually(all_is_over, within_s=60)
     again = await context.new_page()
     await again.goto(f"{server.origin}/lab/tree/Untitled.ipynb")
     await lab.lab_is_open(again)
     for text in ("line 1\nline 2", "the next"):
         await expect(lab.shown(again)).to_contain_text(text, timeout=lab.SLOW, use_inner_text=True)
     await lab.kernel_is_idle(again)
-    await lab.shown(again).locator(".jp-CodeCell .cm-content").last.click()
+    cells = lab.shown(again).locator(".jp-CodeCell")
+    before = await cells.count()
+    await cells.last.locator(".cm-content").click()
     await lab.shown(again).locator('[data-command="notebook:insert-cell-below"]').first.click()
+    await expect(cells).to_have_count(before + 1)
     await lab.run_cell(again, "print('and', 'on')")
     await lab.save(again)
-    await eventually(lambda: "and on" in text_on_disk(server.root / "Untitled.ipynb"), within_s=20)
+    await eventually(lambda: "and on" in text_on_disk(server.root / "Untitled.ipynb"), within_s=60)
 
     assert text_on_disk(server.root / "Untitled.ipynb") == "line 1\nline 2\nthe next\nand on\n"
     await expect(again.locator(".jp-Dialog")).to_have_count(0)

@@ -35,6 +35,9 @@ async def test_what_is_announced_shows_in_an_open_tab_and_maintenance_refuses_st
 
         await page.get_by_role("button", name="Take down").click()
         await expect(banner).not_to_contain_text(TEXT)
+        await expect(page.locator("#notices")).not_to_contain_text(
+            TEXT
+        )  # the page that came of it is filled in
 
         await page.get_by_label("What people read").fill("New disks")
         await page.get_by_label("Over at").fill("2030-01-31T12:00")

@@ -17,7 +17,6 @@ from himalia_hub.servers.state import Phase
 from himalia_hub.users.models import User
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=20_000)
 
 NASTY = ["<img src=x onerror=alert(1)>", "\u202eevil\u202c مريم", "x" * 255, "🌙 luna", "a'\"&amp;{{7*7}}"]
 
@@ -47,7 +46,7 @@ async def tab(
 ) -> AsyncIterator[Page]:
     """A page whose console stays silent: a refused style, a script error or a dialog fails the test."""
     context: BrowserContext = await chromium.new_context(base_url=hub.url, **options)  # type: ignore[arg-type]
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(60_000)
     page = await context.new_page()
     noise: list[str] = []
     page.on("pageerror", lambda error: noise.append(str(error)))
