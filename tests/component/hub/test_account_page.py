@@ -49,6 +49,13 @@ async def fresh_login(hub: Site, given: str = PASSWORD) -> Answer:
         return await browser.login("ann", given)
 
 
+@pytest.fixture
+def one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time stands still: between two lines of a test a code gets no older, and nobody has waited long enough."""
+    now = clock.now()
+    monkeypatch.setattr(clock, "now", lambda: now)
+
+
 async def turn_on(browser: Client) -> tuple[str, list[str]]:
     """The secret, with a code of the step before, so that the present one is unused; and the recovery codes."""
     page = await browser("GET", "/hub/account/second-step")
@@ -101,6 +108,7 @@ async def test_a_password_that_cannot_be_is_refused_in_words(
     assert (await fresh_login(hub)).status == 302
 
 
+@pytest.mark.usefixtures("one_moment")
 async def test_an_open_browser_cannot_try_passwords_for_ever(hub: Site) -> None:
     async with hub.client() as browser:
         await browser.login("ann")
@@ -114,6 +122,7 @@ async def test_an_open_browser_cannot_try_passwords_for_ever(hub: Site) -> None:
 # ------------------------------------------------------------------ second step
 
 
+@pytest.mark.usefixtures("one_moment")
 async def test_the_second_step_is_on_only_after_a_first_right_code(hub: Site) -> None:
     async with hub.client() as browser:
         await browser.login("ann")
@@ -142,6 +151,7 @@ async def answer_second_step(browser: Client, code: str) -> Answer:
     return await browser("POST", action, data={"_xsrf": asked.xsrf, "ticket": ticket, "otp": code})
 
 
+@pytest.mark.usefixtures("one_moment")
 async def test_a_code_lets_in_once_and_leads_on(hub: Site) -> None:
     async with hub.client() as browser:
         await browser.login("ann")
@@ -157,6 +167,7 @@ async def test_a_code_lets_in_once_and_leads_on(hub: Site) -> None:
         assert "used before" in again.text
 
 
+@pytest.mark.usefixtures("one_moment")
 async def test_a_recovery_code_works_once(hub: Site) -> None:
     async with hub.client() as browser:
         await browser.login("ann")
@@ -171,6 +182,7 @@ async def test_a_recovery_code_works_once(hub: Site) -> None:
     assert not stored & set(codes)
 
 
+@pytest.mark.usefixtures("one_moment")
 async def test_guessing_codes_has_to_wait(hub: Site) -> None:
     async with hub.client() as browser:
         await browser.login("ann")
@@ -184,6 +196,7 @@ async def test_guessing_codes_has_to_wait(hub: Site) -> None:
         assert int(refused.headers["Retry-After"]) > 0
 
 
+@pytest.mark.usefixtures("one_moment")
 async def test_a_ticket_is_bound_to_time_person_and_password(
     hub: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +216,7 @@ async def test_a_ticket_is_bound_to_time_person_and_password(
         assert await name_of(browser) is None
 
 
+@pytest.mark.usefixtures("one_moment")
 async def test_a_token_for_name_and_password_needs_the_code_too(hub: Site) -> None:
     async with hub.client() as browser:
         await browser.login("ann")
@@ -220,6 +234,7 @@ async def test_a_token_for_name_and_password_needs_the_code_too(hub: Site) -> No
     assert right.status == 201
 
 
+@pytest.mark.usefixtures("one_moment")
 async def test_turning_it_off_needs_the_password(hub: Site) -> None:
     async with hub.client() as browser:
         await browser.login("ann")

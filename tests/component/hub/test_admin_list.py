@@ -250,7 +250,7 @@ async def test_strangers_get_no_stream_and_leaving_ends_the_reading(hub: Site, t
     async with Events(tutor, page.xsrf).open() as stream:
         await stream.until("hello")
         assert hub.app[LIVE]._task is not None
-    await eventually(lambda: hub.app[LIVE]._task is None, within_s=12)
+    await eventually(lambda: hub.app[LIVE]._task is None)
 
 
 async def test_who_is_beyond_a_quota_holds_up_nobody_and_is_not_asked_for_again_by_itself(
@@ -274,4 +274,4 @@ async def test_who_is_beyond_a_quota_holds_up_nobody_and_is_not_asked_for_again_
             text = (await root("GET", job)).text
             return text.count("The quota of the group &#39;ml&#39; is 1 server at once") >= 2
 
-        await eventually(refused, within_s=30)
+        await eventually(refused)

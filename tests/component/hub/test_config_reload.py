@@ -140,10 +140,13 @@ async def test_nobody_keeps_a_part_of_the_configuration_that_was(hub: Site, root
     assert (await root("POST", "/hub/api/users/root/servers/x")).status == 202
 
     await reload(root, hub, FILE.replace("slow_start_s = 0", "slow_start_s = 1"))
-    gc.collect()
-
     assert len(before) > 5
-    assert [part() for part in before if part() is not None] == []
+
+    def forgotten() -> bool:
+        gc.collect()  # a request that was just answered may still hold one for a moment
+        return not [part for part in before if part() is not None]
+
+    await eventually(forgotten)
 
 
 def _is_section(hub: Site, name: str) -> bool:

@@ -116,7 +116,7 @@ async def test_what_is_used_through_a_follower_is_known_to_the_hub_and_its_tunne
             async def active() -> bool:
                 return (await feed.routes())["/ws/"].data["last_activity"] > "2021"
 
-            await eventually(active, within_s=10)
+            await eventually(active)
             assert await feed.cut(route="/ws/") == 1
             assert await until_closed(reader) == b""
             writer.close()
@@ -141,7 +141,7 @@ async def test_another_hub_in_its_place_is_followed_and_what_it_knows_counts(
                 async def as_the_second_says() -> bool:
                     return await table(proxy) == {"/b": target.url}
 
-                await eventually(as_the_second_says, within_s=20)
+                await eventually(as_the_second_says)
         finally:
             await following.__aexit__(None, None, None)
 

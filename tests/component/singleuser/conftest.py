@@ -59,7 +59,7 @@ class Running:
     async def stop(self, number: int = signal.SIGTERM) -> int:
         if self.process.returncode is None:
             self.process.send_signal(number)
-        return await asyncio.wait_for(self.process.wait(), 15)
+        return await asyncio.wait_for(self.process.wait(), 60)
 
 
 Start = Callable[..., Awaitable[Running]]
@@ -107,7 +107,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             assert process.returncode is None, log.read_text()
             return (await running.bare("GET", "api"))[0] == 200
 
-        await eventually(answers, within_s=20)
+        await eventually(answers, within_s=60)
         return running
 
     yield begin

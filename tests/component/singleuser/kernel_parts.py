@@ -173,7 +173,7 @@ class Browser:
         self.seen.append(got)
         return got
 
-    async def until(self, wanted: Callable[[Got], bool], *, within_s: float = 20) -> Got:
+    async def until(self, wanted: Callable[[Got], bool], *, within_s: float = 60) -> Got:
         """The first message from now on for which `wanted` holds."""
         async with asyncio.timeout(within_s):
             while True:
@@ -181,13 +181,13 @@ class Browser:
                 if wanted(got):
                     return got
 
-    async def reply(self, msg_id: str, *, within_s: float = 20) -> Got:
+    async def reply(self, msg_id: str, *, within_s: float = 60) -> Got:
         """The reply to a request."""
         return await self.until(
             lambda got: got.parent.get("msg_id") == msg_id and got.type.endswith("_reply"), within_s=within_s
         )
 
-    async def finished(self, msg_id: str, *, within_s: float = 20) -> list[Got]:
+    async def finished(self, msg_id: str, *, within_s: float = 60) -> list[Got]:
         """Everything about a request once its reply and the idle after it are here, in either order."""
         async with asyncio.timeout(within_s):
             while True:
@@ -198,11 +198,11 @@ class Browser:
                 while (await self.receive()).type not in {"status", "execute_reply"}:
                     pass
 
-    async def run(self, code: str, *, within_s: float = 20) -> list[Got]:
+    async def run(self, code: str, *, within_s: float = 60) -> list[Got]:
         """Run a cell; everything about it, reply and idle included, in the order it came."""
         return await self.finished(await self.execute(code), within_s=within_s)
 
-    async def printed(self, code: str, *, within_s: float = 20) -> str:
+    async def printed(self, code: str, *, within_s: float = 60) -> str:
         """What a cell writes to its streams."""
         return printed(await self.run(code, within_s=within_s))
 

@@ -54,11 +54,11 @@ async def shows(server: Server, cell_id: str, text: str) -> None:
     async def there() -> bool:
         return text_of((await load(server))["content"], cell_id) == text
 
-    await eventually(there, within_s=20, what=f"{cell_id} shows {text!r}")
+    await eventually(there, what=f"{cell_id} shows {text!r}")
 
 
 async def nobody_is_there(server: Server) -> None:
-    await eventually(lambda: server.app[KERNELS].connection_count() == 0, within_s=20)
+    await eventually(lambda: server.app[KERNELS].connection_count() == 0)
 
 
 def on_disk(server: Server) -> dict[str, Any]:

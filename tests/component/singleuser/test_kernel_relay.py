@@ -194,7 +194,7 @@ async def test_a_kernel_that_dies_is_said_to_restart_and_does(server, kernel):
     said = await browser.until(lambda got: got.content.get("execution_state") == "restarting")
 
     assert said.parent == {}
-    await eventually(lambda: server.app[KERNELS].get(kernel).state.value == "idle", within_s=20)
+    await eventually(lambda: server.app[KERNELS].get(kernel).state.value == "idle")
     assert await browser.printed("print('back')") == "back\n"
     _, model = await server.ask("GET", f"api/kernels/{kernel}")
     assert "code 3" in model["reason"]
@@ -257,7 +257,7 @@ async def test_a_slow_browser_stops_neither_the_kernel_nor_the_others(tmp_path):
 
         asked = await quick.execute(PACED)
         size = 0
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             for end in range(PRINTED_STEP, 300, PRINTED_STEP):
                 while size < end * 100_000:
                     size += len(printed([await quick.receive()]))
@@ -273,7 +273,7 @@ async def test_a_slow_browser_stops_neither_the_kernel_nor_the_others(tmp_path):
 
 
 async def test_endless_printing_is_cut_and_said_once_and_the_cell_goes_on(tmp_path):
-    async with running_server(tmp_path, options=KernelOptions(iopub_data_rate_limit=100_000)) as server:
+    async with running_server(tmp_path, options=KernelOptions(iopub_data_rate_limit=30_000)) as server:
         browser = await server.browser(await server.new_kernel())
 
         messages = await browser.run("for i in range(200): print('x' * 49_999, flush=True)", within_s=60)

@@ -140,7 +140,7 @@ async def test_a_kernel_that_dies_at_every_start_is_given_up_with_its_last_words
     kernel_id = await server.new_kernel(name="dying")
     kernel = server.app[KERNELS].get(kernel_id)
 
-    await eventually(lambda: kernel.gone, within_s=20)
+    await eventually(lambda: kernel.gone)
 
     assert "no licence found" in kernel.reason
     assert await server.ask("GET", "api/kernels") == (200, [])
@@ -170,7 +170,8 @@ async def test_only_idle_kernels_past_their_time_are_culled(tmp_path):
         assert await cull_once(pool, utc_now()) == []  # somebody is connected
         await browser.close()
         await eventually(lambda: pool.connection_count() == 0)
-        assert await cull_once(pool, utc_now()) == [kernel_id]
+        # Not at once: the clock may have stood still since it was left, or been put back.
+        assert await eventually(lambda: cull_once(pool, utc_now())) == [kernel_id]
         assert pool.kernel_count() == 0
 
 

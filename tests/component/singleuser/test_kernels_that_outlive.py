@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -37,6 +36,10 @@ from support import eventually
 async def no_process_is_left(tmp_path: Path) -> AsyncIterator[None]:
     """Whatever a test leaves behind is ended; most promise to leave nothing."""
     yield
+    end_all(tmp_path)
+
+
+def end_all(tmp_path: Path) -> None:
     for pid in processes(tmp_path):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -93,7 +96,7 @@ async def test_what_was_put_out_while_no_server_lived_is_there_afterwards(
     async def idle() -> bool:
         return bool((await second.ask("GET", "api/kernels"))[1][0]["execution_state"] == "idle")
 
-    await eventually(idle, within_s=20, what=str(model))
+    await eventually(idle, what=str(model))
 
 
 async def test_no_message_of_a_burst_is_missing_that_begins_with_no_server(
@@ -253,11 +256,11 @@ async def test_a_server_that_is_killed_while_it_stops_leaves_no_process(start: S
     last_words = "import pathlib, time; pathlib.Path('ending').touch(); time.sleep(600)"
     await page.run(f"import atexit; atexit.register(exec, {last_words!r}, {{}})")
     server.process.terminate()
-    await eventually((server.root / "ending").exists, within_s=20, what="the kernel was asked to end")
+    await eventually((server.root / "ending").exists, what="the kernel was asked to end")
     assert len(processes(tmp_path)) >= 3
     await killed(server)
 
-    await eventually(lambda: processes(tmp_path) == [], within_s=10)
+    await eventually(lambda: processes(tmp_path) == [])
 
 
 async def test_a_server_that_keeps_nothing_takes_its_kernels_along(start: Start, tmp_path: Path) -> None:
@@ -267,7 +270,7 @@ async def test_a_server_that_keeps_nothing_takes_its_kernels_along(start: Start,
 
     await killed(server)
 
-    await eventually(lambda: processes(tmp_path) == [], within_s=10)
+    await eventually(lambda: processes(tmp_path) == [])
     assert kernel_id
 
 
@@ -285,11 +288,11 @@ async def test_kernels_that_nobody_comes_for_end_when_they_are_idle(start: Start
         return sum(file.stat().st_size for file in journal.glob("*.journal.*"))
 
     size = written()
-    await eventually(lambda: written() > size + 10_000, within_s=20, what="a busy kernel goes on")
+    await eventually(lambda: written() > size + 10_000, what="a busy kernel goes on")
     assert keeper in processes(tmp_path)
     (server.root / "go").touch()
 
-    await eventually(lambda: processes(tmp_path) == [], within_s=20)
+    await eventually(lambda: processes(tmp_path) == [])
     assert not journal.exists()
 
 
@@ -309,8 +312,7 @@ async def test_a_stale_folder_is_removed_and_hinders_nobody(start: Start, tmp_pa
     await opened(first)
     await killed(first)
     folder = next((tmp_path / "home").rglob("kept-*"))
-    for pid in processes(tmp_path):
-        os.kill(pid, signal.SIGKILL)
+    end_all(tmp_path)
     state = folder / "state.json"
     for stale in (b"{}", b"nonsense", json.dumps(json.loads(state.read_text()) | {"boot": "x"}).encode()):
         state.write_bytes(stale)
@@ -321,9 +323,7 @@ async def test_a_stale_folder_is_removed_and_hinders_nobody(start: Start, tmp_pa
         await killed(server)
         folder = next((tmp_path / "home").rglob("kept-*"))
         state = folder / "state.json"
-        await asyncio.gather(
-            *(asyncio.to_thread(os.kill, pid, signal.SIGKILL) for pid in processes(tmp_path))
-        )
+        end_all(tmp_path)
 
 
 async def test_what_a_client_decided_before_the_kill_stays_decided(start: Start) -> None:

@@ -48,6 +48,6 @@ async def test_a_client_that_never_closes_is_closed_by_the_server(tmp_path: Path
         writer.write(b"x")
         return writer.is_closing()
 
-    await eventually(refused, within_s=20, what="the server closes the connection")
+    await eventually(refused, what="the server closes the connection")
     writer.close()
     await runner.cleanup()

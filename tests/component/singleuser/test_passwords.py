@@ -25,7 +25,7 @@ def set_password(file: Path, password: str) -> subprocess.CompletedProcess[str]:
         str(file),
     ]
     return subprocess.run(
-        command, input=f"{password}\n", capture_output=True, text=True, timeout=30, check=False
+        command, input=f"{password}\n", capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -91,7 +91,7 @@ def test_a_file_without_a_hash_is_refused_by_name_before_the_start(tmp_path: Pat
     file.write_text(PASSWORD)
     done = subprocess.run(
         [sys.executable, "-I", "-m", "himalia_singleuser", "--password-file", str(file)],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode != 0
     assert str(file) in done.stderr

@@ -117,7 +117,7 @@ async def test_what_is_over_is_told_whole_and_what_another_page_shows_is_left_to
     (server.root / "go").touch()
     await shows(server, "b", "next\n")
     kernel = server.app[KERNELS].all()[0]
-    await eventually(lambda: kernel.relay.requests.running is None, within_s=20)
+    await eventually(lambda: kernel.relay.requests.running is None)
     here = await server.browser(kernel_of(server))
     request = await here.execute("input('still here? ')", cell="c")
     asked = await here.until(lambda got: got.type == "input_request")

@@ -89,7 +89,7 @@ async def test_the_next_one_is_made_ready_where_the_last_notebook_was(opened: Op
     kernel_id = await session_of(server, "sub/work.ipynb")
 
     assert kernel_id != first.id, "its working directory is another one"
-    await eventually(lambda: first.gone, within_s=20)
+    await eventually(lambda: first.gone)
     second = await spare_of(server)
     assert second.cwd == server.root / "sub"
     assert await session_of(server, "sub/other.ipynb") == second.id
@@ -98,7 +98,7 @@ async def test_the_next_one_is_made_ready_where_the_last_notebook_was(opened: Op
 async def test_one_that_is_asked_for_while_it_starts_is_waited_for(opened: Open) -> None:
     server = await opened(idle_s=60)
     spare_pool = server.app[KERNELS].spare
-    await eventually(lambda: spare_pool.kernel is not None, within_s=20)
+    await eventually(lambda: spare_pool.kernel is not None)
     starting = spare_pool.kernel
 
     kernel_id = await session_of(server, "work.ipynb")
@@ -111,7 +111,7 @@ async def test_one_that_is_asked_for_while_it_starts_is_waited_for(opened: Open)
 async def test_it_is_gone_when_nobody_comes_and_with_the_server(opened: Open) -> None:
     server = await opened(idle_s=0.05, page="tree")
     spare_pool = server.app[KERNELS].spare
-    await eventually(lambda: spare_pool.kernel is not None, within_s=20)
+    await eventually(lambda: spare_pool.kernel is not None)
     kernel = spare_pool.kernel
     assert kernel is not None
     pid = kernel.pid

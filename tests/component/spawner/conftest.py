@@ -112,7 +112,7 @@ class ProcessRig:
             except aiohttp.ClientError:
                 return None
 
-        found = await eventually(ask, within_s=10, what=f"an answer from {handle.url}")
+        found = await eventually(ask, what=f"an answer from {handle.url}")
         assert found is not None
         return found
 
@@ -165,9 +165,7 @@ class ProcessRig:
         for spawner in self.made:
             await spawner.close()
         _reap_children()
-        await eventually(
-            lambda: not self._of_nests(), within_s=20, what="every nest ends with its last hub and server"
-        )
+        await eventually(lambda: not self._of_nests(), what="every nest ends with its last hub and server")
         self._disks.close()
         shutil.rmtree(self.root)
         _reap_children()
@@ -233,7 +231,7 @@ def as_root():
 
 @pytest.fixture
 def account(as_root):
-    name = "himaliatest"
+    name = f"himalia{os.getpid()}"  # of this run alone
     subprocess.run(["useradd", "--create-home", "--user-group", "--groups", "users", name], check=True)
     yield name
     subprocess.run(["userdel", "--remove", "--force", name], check=True, capture_output=True)

@@ -101,7 +101,8 @@ def main() -> None:
             for mark in ({"HIMALIA_KEPT": "1"}, {}):
                 subprocess.Popen(["/bin/sleep", "99"], env={**os.environ, **mark}, start_new_session=True)
             serve()
-        case "chatter":
+        case "chatter":  # says something more whenever it is asked to by a signal
+            signal.signal(signal.SIGUSR1, lambda *_: print("once more", flush=True))
             for number in range(int(rest[0])):
                 print(f"line {number}", flush=True)
             serve()

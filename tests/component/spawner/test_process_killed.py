@@ -37,7 +37,7 @@ async def dies(rig, spec: ServerSpec, verb: str, point: str, own: tuple[str, ...
         "spec": {"name": spec.ref.name, "incarnation": spec.ref.incarnation, "command": spec.command},
     }
     run = [sys.executable, "-I", DRIVER, json.dumps(told)]
-    ended = await asyncio.to_thread(subprocess.run, run, capture_output=True, timeout=30, check=False)
+    ended = await asyncio.to_thread(subprocess.run, run, capture_output=True, timeout=120, check=False)
     assert ended.returncode == (0 if point == "never" else -9), ended.stderr.decode()
 
 
@@ -117,6 +117,8 @@ async def test_killed_after_fork_the_server_is_stopped_without_being_looked_at(r
 async def test_killed_after_fork_a_server_whose_folder_was_deleted_is_still_found(rig) -> None:
     spec = rig.server()
     await dies(rig, spec, "start", "after_record")
+    # Within its exec a process does not show whose it is, and then only the folder can tell.
+    await eventually(lambda: rig.processes(leaders=True))
     successor = rig.spawner()
     folder = successor._ledger.folder(spec.ref.name)
     for path in folder.path.iterdir():
@@ -163,7 +165,7 @@ async def test_a_server_whose_environment_is_closed_to_the_hub_is_known_by_its_c
 ) -> None:
     spec = rig.server()
     await dies(rig, spec, "start", "after_fork")
-    [server] = rig.processes(leaders=True)
+    [server] = await eventually(lambda: rig.processes(leaders=True))
     successor = rig.spawner()
     # As for a root without CAP_SYS_PTRACE, in a container, that asks for another account's process.
     with monkeypatch.context() as patch:

@@ -27,7 +27,7 @@ async def ended(spawner, name: str):
         sighting = await spawner.look(name)
         return sighting.exit if sighting.presence is Presence.ABSENT else None
 
-    return await eventually(look, within_s=20)
+    return await eventually(look)
 
 
 async def test_a_memory_hog_dies_alone_and_says_why(rig, own) -> None:
@@ -71,12 +71,12 @@ async def test_a_child_whose_first_thread_ended_goes_with_its_server_and_its_con
     watching = asyncio.ensure_future(anext(aiter(spawner.watch())))
     handle = await spawner.start(replace(own, args=("headless",), limits=MEMORY))
     groups = spawner._ledger.folder(own.ref.name).read().cgroups
-    child = await eventually(lambda: headless(groups), within_s=20, what="the child is a zombie that lives")
+    child = await eventually(lambda: headless(groups), what="the child is a zombie that lives")
 
     await rig.kill(handle)
 
     await watching
-    await eventually(lambda: procfs.stat(child) is None or not procfs.stat(child).running, within_s=20)
+    await eventually(lambda: procfs.stat(child) is None or not procfs.stat(child).running)
     await eventually(lambda: not any(Path(group).exists() for group in groups), what="its group is gone")
 
 
@@ -85,7 +85,7 @@ async def test_what_a_killed_hub_had_yet_to_clean_up_its_successor_does(rig, own
     first = rig.spawner()
     handle = await first.start(replace(own, args=("headless",), limits=MEMORY))
     groups = first._ledger.folder(own.ref.name).read().cgroups
-    await eventually(lambda: headless(groups), within_s=20)
+    await eventually(lambda: headless(groups))
     await first.close()
     await rig.kill(handle)
     await ended(second := rig.spawner(), own.ref.name)  # looks, and watches nothing
@@ -96,8 +96,8 @@ async def test_what_a_killed_hub_had_yet_to_clean_up_its_successor_does(rig, own
     third = rig.spawner()
     watching = asyncio.ensure_future(anext(aiter(third.watch())))
 
-    await eventually(lambda: not any(Path(group).exists() for group in groups), within_s=20)
-    await eventually(lambda: third._nest is None or third._nest.hello, within_s=20)
+    await eventually(lambda: not any(Path(group).exists() for group in groups))
+    await eventually(lambda: third._nest is None or third._nest.hello)
     watching.cancel()
 
 

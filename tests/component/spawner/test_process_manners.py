@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import stat
@@ -16,10 +17,11 @@ import pytest
 from himalia_spawner import procfs
 from himalia_spawner.base import Presence, ServerRef
 from himalia_spawner.errors import SpawnRefused
-from himalia_spawner.ports import Listener, ask_kernel, free_port, listener_uid, read_tables
+from himalia_spawner.ports import Listener, ask_kernel, listener_uid, read_tables
 from himalia_spawner.process import ProcessSpawner
 from himalia_spawner.records import Record
 from himalia_spawner.settings import ProcessSettings
+from hubs import free_port
 from support import eventually
 
 KEPT = {"PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL"}
@@ -271,13 +273,19 @@ async def test_a_log_is_rotated_at_start_and_kept_within_bounds(rig, monkeypatch
 
     assert log.with_name("ada-server.log.1").read_text() == "first life\n"
     await eventually(lambda: log.stat().st_size <= 10_000)
-    await eventually(lambda: _ends_with(spawner, ["line 4998", "line 4999"]))
+
+    async def goes_on() -> bool:
+        os.kill(
+            handle.state["pid"], signal.SIGUSR1
+        )  # again and again: what is said during the cut may be lost
+        return await spawner.logs("ada-server", 1) == ["once more"]
+
+    await eventually(goes_on)
+    kept = await spawner.logs("ada-server", 1000)
+    assert len(kept) > 100
+    assert all(re.fullmatch(r"line \d+|once more", line) for line in kept), "no line is cut in two"
     keeper.cancel()
     await asyncio.gather(keeper, return_exceptions=True)
-
-
-async def _ends_with(spawner, lines: list[str]) -> bool:
-    return await spawner.logs("ada-server", len(lines)) == lines
 
 
 async def test_logs_are_given_without_control_characters(rig) -> None:
@@ -296,8 +304,8 @@ async def test_fifty_starts_and_stops_leave_no_descriptor_and_no_zombie(rig) -> 
     for _ in range(4):
         await _cycle(spawner, specs)
 
-    assert len(os.listdir("/proc/self/fd")) == before
-    assert not [pid for pid in procfs.pids() if _parent(pid) == os.getpid() and not procfs.stat(pid).running]
+    assert len(os.listdir("/proc/self/fd")) <= before  # fewer, where the collector closed somebody else's
+    await eventually(lambda: not _zombies(), what="each server that ended was waited for")
 
 
 async def test_a_cancelled_start_is_still_written_down(rig) -> None:
@@ -362,6 +370,12 @@ async def test_two_hubs_of_one_account_do_not_see_each_others_servers(rig) -> No
     assert (await other.look("ada-server")).presence is Presence.ABSENT
     await other.stop(rig.server().ref)
     assert len(await rig.spawner().list()) == 1
+
+
+def _zombies() -> list[int]:
+    """This process's children that have ended and that nobody has waited for."""
+    mine = [pid for pid in procfs.pids() if _parent(pid) == os.getpid()]
+    return [pid for pid in mine if (found := procfs.stat(pid)) and not found.running]
 
 
 def _parent(pid: int) -> int:
