@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 
@@ -16,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from himalia_hub.db import quick_sqlite
 from himalia_hub.db.revision import PostgresRevision, Revision, SqliteRevision
+from himalia_hub.db.sqlite_threads import SqliteThreads
 from himalia_hub.errors import ConfigError
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Database:
         # SQLite has one writer, and who finds it busy sleeps and looks again, up to 100 ms after it is free. In one
         # process people can simply queue.
         self._one_writer = asyncio.Lock() if self.is_sqlite else contextlib.nullcontext()
-        self._sqlite = _SqliteThreads(self.url) if self.is_sqlite else None
+        self._sqlite = SqliteThreads(_plain_sqlite(self.url), self._one_writer) if self.is_sqlite else None
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncSession]:
@@ -86,16 +86,14 @@ class Database:
         if self._sqlite is None:
             async with self.begin() as db:
                 return await db.run_sync(work)
-        async with self._one_writer:
-            return await self._sqlite.write(work)
+        return await self._sqlite.write(work)
 
     async def begin_in_one(self, work: Callable[[AsyncSession], Coroutine[Any, Any, T]]) -> T:
         """`begin()` around `await work(session)`, which awaits this session and nothing else."""
         if self._sqlite is None:
             async with self.begin() as db:
                 return await work(db)
-        async with self._one_writer:
-            return await self._sqlite.write(lambda session: _without_waiting(work(_Awaited(session))))
+        return await self._sqlite.write(lambda session: _without_waiting(work(_Awaited(session))))
 
     async def read_in_one(self, work: Callable[[AsyncSession], Coroutine[Any, Any, T]]) -> T:
         """`read()` around `await work(session)`, which awaits this session and nothing else."""
@@ -116,45 +114,6 @@ class Database:
         if self._sqlite is not None:
             self._sqlite.close()
         await self.engine.dispose()
-
-
-class _SqliteThreads:
-    """A thread that writes and one that reads, each with a connection of its own: work is done in one visit to it."""
-
-    def __init__(self, url: URL) -> None:
-        self._engine = sa.create_engine(
-            url.set(drivername="sqlite"),
-            connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},  # closed by neither
-            hide_parameters=True,
-        )
-        _prepare_sqlite(self._engine)
-        self._writing = self._engine.execution_options(himalia_write=True)
-        self._writer = ThreadPoolExecutor(1, "sqlite-writer")
-        self._reader = ThreadPoolExecutor(1, "sqlite-reader")
-
-    async def write(self, work: Callable[[Session], T]) -> T:
-        """In a write transaction; the caller holds the lock of writers."""
-
-        def visit() -> T:
-            with Session(self._writing, expire_on_commit=False) as session, session.begin():
-                return work(session)
-
-        return await asyncio.get_running_loop().run_in_executor(self._writer, visit)
-
-    async def read(self, work: Callable[[Session], T]) -> T:
-        """On a snapshot."""
-
-        def visit() -> T:
-            with Session(self._engine, expire_on_commit=False) as session:
-                return work(session)
-
-        return await asyncio.get_running_loop().run_in_executor(self._reader, visit)
-
-    def close(self) -> None:
-        """Wait for what is being done, then close both connections."""
-        self._writer.shutdown()
-        self._reader.shutdown()
-        self._engine.dispose()
 
 
 class _Awaited(AsyncSession):
@@ -189,6 +148,17 @@ def _make_engine(url: URL) -> AsyncEngine:
         url.set(drivername=quick_sqlite.NAME), connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True
     )
     _prepare_sqlite(engine.sync_engine)
+    return engine
+
+
+def _plain_sqlite(url: URL) -> sa.Engine:
+    """An engine over Python's own driver, for threads."""
+    engine = sa.create_engine(
+        url.set(drivername="sqlite"),
+        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},  # closed by neither
+        hide_parameters=True,
+    )
+    _prepare_sqlite(engine)
     return engine
 
 

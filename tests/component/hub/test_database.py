@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Generator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,88 @@ async def test_many_writers_of_both_kinds_all_get_their_turn(database: Database)
     await asyncio.gather(*works, *(awaited(f"a{number:02}") for number in range(30)))
 
     assert len(await names(database)) == 60
+
+
+async def test_an_error_undoes_only_the_work_of_who_made_it_of_all_that_is_written_at_once(
+    database: Database,
+) -> None:
+    def work(number: int, db: Session) -> int:
+        db.add(add(f"w{number:02}"))
+        db.flush()
+        if number % 3 == 0:
+            raise ValueError(f"not {number}")
+        return number
+
+    came = await asyncio.gather(
+        *(database.write(partial(work, number)) for number in range(40)), return_exceptions=True
+    )
+
+    assert [str(one) for one in came] == [f"not {n}" if n % 3 == 0 else str(n) for n in range(40)]
+    assert await names(database) == [f"w{number:02}" for number in range(40) if number % 3]
+
+
+async def test_what_was_written_beside_others_is_there_on_return(database: Database) -> None:
+    async def write(name: str) -> str | None:
+        await database.write(lambda db: db.add(add(name)))
+        return await database.read_in_one(lambda db: db.scalar(sa.select(User.name).where(User.name == name)))
+
+    written = [f"w{number:02}" for number in range(20)]
+    assert await asyncio.gather(*(write(name) for name in written)) == written
+
+
+async def test_a_reader_that_fails_fails_alone(database: Database) -> None:
+    await database.write(lambda db: db.add(add("ann")))
+
+    async def count(db: AsyncSession) -> int | None:
+        return await db.scalar(sa.select(sa.func.count()).select_from(User))
+
+    async def ask_nonsense(db: AsyncSession) -> None:
+        await db.execute(sa.text("SELECT nothing FROM nowhere"))
+
+    first, failed, second = await asyncio.gather(
+        database.read_in_one(count),
+        database.read_in_one(ask_nonsense),
+        database.read_in_one(count),
+        return_exceptions=True,
+    )
+
+    assert (first, second) == (1, 1)
+    assert isinstance(failed, sa.exc.DBAPIError)
+
+
+@pytest.fixture
+async def sqlite(tmp_path: Path) -> AsyncIterator[Database]:
+    found = Database(f"sqlite:///{tmp_path / 'hub.sqlite'}")
+    async with found.engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    yield found
+    await found.close()
+
+
+async def test_who_is_cancelled_while_waiting_for_sqlites_one_writer_writes_nothing(sqlite: Database) -> None:
+    async with sqlite.begin() as db:
+        db.add(add("ann"))
+        waiting = asyncio.create_task(sqlite.write(lambda db: db.add(add("ben"))))
+        await asyncio.sleep(0)  # it has asked, and waits for this transaction
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+    await sqlite.write(lambda db: db.add(add("cat")))
+    assert await names(sqlite) == ["ann", "cat"]
+
+
+async def test_when_sqlite_ends_the_transaction_of_many_each_of_them_is_told(sqlite: Database) -> None:
+    def full(db: Session) -> None:
+        db.connection().exec_driver_sql("ROLLBACK")  # as SQLite does by itself when the disk is full
+        raise OSError("no room")
+
+    def refused(_db: Session) -> None:
+        raise ValueError("no")
+
+    works = [lambda db: db.add(add("ann")), refused, full, lambda db: db.add(add("ben"))]
+    came = await asyncio.gather(*(sqlite.write(work) for work in works), return_exceptions=True)
+    await sqlite.write(lambda db: db.add(add("cat")))
+
+    assert isinstance(came[1], ValueError)
+    assert all(isinstance(came[index], sa.exc.OperationalError) for index in (0, 2, 3))
+    assert await names(sqlite) == ["cat"]

@@ -1,0 +1,169 @@
+"""Work on SQLite in threads of its own: what waits for the same thread is done in one visit to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Session
+
+T = TypeVar("T")
+Work = Callable[[Session], Any]
+
+TOGETHER = 32
+"""So many are done in one visit at most: the first of them waits for the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one piece of work: its result, or what it raised."""
+
+    result: Any = None
+    error: BaseException | None = None
+
+
+class SqliteThreads:
+    """A thread that writes and one that reads, each with a connection of its own.
+
+    Whoever comes while a thread is busy waits, and all who wait are served by its next visit, in their order: one
+    hand-over to the thread and back, one transaction, one commit. Each who writes has a savepoint, so that an error
+    undoes its own work only, and is told of its result after the commit. `writer` is held during visits that write.
+    """
+
+    def __init__(self, engine: sa.Engine, writer: AbstractAsyncContextManager[Any]) -> None:
+        self._engine = engine
+        self._writing = engine.execution_options(himalia_write=True)
+        self._writer = _Queue("sqlite-writer", self._write, writer)
+        self._reader = _Queue("sqlite-reader", self._read, nullcontext())
+
+    async def write(self, work: Callable[[Session], T]) -> T:
+        """In a write transaction, committed when it returns, undone when it raises."""
+        result: T = await self._writer.ask(work)
+        return result
+
+    async def read(self, work: Callable[[Session], T]) -> T:
+        """On a snapshot no older than the question."""
+        result: T = await self._reader.ask(work)
+        return result
+
+    def close(self) -> None:
+        """Wait for what is being done, then close both connections."""
+        self._writer.close()
+        self._reader.close()
+        self._engine.dispose()
+
+    def _write(self, works: list[Work]) -> list[Outcome]:
+        if len(works) == 1:
+            return [_tried(self._write_alone, works[0])]
+        outcomes: list[Outcome] = []
+        try:
+            with self._writing.connect() as connection, connection.begin():
+                for work in works:
+                    outcomes.append(_tried(_write_beside, connection, work))
+                    # A full disk and the like end SQLite's whole transaction, and with it what others wrote.
+                    if not connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
+                        raise _why(outcomes[-1].error)
+        except BaseException as error:  # nothing was written: each who was not refused before is told why
+            outcomes += [Outcome()] * (len(works) - len(outcomes))
+            return [one if one.error else Outcome(error=error) for one in outcomes]
+        return outcomes
+
+    def _write_alone(self, work: Work) -> Any:
+        with Session(self._writing, expire_on_commit=False) as session, session.begin():
+            return work(session)
+
+    def _read(self, works: list[Work]) -> list[Outcome]:
+        with Session(self._engine, expire_on_commit=False) as session:
+            return [_tried(_read_beside, session, work) for work in works]
+
+
+def _write_beside(connection: Connection, work: Work) -> Any:
+    with (
+        Session(connection, expire_on_commit=False, join_transaction_mode="create_savepoint") as session,
+        session.begin(),
+    ):
+        return work(session)
+
+
+def _read_beside(session: Session, work: Work) -> Any:
+    try:
+        return work(session)
+    finally:
+        session.expunge_all()  # nobody gets the objects of another
+
+
+def _why(error: BaseException | None) -> BaseException:
+    """The database's first complaint: there is nothing any more to which the session could go back, and it says so."""
+    found, told = error or RuntimeError("the transaction ended before its commit"), error
+    while told is not None:
+        found, told = told if isinstance(told, sa.exc.SQLAlchemyError) else found, told.__context__
+    return found
+
+
+def _tried(do: Callable[..., Any], *args: Any) -> Outcome:
+    try:
+        return Outcome(do(*args))
+    except BaseException as error:  # whoever asked gets it
+        return Outcome(error=error)
+
+
+class _Queue:
+    """Those who wait for one thread. `do` runs in it and says what became of each."""
+
+    def __init__(
+        self,
+        name: str,
+        do: Callable[[list[Work]], list[Outcome]],
+        turn: AbstractAsyncContextManager[Any],
+    ) -> None:
+        self._thread = ThreadPoolExecutor(1, name)
+        self._do, self._turn = do, turn
+        self._waiting: list[tuple[Work, asyncio.Future[Any]]] = []
+        self._serving: asyncio.Task[None] | None = None
+
+    async def ask(self, work: Work) -> Any:
+        """The result of `work(session)`. Who is cancelled while it is being done does not undo it."""
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, answer))
+        if self._serving is None:
+            self._serving = asyncio.create_task(self._serve())
+        return await answer
+
+    async def _serve(self) -> None:
+        try:
+            while self._waiting:
+                async with self._turn:
+                    served, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
+                    await self._visit([one for one in served if not one[1].done()])
+        finally:
+            self._serving = None
+
+    async def _visit(self, served: list[tuple[Work, asyncio.Future[Any]]]) -> None:
+        if not served:
+            return
+        works = [work for work, _ in served]
+        try:
+            outcomes = await asyncio.get_running_loop().run_in_executor(self._thread, self._do, works)
+        except asyncio.CancelledError:  # the event loop ends
+            for _, answer in served:
+                answer.cancel()
+            raise
+        except Exception as error:  # the thread is no more
+            outcomes = [Outcome(error=error)] * len(served)
+        for (_, answer), outcome in zip(served, outcomes, strict=True):
+            if answer.done():
+                continue
+            if outcome.error is None:
+                answer.set_result(outcome.result)
+            else:
+                answer.set_exception(outcome.error)
+
+    def close(self) -> None:
+        """Wait for the visit under way."""
+        self._thread.shutdown()
