@@ -50,8 +50,8 @@ SELECT id, '', '{}', '{}', created FROM users"""
 """A stopped server of everybody, as each hub keeps it."""
 
 
-def add_servers(database: Path, statement: str) -> None:
-    """Write them into the database that the hub reads."""
+def write(database: Path, statement: str) -> None:
+    """Change rows behind the back of the hub."""
     with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
         connection.execute(statement)
 
@@ -92,19 +92,28 @@ async def first_page(peer: Peer, session: aiohttp.ClientSession, people: int) ->
     return (time.perf_counter() - began) * 1000, (cpu_s(peer.pid) - cpu) * 1000
 
 
-async def lists(peers: list[Peer], people: int, rounds: int) -> None:
-    """In turn, so that other work on the machine meets both."""
+async def lists(peers: list[Peer], people: int, rounds: int, database: Path) -> None:
+    """As nothing happens, then with a commit before each page, after which ours has to read its rows again."""
     sessions = [await signed_in(peer, "root") for peer in peers]
     try:
-        took = [
-            [await first_page(peer, session, people) for peer, session in zip(peers, sessions, strict=True)]
-            for _ in range(rounds + 1)
-        ][1:]
+        for committed in (False, True):
+            what = "after a commit" if committed else f"first page of {people:,} people"
+            took = []
+            for _ in range(rounds + 1):
+                if committed:
+                    write(database, "UPDATE users SET created = created WHERE name = 'person-1'")
+                # In turn, so that other work on the machine meets both.
+                took.append([await first_page(*one, people) for one in zip(peers, sessions, strict=True)])
+            say_lists(what, took[1:])
     finally:
         for session in sessions:
             await session.close()
+
+
+def say_lists(what: str, took: list[list[tuple[float, float]]]) -> None:
+    """The four lines of one case."""
     ours, theirs = ([turn[index][0] for turn in took] for index in range(2))
-    say(f"first page of {people:,} people, median", statistics.median(ours), statistics.median(theirs), "ms")
+    say(f"{what}, median", statistics.median(ours), statistics.median(theirs), "ms")
     say("  minimum", min(ours), min(theirs), "ms")
     say("  the slowest", max(ours), max(theirs), "ms")
     cpu = [statistics.mean(turn[index][1] for turn in took) for index in range(2)]
@@ -181,11 +190,11 @@ async def measure(folder: Path, args: argparse.Namespace) -> None:
         await make_people(peers[0], args.people)
         theirs.people(args.people)
         if args.lived_in:
-            add_servers(ours.data / "himalia.sqlite", OUR_SERVERS)
-            add_servers(theirs.data / "jupyterhub.sqlite", THEIR_SERVERS)
+            write(ours.data / "himalia.sqlite", OUR_SERVERS)
+            write(theirs.data / "jupyterhub.sqlite", THEIR_SERVERS)
         print(f"{'':<44} {'himalia':>10} {'jupyterhub':>10} {'':<10} {'ratio':>7}")
         await first_rows(peers, args.rounds)
-        await lists(peers, args.people, args.rounds)
+        await lists(peers, args.people, args.rounds, ours.data / "himalia.sqlite")
         await theirs.stop()
         await watched(peers[0], args.watchers, args.servers)
     finally:

@@ -12,7 +12,7 @@ V = TypeVar("V")
 
 MOST_BYTES = 16 * 2**20
 ABOUT_BYTES = 2048
-"""What a value that is no text is taken to weigh, its key included."""
+"""What a value that is no text and says no `weight` is taken to weigh, its key included."""
 
 
 class Memo:
@@ -49,7 +49,7 @@ class Memo:
             return self._kept[key]  # type: ignore[return-value]
         value = await self._making.one((at, key), make)
         # `at` is older than what was read, and nothing older may be kept for a newer state.
-        weight = ABOUT_BYTES + (len(value) if isinstance(value, bytes) else 0)
+        weight = ABOUT_BYTES + (len(value) if isinstance(value, bytes) else getattr(value, "weight", 0))
         if at == self._at and value is not None and weight <= self._room and key not in self._kept:
             self._kept[key] = value
             self._room -= weight

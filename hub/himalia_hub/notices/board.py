@@ -19,11 +19,7 @@ async def shown(app: web.Application) -> list[Notice]:
     """What everybody sees at this moment: the maintenance first, then the gravest."""
     memo, now = app[MEMO], clock.now()
 
-    async def look() -> tuple[tuple[Notice, ...], Notice | None]:
-        async with memo.db.read() as db:
-            return await store.everything(db)
-
-    announcements, maintenance = await memo.get("notices", look)
+    announcements, maintenance = await memo.get("notices", lambda: memo.db.read_in_one(store.everything))
     told = sorted(announcements, key=lambda one: -GRAVITY.index(one.level))
     return [one for one in ((maintenance, *told) if maintenance else told) if one.holds(now)]
 

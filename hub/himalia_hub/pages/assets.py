@@ -18,7 +18,7 @@ STATIC = Path(__file__).parent.parent / "static"
 FOREVER = "public, max-age=31536000, immutable"
 LOGO = "logo.svg"
 PACKED = ("text/css", "text/javascript", "application/javascript", "image/svg+xml")
-"""Worth packing. Pages are not, but for the list (`render.page`): their size would tell of the secrets beside what a
+"""Worth packing. Pages are not, but for the list (`kept.py`): their size would tell of the secrets beside what a
 visitor typed (BREACH).
 """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gzip
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from aiohttp import web
 from markupsafe import Markup
 
 from himalia_hub import clock, domains
-from himalia_hub.auth.xsrf import masked, xsrf_token
+from himalia_hub.auth.xsrf import xsrf_token
 from himalia_hub.keys import DB, IDENTITY, REQUEST_ID, SETTINGS
 from himalia_hub.languages import gettext, ngettext, sentence, spoken
 from himalia_hub.languages.choosing import offered
@@ -25,8 +24,6 @@ from himalia_hub.pages.compiled import Kept, compile_all
 from himalia_hub.settings import HubSettings
 from himalia_hub.usage.quota import written
 
-PACKING = 4
-"""Of gzip's levels: a millisecond for a list of fifty rows, which becomes a tenth."""
 TEMPLATES = Path(__file__).parent.parent / "templates"
 FRAGMENT = "X-Himalia-Fragment"
 """Request header with which our script asks for the changing part of a page only; htmx says `HX-Request`."""
@@ -131,26 +128,17 @@ def render(request: web.Request, template: str, context: Mapping[str, Any]) -> s
     return environment_of(settings).get_template(template).render(common | dict(context))
 
 
-async def page(
-    request: web.Request, template: str, *, status: int = 200, packed: bool = False, **context: Any
-) -> web.Response:
-    """A template as an HTML answer. Never stored by caches: nearly every page shows who is signed in.
-
-    `packed` (gzip, where the browser takes it) is for large pages without any secret but the token of their forms.
+async def page(request: web.Request, template: str, *, status: int = 200, **context: Any) -> web.Response:
+    """A template as an HTML answer. It is not packed: its size would tell of the secrets on it, beside what somebody
+    typed (BREACH); the one large page is (`kept.py`).
     """
-    packed = packed and "gzip" in request.headers.get("Accept-Encoding", "")
-    if packed:
-        context["xsrf"] = masked(xsrf_token(request))
     context.setdefault("announcements", await board.shown_if_readable(request.app))
-    body = render(request, template, context).encode()
-    response = web.Response(
-        body=gzip.compress(body, PACKING, mtime=0) if packed else body,
-        status=status,
-        content_type="text/html",
-        charset="utf-8",
-    )
-    if packed:
-        response.headers["Content-Encoding"] = "gzip"
+    return as_page(request, render(request, template, context).encode(), status=status)
+
+
+def as_page(request: web.Request, body: bytes, *, status: int = 200) -> web.Response:
+    """HTML with its headers. Never stored by caches: nearly every page shows who is signed in."""
+    response = web.Response(body=body, status=status, content_type="text/html", charset="utf-8")
     response.headers["Cache-Control"] = "no-store"
     response.headers["Content-Security-Policy"] = content_security_policy(request.app[SETTINGS])
     response.headers["Content-Language"] = spoken().tag

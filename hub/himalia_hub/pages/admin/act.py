@@ -199,16 +199,17 @@ async def _done(request: web.Request, fields: dict[str, str], username: str, nam
     if not wants_fragment(request):
         where = where_of(fields)
         return redirect(f"{request.app[SETTINGS].hub_prefix}admin{where.query}", status=303)
+    identity = viewer.must_be(request)
     async with request.app[DB].read() as db:
-        found = await listing.row_of(db, username, name)
+        found, shown = await listing.row_of(db, username, name), await columns.of(db, identity)
     if found is None:
         raise NotFound("This server is gone.")
     return await page(
         request,
         "row.html",
         row=row(found, request.app[SETTINGS]),
-        may=may(viewer.must_be(request), username, name),
-        columns=await columns.of(request),
+        may=may(identity, username, name),
+        columns=shown,
     )
 
 

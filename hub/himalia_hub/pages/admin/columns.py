@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub.auth.forms import posted
-from himalia_hub.keys import DB, IDENTITY, SETTINGS
+from himalia_hub.keys import DB, SETTINGS
 from himalia_hub.pages.admin import viewer
 from himalia_hub.pages.admin.rows import COLUMNS, SHOWN
 from himalia_hub.pages.paths import redirect
 from himalia_hub.rbac.guard import signed_in
+from himalia_hub.rbac.identity import Identity
 from himalia_hub.users import store as users
 
 PREFERENCE = "admin.columns"
@@ -34,10 +36,7 @@ async def choose(request: web.Request) -> web.Response:
     return redirect(f"{request.app[SETTINGS].hub_prefix}admin" + (f"?{query}" if query else ""), status=303)
 
 
-async def of(request: web.Request) -> tuple[str, ...]:
+async def of(db: AsyncSession, identity: Identity) -> tuple[str, ...]:
     """The columns that this viewer sees."""
-    identity = request[IDENTITY]
-    assert identity is not None  # the guard let them through
-    async with request.app[DB].read() as db:
-        kept = await users.preference(db, identity.person, PREFERENCE)
+    kept = await users.preference(db, identity.person, PREFERENCE)
     return SHOWN if kept is None else tuple(name for name in kept.get("shown", ()) if name in COLUMNS)

@@ -9,23 +9,30 @@ from markupsafe import Markup
 
 from himalia_hub import clock
 from himalia_hub.languages import spoken
+from himalia_hub.pages import words
 from himalia_hub.pages.admin.rows import May, Row
 from himalia_hub.pages.render import environment_of
 from himalia_hub.settings import HubSettings
 
-KEPT = 512
+KEPT = 1024
 """Rows, of 2 kB each."""
-OLD_S = 10
-"""A kept row's "3 min ago" is at most so much behind; our script writes it anew every now and then anyway."""
 
 
 def drawn(row: Row, may: May, columns: tuple[str, ...], settings: HubSettings) -> Markup:
     """The row for those who may do this with it, with these columns, in this request's language."""
-    now = clock.now()
+    at = _Now(settings, clock.now())
+    return _drawn(row, may, columns, spoken().tag, _times(row, at.now), at)
+
+
+def _times(row: Row, now: datetime) -> tuple[str, ...]:
+    """What the clock alone changes in a row: its words for how long ago, and until when."""
     card = row.card
-    timeless = not (card.since or card.started or card.ending or card.failure or row.last)
-    until = 0 if timeless else int(now.timestamp()) // OLD_S
-    return _drawn(row, may, columns, spoken().tag, until, _Now(settings, now))
+    said = [words.ago(then, now) for then in (card.since, row.last) if then is not None]
+    if card.started is not None:
+        said.append(words.span(card.started, now))
+    if card.ending is not None:
+        said.append(words.until(card.ending.at, now))
+    return tuple(said)
 
 
 class _Now:
@@ -43,7 +50,9 @@ class _Now:
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _drawn(row: Row, may: May, columns: tuple[str, ...], _language: str, _until: int, at: _Now) -> Markup:
+def _drawn(
+    row: Row, may: May, columns: tuple[str, ...], _language: str, _times: tuple[str, ...], at: _Now
+) -> Markup:
     template = environment_of(at.settings).get_template("row.html")
     hub = at.settings.hub_prefix
     html = template.render(row=row, may=may, columns=columns, now=at.now, hub=hub)

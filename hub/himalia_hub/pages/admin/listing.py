@@ -162,17 +162,30 @@ CHIPS = {
 """What one click asks for."""
 
 
+_STIRRING = sa.or_(_wanted, Server.phase != Phase.STOPPED)
+"""What any state but "stopped" implies: most servers of a large hub are left out by this comparison alone."""
+
+
 async def counts(db: AsyncSession, *, now: datetime, only: frozenset[str] | None = None) -> dict[str, int]:
     """How many rows there are (`all`), and how many match each chip, in one statement."""
-    figures = [sa.func.count().label("all")]
+    listed = sa.true() if only is None else User.name.in_(only)
+    of_states, of_people = list[Any](), [_counted(listed).label("all")]
     for name, text in CHIPS.items():
-        holds = sa.and_(*conditions(Wanted(parse(text)), now))
-        figures.append(sa.func.coalesce(sa.func.sum(sa.case((holds, 1), else_=0)), 0).label(name))
-    counted = joined(*figures)
-    if only is not None:
-        counted = counted.where(User.name.in_(only))
-    row = (await db.execute(counted)).one()
-    return {name: int(value) for name, value in row._mapping.items()}
+        query = parse(text)
+        holds = sa.and_(*conditions(Wanted(query), now))
+        if any(term.key == "state" and "stopped" not in term.value for term in query.terms):  # type: ignore[operator]
+            of_states.append(sa.func.coalesce(sa.func.sum(sa.case((holds, 1), else_=0)), 0).label(name))
+        else:
+            of_people.append(_counted(listed, holds).label(name))
+    stirring = sa.select(*of_states, *of_people).select_from(Server).join(User, User.id == Server.user_id)
+    row = (await db.execute(stirring.where(_STIRRING, listed))).one()
+    return {name: int(row._mapping[name]) for name in ("all", *CHIPS)}
+
+
+def _counted(*which: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
+    """How many rows of people with their servers there are."""
+    rows = sa.select(sa.func.count()).select_from(User).outerjoin(Server, Server.user_id == User.id)
+    return rows.where(*which).correlate(None).scalar_subquery()
 
 
 def conditions(wanted: Wanted, now: datetime) -> list[sa.ColumnElement[bool]]:

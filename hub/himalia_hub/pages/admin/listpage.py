@@ -16,10 +16,12 @@ from himalia_hub.pages.admin import columns, listing, viewer
 from himalia_hub.pages.admin.drawing import drawn
 from himalia_hub.pages.admin.listing import CHIPS, PAGE_SIZE, SORTS, Found, Wanted
 from himalia_hub.pages.admin.query import EXAMPLES, parse
-from himalia_hub.pages.admin.rows import COLUMNS, may, row
+from himalia_hub.pages.admin.rows import COLUMNS, may, rights_in_rows, row
+from himalia_hub.pages.kept import kept_page
 from himalia_hub.pages.live import LIVE
-from himalia_hub.pages.render import moment_of_rows, page, wants_fragment
+from himalia_hub.pages.render import moment_of_rows, wants_fragment
 from himalia_hub.rbac.guard import signed_in
+from himalia_hub.rbac.identity import Identity
 from himalia_hub.signups import store as signups
 
 CHIP_TITLES = {
@@ -82,13 +84,20 @@ def where_of(fields: Any) -> Where:
 async def admin(request: web.Request) -> web.Response:
     """200 one page of the list; only the list itself for our script."""
     identity = viewer.must_be(request)
+    template = "fragment_list.html" if wants_fragment(request) else "admin.html"
+    seen_by = identity.person, identity.name, identity.scopes, rights_in_rows(identity)
+    return await kept_page(request, template, seen_by, lambda: _shown(request, identity))
+
+
+async def _shown(request: web.Request, identity: Identity) -> dict[str, Any]:
+    """What the templates show of the list at this address, to who holds these rights."""
     where, now, settings = where_of(request.query), clock.now(), request.app[SETTINGS]
     only, query = viewer.listable(identity), parse(where.q)
     # Named before the rows are read: what changes in between makes the page read them again.
     at = await moment_of_rows(request)
-    counts, shown = await request.app[LIVE].counts(only), await columns.of(request)
+    counts = await request.app[LIVE].counts(only)
 
-    async def read(db: AsyncSession) -> tuple[list[Found], int, int]:
+    async def read(db: AsyncSession) -> tuple[list[Found], int, int, tuple[str, ...]]:
         found, total = await listing.page_of(
             db,
             Wanted(query, where.sort, only),
@@ -97,33 +106,31 @@ async def admin(request: web.Request) -> web.Response:
             limit=PAGE_SIZE,
             total=None if query.terms else counts["all"],
         )
-        return found, total, await signups.count(db) if identity.allows("admin:users") else 0
+        waiting = await signups.count(db) if identity.allows("admin:users") else 0
+        return found, total, waiting, await columns.of(db, identity)
 
-    found, total, waiting = await request.app[DB].read_in_one(read)
+    found, total, waiting, shown = await request.app[DB].read_in_one(read)
     rows = [row(one, settings) for one in found]
     rights = [may(identity, one.card.owner, one.card.name) for one in rows]
-    return await page(
-        request,
-        "fragment_list.html" if wants_fragment(request) else "admin.html",
-        rows=[
+    return {
+        "rows": [
             drawn(one, right, shown, settings) for one, right in zip(rows, rights, strict=True) if right.see
         ],
-        changeable=any(right.change for right in rights),
-        can_add=identity.allows("admin:users"),
-        waiting=waiting,
-        total=total,
-        where=where,
-        query=query,
-        examples=EXAMPLES,
-        pages=max(-(-total // PAGE_SIZE), 1),
-        first=(where.page - 1) * PAGE_SIZE + 1,
-        columns=shown,
-        every_column=COLUMNS,
-        chips=[
+        "changeable": any(right.change for right in rights),
+        "can_add": identity.allows("admin:users"),
+        "waiting": waiting,
+        "total": total,
+        "where": where,
+        "query": query,
+        "examples": EXAMPLES,
+        "pages": max(-(-total // PAGE_SIZE), 1),
+        "first": (where.page - 1) * PAGE_SIZE + 1,
+        "columns": shown,
+        "every_column": COLUMNS,
+        "chips": [
             (name, title, icon, CHIPS.get(name, ""), counts[name])
             for name, (title, icon) in CHIP_TITLES.items()
         ],
-        rev=at,
-        at=at,
-        packed=True,
-    )
+        "rev": at,
+        "at": at,
+    }

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 
 from aiohttp import web
 
-from himalia_hub.keys import SETTINGS
+from himalia_hub.keys import DB, SETTINGS
 from himalia_hub.languages import spoken
 from himalia_hub.pages.admin import columns, viewer
 from himalia_hub.pages.admin.drawing import drawn
@@ -32,8 +32,9 @@ def routes(prefix: str) -> list[web.RouteDef]:
 @signed_in
 async def events(request: web.Request) -> web.StreamResponse:
     """200 the stream; a viewer gets the rows that they may list, with the buttons that they may press."""
-    viewer.must_be(request)
-    live, shown = request.app[LIVE], await columns.of(request)
+    who = viewer.must_be(request)
+    live = request.app[LIVE]
+    shown = await request.app[DB].read_in_one(lambda db: columns.of(db, who))
 
     async def draw(identity: Identity, changes: list[Change] | None, span: Hashable) -> str:
         only = viewer.listable(identity)
