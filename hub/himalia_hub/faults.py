@@ -1,9 +1,10 @@
 """Named moments at which a test can make this process die, fail, wait or hang.
 
 `HIMALIA_FAULT=name:action[:n]` arms one point: at its n-th passing (default 1) the process exits at once with 137
-(`exit137`, like SIGKILL), raises (`raise`), waits a second (`delay`) or for ever (`hang`). Without the variable a
-point costs one comparison. The points stand before and after every commit and outside effect of a start and a stop,
-in the order in which a life passes them; the kill test walks this list.
+(`exit137`, like SIGKILL), raises (`raise`), waits a second (`delay`) or for ever (`hang`), or stops as a whole until
+it gets SIGCONT (`stop`). Without the variable a point costs one comparison. The points stand before and after every
+commit and outside effect of a start and a stop, in the order in which a life passes them; the kill test walks this
+list.
 
 `HIMALIA_TRACE=file` writes each passing there instead, as a line of name and monotonic nanoseconds: where the
 milliseconds of a start go (`make bench`).
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 
 POINTS = (
@@ -116,6 +118,8 @@ def _act(name: str) -> str:
         return ""
     if action == "exit137":
         os._exit(137)
+    if action == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
     if action == "raise":
         raise FaultRaised(name)
     return action

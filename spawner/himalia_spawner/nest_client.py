@@ -32,6 +32,7 @@ EXTRA_PATH: tuple[str, ...] = ()
 _READY_S = 60.0
 _BIRTH_S = 60.0
 _ANSWER_S = 5.0
+_GUARD_S = 15.0  # a nest is started in 1
 _ROOM = 4096  # bytes in which a server's own line in `ps` and its mark in /proc find place
 _AGAIN_S = 30.0
 _MAX_UID = 2**32 - 2
@@ -207,7 +208,14 @@ class NestClient:
         # Two hubs at once, as after a restart that overlaps: one starts it, the other finds it.
         guard = os.open(self.folder / "guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(guard, fcntl.LOCK_EX)
+            if not _locked_within(guard, _GUARD_S):
+                # Who holds it was stopped, perhaps for good: that is no reason for nobody here to start anything.
+                self._hello = self._connect()
+                if self._hello is None:
+                    raise NestUnusable(
+                        f"another hub has held {str(self.folder / 'guard')!r} for {_GUARD_S:g} s"
+                    )
+                return
             self._retire_others()
             hello = self._connect()
             if hello is not None and _ask(hello, "hello")["stale"]:
@@ -318,6 +326,20 @@ def _ask(peer: socket.socket, what: str) -> dict[str, Any]:
         raise ConnectionResetError
     told: dict[str, Any] = json.loads(answer)
     return told
+
+
+def _locked_within(descriptor: int, limit_s: float) -> bool:
+    """Take the lock on an open file; False when somebody else has it for so long."""
+    until = time.monotonic() + limit_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            select.select((), (), (), 0.05)
+        else:
+            return True
 
 
 def _environment() -> dict[str, str]:

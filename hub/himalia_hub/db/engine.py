@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.engine import URL, Connection, ExceptionContext, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -21,6 +21,12 @@ from himalia_hub.errors import ConfigError
 T = TypeVar("T")
 
 BUSY_TIMEOUT_S = 30
+IDLE_IN_TRANSACTION_S = 20
+"""PostgreSQL ends a transaction that says nothing for so long: its hub was stopped, or is cut off. That is shorter than
+others wait for its locks, so that they get them.
+"""
+IDLE_ENDED = "25P03"
+"""How it says so (PostgreSQL, Appendix A: idle_in_transaction_session_timeout)."""
 
 
 def async_url(url: str) -> URL:
@@ -141,9 +147,12 @@ def _without_waiting(work: Coroutine[Any, Any, T]) -> T:
 
 def _make_engine(url: URL) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
-        return create_async_engine(
+        engine = create_async_engine(
             url, pool_pre_ping=True, pool_size=10, max_overflow=10, hide_parameters=True
         )
+        sa.event.listen(engine.sync_engine, "connect", _on_postgres_connect)
+        sa.event.listen(engine.sync_engine, "handle_error", _on_postgres_error)
+        return engine
     engine = create_async_engine(
         url.set(drivername=quick_sqlite.NAME), connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True
     )
@@ -160,6 +169,28 @@ def _plain_sqlite(url: URL) -> sa.Engine:
     )
     _prepare_sqlite(engine)
     return engine
+
+
+def _on_postgres_connect(connection: Any, _record: Any) -> None:
+    # Said here rather than in the URL, where it would take the place of options that somebody wrote there.
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_S}s'")
+    cursor.execute(f"SET lock_timeout = '{BUSY_TIMEOUT_S}s'")
+    cursor.close()
+    connection.commit()  # pooled connections are rolled back, and this with them
+
+
+def _on_postgres_error(context: ExceptionContext) -> None:
+    # The driver files it under internal errors. It is a connection that is gone, as when PostgreSQL was restarted.
+    if getattr(context.original_exception, "sqlstate", "") == IDLE_ENDED:
+        context.is_disconnect = True
+        raise sa.exc.OperationalError(
+            context.statement,
+            None,
+            context.original_exception,
+            hide_parameters=True,
+            connection_invalidated=True,
+        )
 
 
 def _prepare_sqlite(engine: sa.Engine) -> None:

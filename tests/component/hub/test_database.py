@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from himalia_hub import clock
+from himalia_hub.db import engine
 from himalia_hub.db.base import Base
 from himalia_hub.db.engine import Database
 from himalia_hub.users.models import User
@@ -226,3 +227,31 @@ async def test_when_sqlite_ends_the_transaction_of_many_each_of_them_is_told(sql
     assert isinstance(came[1], ValueError)
     assert all(isinstance(came[index], sa.exc.OperationalError) for index in (0, 2, 3))
     assert await names(sqlite) == ["cat"]
+
+
+@pytest.mark.postgres
+async def test_a_transaction_of_a_hub_that_was_stopped_is_ended_by_postgresql_before_others_give_up(
+    postgres_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert engine.IDLE_IN_TRANSACTION_S < engine.BUSY_TIMEOUT_S
+    monkeypatch.setattr(engine, "IDLE_IN_TRANSACTION_S", 1)
+    stopped, other = Database(postgres_database), Database(postgres_database)
+    try:
+        async with stopped.engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+        async with stopped.begin() as db:
+            db.add(add("ann"))
+        rename = sa.update(User).where(User.name == "ann")
+        with pytest.raises(sa.exc.DBAPIError) as ended:
+            async with stopped.begin() as db:
+                await db.execute(rename.values(name="of the stopped"))
+                async with other.begin() as db_of_other:
+                    await db_of_other.execute(rename.values(name="of the other"))
+                await db.execute(sa.select(User.id))
+        assert isinstance(ended.value, sa.exc.OperationalError), (
+            "which is answered by 503, as when it is away"
+        )
+        assert await names(stopped) == ["of the other"], "and its pool has another connection"
+    finally:
+        await stopped.close()
+        await other.close()

@@ -5,6 +5,7 @@ After each fault: the words name what is missing, nothing is left of the failed 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pwd
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import machine
-from himalia_spawner import procfs
+from himalia_spawner import nest_client, procfs
 from himalia_spawner.base import Presence, ServerRef
 from himalia_spawner.errors import SpawnFailed, SpawnRefused
 from himalia_spawner.process import ProcessSpawner
@@ -86,6 +87,30 @@ async def test_a_nest_without_a_file_to_spare_refuses_a_start_and_goes_on(warm) 
     assert await warm.about(await spawner.start(second)), "a second try works"
     await warm.kill(first)
     await eventually(lambda: _ended_by(spawner, first, signal.SIGKILL), what="it tells how its servers end")
+
+
+async def test_a_hub_that_was_stopped_while_it_had_a_nest_made_keeps_no_other_from_starting_servers(
+    warm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nest_client, "_GUARD_S", 0.2)
+    spec = replace(warm.server(), command=())
+    folder = warm.root / "run" / "nest"
+    folder.parent.mkdir(mode=0o700)
+    folder.mkdir(mode=0o700)
+    with (folder / "guard").open("w") as held:  # as its lock stays with a process that SIGSTOP stopped
+        fcntl.flock(held, fcntl.LOCK_EX)
+
+        assert await warm.about(await warm.spawner().start(spec)), "without a nest, as a fresh interpreter"
+        assert warm.nests() == []
+
+    await warm.spawner().start(replace(spec, ref=OTHER))
+    (nest,) = warm.nests()
+    with (folder / "guard").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+
+        third = await warm.spawner().start(replace(spec, ref=ServerRef("cleo-server", "9-1")))
+        assert await warm.about(third)
+        assert procfs.stat(third.state["pid"]).parent == nest, "a nest that runs is used"
 
 
 async def _refused_for_files(spawner, spec) -> bool:
