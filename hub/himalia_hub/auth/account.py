@@ -153,13 +153,11 @@ async def change_password(request: web.Request) -> web.Response:
     return await _page(request, done=gettext("Your password is changed. Other browsers were signed out."))
 
 
-async def _end_others(request: web.Request, db: AsyncSession) -> list[str]:
+async def _end_others(request: web.Request, db: AsyncSession) -> list[accounts.Ended]:
     identity = _identity(request)
     rows = await accounts.logins_of(db, _person(request), now=clock.now())
     others = [row for row in rows if identity.login is None or row.id != identity.login.id]
-    for row in others:
-        await db.run_sync(accounts.end_login, row)
-    return [row.session_id for row in others]
+    return [await db.run_sync(accounts.end_login, row) for row in others]
 
 
 @signed_in
@@ -174,8 +172,7 @@ async def sign_out(request: web.Request) -> web.Response:
             row = next((row for row in rows if str(row.id) == wanted), None)
             if row is None:
                 raise NotFound("this sign-in has ended already")
-            await db.run_sync(accounts.end_login, row)
-            ended = [row.session_id]
+            ended = [await db.run_sync(accounts.end_login, row)]
     await out.cut(request, ended)
     tell(request, change={"after": {"sign_ins_ended": len(ended)}})
     return redirect(request.app[SETTINGS].hub_prefix + "account", status=303)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -48,7 +50,30 @@ async def logins_of(db: AsyncSession, user_id: int, *, now: datetime) -> list[Lo
     return list(await db.scalars(sa.select(Login).where(mine).order_by(Login.last_seen.desc(), Login.id)))
 
 
-def end_login(db: Session, login: Login) -> None:
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A sign-in that has ended, or has lost what it had at some place: what its WebSockets are known by.
+
+    `clients` are the OAuth clients, servers and services, that had been told by a token who this is.
+    """
+
+    session_id: str
+    clients: frozenset[str] = frozenset()
+
+
+def end_login(db: Session, login: Login) -> Ended:
     """Sign out: the row goes, and with it every token that was issued through it."""
-    db.execute(sa.delete(ApiToken).where(ApiToken.session_id == login.session_id))
+    theirs = sa.delete(ApiToken).where(ApiToken.session_id == login.session_id)
+    clients = frozenset(db.scalars(theirs.returning(ApiToken.client_id)))
     db.execute(sa.delete(Login).where(Login.id == login.id))
+    return Ended(login.session_id, clients)
+
+
+async def reach_of(db: AsyncSession, user_ids: Collection[int]) -> list[Ended]:
+    """Every sign-in of these people, as if it ended now."""
+    theirs = sa.select(Login.session_id).where(Login.user_id.in_(user_ids))
+    clients: dict[str, set[str]] = {session_id: set() for session_id in await db.scalars(theirs)}
+    tokens = sa.select(ApiToken.session_id, ApiToken.client_id).where(ApiToken.session_id.in_(clients))
+    for session_id, client_id in await db.execute(tokens):
+        clients[session_id or ""].add(client_id)
+    return [Ended(session_id, frozenset(found)) for session_id, found in clients.items()]

@@ -47,6 +47,7 @@ class Beginning:
         before = request.get(IDENTITY)
         self._before = before.login if before is not None else None
         self._secret = self._session_id = ""
+        self._ended: list[accounts.Ended] = []
 
     def rows(self, db: Session, user: User) -> None:
         """The new sign-in, its line in the audit log, and the end of the old one. NotAdmitted."""
@@ -55,7 +56,7 @@ class Beginning:
         if user.suspended is not None:
             raise NotAdmitted("This account is suspended.", remedy="ask an administrator")
         if self._before is not None:
-            accounts.end_login(db, self._before)
+            self._ended = [accounts.end_login(db, self._before)]
         row, self._secret = accounts.begin_login(
             db,
             user,
@@ -71,8 +72,7 @@ class Beginning:
         """The redirect with the cookies."""
         request = self._request
         record.added(request)
-        if self._before is not None:
-            await out.cut(request, [self._before.session_id])
+        await out.cut(request, self._ended)
         headers = {"Location": location, "Cache-Control": "no-store"}
         response = web.Response(status=REDIRECT, headers=headers)
         cookies.set_login(request, response, self._secret, self._session_id)

@@ -114,8 +114,8 @@ async def logout(request: web.Request) -> web.Response:
     identity = request.get(IDENTITY)
     if identity is not None and identity.login is not None:
         async with request.app[DB].begin() as db:
-            await db.run_sync(accounts.end_login, identity.login)
-        await out.cut(request, [identity.login.session_id])
+            ended = await db.run_sync(accounts.end_login, identity.login)
+        await out.cut(request, [ended])
         log.info("login.ended", user=identity.name)
     location = request.app[SETTINGS].hub_prefix + "login"
     response = web.Response(status=302, headers={"Location": location, "Cache-Control": "no-store"})

@@ -39,14 +39,13 @@ async def suspend(request: web.Request) -> web.Response:
         if user.suspended is None:
             user.suspended = clock.now()
         logins = list(await db.scalars(sa.select(Login).where(Login.user_id == user.id)))
-        for login in logins:
-            await db.run_sync(accounts.end_login, login)
+        ended = [await db.run_sync(accounts.end_login, login) for login in logins]
         theirs = await servers.list_for_user(db, user.id)
         for server in theirs:
             await servers.want_stopped(db, server, now=clock.now())
     for server in theirs:
         request.app[DOORBELL].ring(server.id)
-    await out.cut(request, [login.session_id for login in logins])
+    await out.cut(request, ended)
     tell(request, change={"after": {"suspended": True, "sign_ins_ended": len(logins)}})
     log.info("user.suspended", target=user.name)
     return web.Response(status=204)

@@ -24,13 +24,18 @@ def service_url(settings: HubSettings, name: str) -> str:
     return domains.service_origin(settings, name) + service_prefix(settings, name)
 
 
+def routespec(settings: HubSettings, name: str) -> str:
+    """Where the proxy finds a service of this name: the path, after the host where each has one."""
+    return domains.service_route(settings, name, f"{settings.base_url}services/{name}/")
+
+
 def service_route(settings: HubSettings, service: Service) -> Route | None:
     """Its route; None for one that serves nobody. The path of its URL is left out: the prefix takes its place."""
     if not service.url:
         return None
     parts = urlsplit(service.url)
     return Route(
-        domains.service_route(settings, service.name, f"{settings.base_url}services/{service.name}/"),
+        routespec(settings, service.name),
         f"{parts.scheme}://{parts.netloc}",
         {"jupyterhub": True, "service": service.name},
     )

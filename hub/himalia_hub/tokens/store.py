@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
+from himalia_hub.auth.accounts import Ended
 from himalia_hub.errors import Conflict
 from himalia_hub.secrets import hash_token, mint
 from himalia_hub.servers.models import Server
@@ -72,12 +73,13 @@ async def issue(
     return row, secret
 
 
-async def revoke(db: AsyncSession, row: ApiToken) -> list[str]:
+async def revoke(db: AsyncSession, row: ApiToken) -> list[Ended]:
     """End it; one issued to a program, with all of its person's for the same program. The sign-ins they came from."""
     gone = sa.delete(ApiToken).where(ApiToken.id == row.id)
     if row.client_id != OWN:
         gone = sa.delete(ApiToken).where(ApiToken.client_id == row.client_id, ApiToken.user_id == row.user_id)
-    return [session for session in set(await db.scalars(gone.returning(ApiToken.session_id))) if session]
+    sessions = set(await db.scalars(gone.returning(ApiToken.session_id)))
+    return [Ended(session, frozenset({row.client_id})) for session in sessions if session]
 
 
 def put_server_token(

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.auth import out
+from himalia_hub.auth.accounts import reach_of
 from himalia_hub.errors import BadRequest, NotAuthorized, NotFound
 from himalia_hub.keys import DB, DOORBELL, SETTINGS
 from himalia_hub.rbac.guard import NO_ACCESS
@@ -18,7 +19,7 @@ from himalia_hub.servers import store as servers
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.view import stopped
 from himalia_hub.users import homes, store
-from himalia_hub.users.models import Login, User
+from himalia_hub.users.models import User
 
 
 def may_touch(identity: Identity, user: User) -> None:
@@ -63,7 +64,7 @@ async def delete(request: web.Request, identity: Identity, name: str) -> None:
         left = [server for server in await servers.list_for_user(db, user.id) if not stopped(server)]
         if left:
             raise BadRequest(f"{name} has servers that are still stopping", remedy="ask again in a moment")
-        sessions = list(await db.scalars(sa.select(Login.session_id).where(Login.user_id == user.id)))
+        sessions = await reach_of(db, [user.id])
         await db.execute(sa.delete(User).where(User.id == user.id))
     await out.cut(request, sessions)
 

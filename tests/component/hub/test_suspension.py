@@ -13,9 +13,13 @@ import pytest
 from aiohttp import web
 
 from component.hub.hub_site import EmptyProxy, Site, site
+from himalia_hub import clock
 from himalia_hub.keys import PROXY
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired
+from himalia_hub.services.models import Service
+from himalia_hub.tokens import store as tokens
+from himalia_hub.tokens.models import ApiToken
 from himalia_proxy.base import ProxyError
 from himalia_proxy.client import HttpProxy
 from himalia_singleuser import hub as singleuser_hub
@@ -128,6 +132,47 @@ async def test_signing_out_cuts_the_web_sockets_of_that_browser_only(hub: Site) 
         await browser("GET", "/hub/logout")
 
     assert hub.app[PROXY].told == [session]
+
+
+async def test_at_hosts_of_their_own_the_proxy_cuts_the_routes_of_what_knew_the_sign_in_and_no_others(
+    tmp_path: Path,
+) -> None:
+    """There the proxy sees no cookie of the hub's, and official servers ask nobody about a WebSocket that is open."""
+    async with site(tmp_path, subdomain_host="http://hub.test") as hub:
+        proxy = hub.app._state[PROXY] = CuttingProxy()
+        ann, bob, cleo = [await hub.person(name) for name in ("ann", "bob", "cleo")]
+        for owner in (ann, bob, cleo):
+            await hub.server(owner, secret=f"of {owner.name}'s server")
+        async with hub.db.begin() as db:
+            grader = Service(name="grader", url="http://127.0.0.1:9", oauth_client_id="service-grader")
+            db.add(grader)
+            await db.flush()
+            db.add(ApiToken(service_id=grader.id, hashed="its own", created=ann.created, scopes=[]))
+        async with hub.client(Host="hub.test") as browser, hub.client(Host="hub.test") as other:
+            for visitor, clients in (
+                (browser, ("jupyterhub-user-ann", "jupyterhub-user-bob", "service-grader")),
+                (other, ("jupyterhub-user-ann",)),
+            ):
+                await visitor.login("ann")
+                session = visitor.cookie("jupyterhub-session-id")
+                async with hub.db.begin() as db:
+                    for client in clients:
+                        await tokens.issue(
+                            db, ann.id, now=clock.now(), scopes=[], client_id=client, session_id=session
+                        )
+            session = browser.cookie("jupyterhub-session-id")
+            await browser("GET", "/hub/logout")
+            assert proxy.told == [
+                session,
+                "None /ann.hub.test/user/ann/",
+                "None /bob.hub.test/user/bob/",
+                "None /grader--service.hub.test/services/grader/",
+            ]
+
+            proxy.told.clear()
+            async with hub.client(await hub.token(await hub.person("root", admin=True))) as admin:
+                assert (await admin("PUT", "/hub/api/users/ann/suspension")).status == 204
+            assert proxy.told == [other.cookie("jupyterhub-session-id"), "None /ann.hub.test/user/ann/"]
 
 
 async def test_a_proxy_that_is_away_keeps_nobody_signed_in(hub: Site) -> None:
