@@ -106,7 +106,7 @@ def load(
     file = config_file if config_file is not None else folder / FILE_NAME
 
     draft = _Draft()
-    present = named or file.is_file()
+    present = named or _is_there(draft, file)
     if present:
         _read_file(draft, file)
         if not named and (elsewhere := draft.values.get("data_dir")) not in (None, str(folder)):
@@ -128,6 +128,16 @@ def _data_folder(flags: Mapping[str, str], environ: Mapping[str, str]) -> Path:
     default: Path = HubSettings.model_fields["data_dir"].default
     chosen = flags.get("data_dir") or environ.get("HIMALIA_DATA_DIR") or default
     return Path(chosen).expanduser().absolute()
+
+
+def _is_there(draft: _Draft, file: Path) -> bool:
+    try:
+        return file.is_file()
+    except PermissionError as error:
+        draft.problems.append(
+            f"{file} cannot be looked for: {error.strerror}; be the owner of {file.parent}, or choose another --data"
+        )
+        return False
 
 
 def _read_file(draft: _Draft, file: Path) -> None:

@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from sqlalchemy.engine import make_url
+
 from himalia_hub.errors import ConfigError
 
 
@@ -29,11 +31,35 @@ def prepare_data_dir(path: Path) -> None:
 @contextlib.contextmanager
 def only_one(data_dir: Path) -> Iterator[None]:
     """Hold the folder's lock while the block runs: two hubs on one folder would fight over its files."""
-    with (data_dir / "hub.lock").open("a") as lock:
+    refusal = f"another hub is running on {str(data_dir)!r}; stop it, or choose another --data"
+    with _locked(data_dir / "hub.lock", refusal):
+        yield
+
+
+@contextlib.contextmanager
+def alone_on_sqlite(db_url: str) -> Iterator[None]:
+    """Hold a SQLite database's lock while the block runs: a hub of another folder would find that none of its
+    servers runs, and write that down. Of PostgreSQL's hubs each knows of the others.
+    """
+    url = make_url(db_url)
+    file = Path(url.database or "")
+    if url.get_backend_name() != "sqlite" or not file.name or not file.parent.is_dir():
+        yield
+        return
+    refusal = f"another hub is running on the database {str(file)!r}; SQLite serves one hub: stop it, or use PostgreSQL"
+    with _locked(file.with_name(f"{file.name}.lock"), refusal):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(file: Path, refusal: str) -> Iterator[None]:
+    try:
+        lock = file.open("a")
+    except OSError as error:
+        raise ConfigError(f"{str(file)!r} cannot be opened: {error.strerror}") from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(
-                f"another hub is running on {str(data_dir)!r}; stop it, or choose another --data"
-            ) from None
+            raise ConfigError(refusal) from None
         yield

@@ -26,7 +26,7 @@ from himalia_hub.db.engine import Database
 from himalia_hub.ending import ENDING, Ending
 from himalia_hub.ephemeral import ground
 from himalia_hub.errors import ConfigError
-from himalia_hub.folder import only_one, prepare_data_dir
+from himalia_hub.folder import alone_on_sqlite, only_one, prepare_data_dir
 from himalia_hub.metrics.figures import Figures
 from himalia_hub.metrics.measured import MeasuredProxy
 from himalia_hub.pages import render
@@ -84,7 +84,7 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
     """Run until SIGINT, SIGTERM or a shutdown over the API. ConfigError and SpawnError say why it cannot run."""
     report, began = plan.reporter, clock.now().timestamp()
     prepare_data_dir(settings.data_dir)
-    with only_one(settings.data_dir):
+    with only_one(settings.data_dir), alone_on_sqlite(settings.db_url):
         await _prepare_database(settings, plan)
         async with (
             _warming(settings) as warm,

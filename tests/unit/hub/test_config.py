@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -97,6 +99,20 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str | None, t
 
     with pytest.raises(ConfigError, match=f"{file} {told}"):
         config.load(file, environ={})
+
+
+def test_a_data_folder_that_may_not_be_entered_is_named(tmp_path: Path, monkeypatch) -> None:
+    def refuse(_self: Path) -> bool:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(ConfigError) as caught:
+        config.load(data_dir=tmp_path, environ={})
+
+    [line] = problems(caught.value)
+    assert line.startswith(
+        f"{tmp_path / 'himalia.toml'} cannot be looked for: Permission denied; be the owner of"
+    )
 
 
 def test_paths_in_a_file_start_at_the_file(tmp_path: Path) -> None:
