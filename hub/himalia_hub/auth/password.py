@@ -8,6 +8,7 @@ wrong passwords fill no memory and keep nobody waiting who would have given up l
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import threading
@@ -30,13 +31,17 @@ MAX_LENGTH = 1024
 _hasher = argon2.PasswordHasher(time_cost=3, memory_cost=32 * 1024, parallelism=1)
 LONGEST_QUEUE = 500
 """So many may wait for a thread, which is half a minute to a minute; browsers and proxies give up soon after that."""
-NICENESS = 5
-"""Of the threads (nice(2) is each thread's own on Linux): the event loop, which everybody waits for, goes first. Not
-19, with which nobody could sign in beside kernels that compute."""
+NICER = 5
+"""Than the hub are the threads (on Linux nice(2) is each thread's own): the event loop, which everybody waits for, goes
+first. Not much more, or nobody could sign in beside kernels that compute.
+"""
 
 
 def _stand_back() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    thread = threading.get_native_id()
+    with contextlib.suppress(OSError):  # where even that is forbidden it is no reason to let nobody in
+        # Counted from the hub's own: what would be nicer than 5 already may not be told to be less so.
+        os.setpriority(os.PRIO_PROCESS, thread, min(os.getpriority(os.PRIO_PROCESS, thread) + NICER, 19))
 
 
 _pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "argon2", initializer=_stand_back)
