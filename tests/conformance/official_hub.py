@@ -74,7 +74,7 @@ class OfficialHub:
             self.process = await asyncio.create_subprocess_exec(
                 official.hub(), "-f", "config.py", cwd=self.folder, env=env, stdout=out, stderr=out
             )
-        await eventually(self.answers, within_s=60, what=f"the hub: {self.said()}")
+        await eventually(self.answers, within_s=150, what=f"the hub: {self.said()}")
 
     async def answers(self) -> bool:
         """Whether the hub does, through the proxy."""

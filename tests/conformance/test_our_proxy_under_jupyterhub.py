@@ -64,7 +64,7 @@ async def test_people_work_through_our_proxy_and_it_may_die(tmp_path: Path, way:
             except (AssertionError, aiohttp.ClientError, psutil.NoSuchProcess):
                 return False
 
-        await eventually(there_again, within_s=30, what=f"the proxy: {hub.said()}")
+        await eventually(there_again, within_s=60, what=f"the proxy: {hub.said()}")
         assert await computed(session, server, kernel) == "42\n"
 
         assert (await hub.call("DELETE", "users/ada/server"))[0] in (202, 204)
@@ -72,7 +72,7 @@ async def test_people_work_through_our_proxy_and_it_may_die(tmp_path: Path, way:
         async def routed() -> set[str]:
             return set(await routes(hub))
 
-        await eventually(lambda: _is_one(routed()), within_s=30)
+        await eventually(lambda: _is_one(routed()), within_s=60)
         log = hub.said()
     assert "Traceback" not in log, log
     assert "himalia proxy:" not in log, log

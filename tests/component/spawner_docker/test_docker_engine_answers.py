@@ -48,8 +48,9 @@ async def test_a_slow_engine_is_waited_for(rig: DockerRig, between: Relay) -> No
 async def test_an_engine_that_does_not_answer_in_time_is_unknown_and_said_with_the_limit(
     rig: DockerRig, between: Relay
 ) -> None:
+    patient = rig.spawner(url=between.url)
     spawner = rig.spawner(url=between.url, request_timeout_s=LIMIT_S)
-    handle = await spawner.start(rig.server())
+    handle = await patient.start(rig.server())
     between.held = "GET /.*/containers/.*/json"
 
     began = time.monotonic()
@@ -61,7 +62,7 @@ async def test_an_engine_that_does_not_answer_in_time_is_unknown_and_said_with_t
     with pytest.raises(BackendGone, match="does not answer within"):
         await spawner.stop(handle.ref)
     between.release()
-    assert (await spawner.look(NAME)).handle == handle
+    assert (await patient.look(NAME)).handle == handle
 
 
 async def test_a_container_whose_making_was_answered_too_late_is_found_by_the_retry(
@@ -73,10 +74,11 @@ async def test_a_container_whose_making_was_answered_too_late_is_found_by_the_re
         await spawner.start(rig.server())
     await eventually(lambda: len(rig.lab.containers()) == 1, within_s=30)
     between.release()
+    patient = rig.spawner(url=between.url)
 
-    handle = await spawner.start(rig.server())
+    handle = await patient.start(rig.server())
 
-    assert (await spawner.look(NAME)).handle == handle
+    assert (await patient.look(NAME)).handle == handle
     assert len(rig.lab.containers()) == 1
 
 

@@ -25,6 +25,8 @@ NAME = backend_name("ada", "")
 SEEN_WITHIN_S = 10
 """The issue's own bound on how soon a container's end must show."""
 EATS = ("/usr/local/bin/python3", "-I", "-c", "x = [b'x' * 2**20 for _ in range(4096)]")
+WAITS = "import os, time\nwhile not os.path.exists('/tmp/go'): time.sleep(0.01)\n"
+"""Before its program goes on, until the test has made a file."""
 
 
 @contextlib.asynccontextmanager
@@ -72,14 +74,21 @@ async def test_a_container_removed_by_hand_is_told_and_named_as_such(rig: Docker
 
 async def test_a_server_over_its_memory_ends_with_that_reason_and_its_limit(rig: DockerRig) -> None:
     spawner = rig.spawner()
-    with contextlib.suppress(SpawnFailed):  # it may be dead before its port is known
-        await spawner.start(rig.server(EATS, limits=Limits(memory=64 * 2**20)))
-        sighting = await ended(spawner)
-        assert sighting.exit is not None
-        assert sighting.exit.cause is Cause.MEMORY
-        assert "64 MB" in sighting.exit.reason
-        return
-    pytest.fail("the server was gone before it could be looked at")
+    when_told = (*EATS[:-1], WAITS + EATS[-1])
+    handle = await spawner.start(rig.server(when_told, limits=Limits(memory=64 * 2**20)))
+    client = rig.lab.client()
+    try:
+        made = client.exec_create(handle.state["container"], ["sh", "-c", ": > /tmp/go"])
+        await asyncio.to_thread(client.exec_start, made["Id"])
+        assert client.exec_inspect(made["Id"])["ExitCode"] == 0
+    finally:
+        client.close()
+
+    sighting = await ended(spawner)
+
+    assert sighting.exit is not None
+    assert sighting.exit.cause is Cause.MEMORY
+    assert "64 MB" in sighting.exit.reason
 
 
 async def test_a_child_over_the_memory_limit_leaves_the_server_running_and_is_told(rig: DockerRig) -> None:

@@ -57,7 +57,7 @@ async def answers(handle: Handle) -> bool:
 async def started(spawner: SwarmSpawner, rig: SwarmRig, ref: ServerRef | None = None) -> Handle:
     """A server that answers at its address."""
     handle = await spawner.start(rig.server(ref=ref))
-    await eventually(lambda: answers(handle), within_s=20, what=f"{handle.url} answers")
+    await eventually(lambda: answers(handle), what=f"{handle.url} answers")
     return handle
 
 
@@ -93,7 +93,7 @@ async def test_servers_are_spread_over_the_machines_and_answer_at_their_own(rig:
         *(spawner.start(rig.server(username=f"user{n}", ref=ServerRef(f"user{n}", "1"))) for n in range(3))
     )
     for handle in handles:
-        await eventually(lambda handle=handle: answers(handle), within_s=20)  # type: ignore[misc]
+        await eventually(lambda handle=handle: answers(handle), within_s=30)  # type: ignore[misc]
     assert {handle.state["node"] for handle in handles} == {"n1", "n2", "n3"}
     for handle in handles:
         assert rig.lab.node(handle.state["node"]).address in handle.url
@@ -167,7 +167,7 @@ async def test_a_task_that_was_moved_by_hand_is_followed_to_its_new_machine(rig:
         return now if now is not None and now.state["node"] != handle.state["node"] else None
 
     now = await eventually(moved, within_s=30)
-    await eventually(lambda: answers(now), within_s=20)
+    await eventually(lambda: answers(now), within_s=30)
     assert now.ref == handle.ref
 
 
@@ -204,7 +204,7 @@ async def test_a_machine_that_fits_no_server_is_said_in_swarms_words_and_nothing
     rig: SwarmRig,
 ) -> None:
     said: list[str] = []
-    spawner = rig.spawner(constraints=["node.labels.gpu == yes"], placement_timeout_s=0.5)
+    spawner = rig.spawner(constraints=["node.labels.gpu == yes"], placement_timeout_s=2)
     with pytest.raises(SpawnFailed, match="constraints not satisfied on 3 nodes"):
         await spawner.start(rig.server(), said.append)
     assert any("Waiting for a machine" in sentence for sentence in said), said
@@ -212,7 +212,7 @@ async def test_a_machine_that_fits_no_server_is_said_in_swarms_words_and_nothing
 
 
 async def test_a_reservation_that_no_machine_can_keep_is_said(rig: SwarmRig) -> None:
-    spawner = rig.spawner(reserved_memory="900G", placement_timeout_s=0.5)
+    spawner = rig.spawner(reserved_memory="900G", placement_timeout_s=2)
     with pytest.raises(SpawnFailed, match="insufficient resources"):
         await spawner.start(rig.server())
 
@@ -230,7 +230,7 @@ async def test_a_command_that_the_image_lacks_ends_as_refused(rig: SwarmRig) -> 
         await spawner.start(rig.server(("/no/such/command",)))
     except SpawnRefused:
         return
-    sighting = await eventually(lambda: _absent(spawner), within_s=20)
+    sighting = await eventually(lambda: _absent(spawner), within_s=30)
     assert sighting.exit is not None
     assert sighting.exit.cause is Cause.REFUSED
 
@@ -270,7 +270,7 @@ async def test_a_service_removed_by_hand_is_told_and_named_as_such(rig: SwarmRig
     spawner = rig.spawner()
     await spawner.start(rig.server())
     rig.lab.remove_services()
-    sighting = await eventually(lambda: _absent(spawner), within_s=20)
+    sighting = await eventually(lambda: _absent(spawner), within_s=30)
     assert sighting.exit is not None
     assert sighting.exit.cause is Cause.REMOVED
     await spawner.start(replace(rig.server(), ref=NEXT))
