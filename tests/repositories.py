@@ -80,14 +80,14 @@ async def git_daemon(folder: Path) -> AsyncIterator[str]:
 
 
 class SmartHttp:
-    """git's CGI program behind aiohttp. `fault` is `""`, `auth`, `redirect`, `hang` or `error`."""
+    """git's CGI program behind aiohttp. `fault` is `""`, `auth`, `redirect`, `hang`, `stall` (half a pack) or `error`."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.fault, self.asked = folder, "", 0
+        self.folder, self.fault, self.asked, self.stalled = folder, "", 0, 0
         self.url = ""
         self._released = asyncio.Event()
 
-    async def serve(self, request: web.Request) -> web.Response:
+    async def serve(self, request: web.Request) -> web.StreamResponse:
         """One request of git's."""
         self.asked += 1
         match self.fault:
@@ -113,7 +113,17 @@ class SmartHttp:
         head, _, body = out.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().splitlines())
         status = int(headers.pop("Status", "200").split()[0])
+        if self.fault == "stall" and b"PACK" in body:
+            return await self._half(request, headers, body)
         return web.Response(status=status, headers=headers, body=body)
+
+    async def _half(self, request: web.Request, headers: dict[str, str], body: bytes) -> web.StreamResponse:
+        answer = web.StreamResponse(headers=headers)
+        await answer.prepare(request)
+        await answer.write(body[: len(body) // 2])
+        self.stalled += 1
+        await self._released.wait()
+        return answer
 
     def release(self) -> None:
         """Let what hangs go on."""

@@ -20,15 +20,17 @@ def zipped(**files: str) -> bytes:
 
 
 class Shelf:
-    """A server of archives. `files` by path; a text is where a redirect leads."""
+    """A server of archives. `files` by path; a text is where a redirect leads. `status` other than 200 answers all."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes | str] = {}
         self.url = ""
-        self.sent = 0
+        self.sent, self.status = 0, 200
 
     async def serve(self, request: web.Request) -> web.Response:
         """One request; `sent` counts those that were answered with content."""
+        if self.status != 200:
+            return web.Response(status=self.status)
         found = self.files.get(request.path)
         if found is None:
             return web.Response(status=404)

@@ -16,12 +16,14 @@ async def launch(tmp_path: Path) -> AsyncIterator[Launch]:
     """Start a hub with this configuration; its administrator is root. Everything ends with the test."""
     async with AsyncExitStack() as stack:
 
-        async def start(config: str = "", *, args: tuple[str, ...] = ()) -> tuple[Hub, Client]:
+        async def start(
+            config: str = "", *, args: tuple[str, ...] = (), env: dict[str, str] | None = None
+        ) -> tuple[Hub, Client]:
             hub = Hub(tmp_path / "data", config=config)
             stack.callback(hub.clean_up)
             hub.add_user("root", admin=True)
             admin = await stack.enter_async_context(client(hub, hub.token("root")))
-            await hub.start(*args)
+            await hub.start(*args, env=env)
             return hub, admin
 
         yield start

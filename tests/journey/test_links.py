@@ -18,7 +18,7 @@ import official
 from himalia_hub.ephemeral.installer import READY
 from hubs import Client, Hub, Launch
 from launches import config, events, inside_an_open_root, opened
-from repositories import Repository, git_daemon, link
+from repositories import Repository, git_daemon, link, smart_http
 from shelf import serving, zipped
 from support import eventually
 from wire import kernel_client
@@ -211,6 +211,27 @@ async def test_what_cannot_be_opened_ends_with_its_cause_and_leaves_nothing(
     assert told[-1]["phase"] == "failed"
     assert words in told[-1]["message"]
     await nothing_is_left(hub, admin, folder)
+
+
+async def test_a_server_that_stops_amid_a_repository_and_an_index_that_is_down_are_named_and_leave_nothing(
+    launch: Launch, folder: Path, notes: Repository
+) -> None:
+    async with smart_http(notes.bare.parent) as git, serving() as index:
+        hub, admin = await launch(
+            config(folder, "fetch_timeout_s = 6", f'index_url = "{index.url}/simple"'), env={"UV_HTTP_RETRIES": "0"}
+        )  # fmt: skip
+        git.fault = "stall"
+        told = await opened(hub, link(git.url + notes.name))
+        assert git.stalled, told
+        assert "did not come within 6 seconds" in told[-1]["message"]
+        assert "Try again later" in told[-1]["message"]
+
+        git.fault, index.status = "", 503
+        told = await opened(hub, link(git.url + notes.name))
+        assert "503 Service Unavailable" in told[-1]["message"]
+        assert "a server of packages does not answer" in told[-1]["message"]
+        await nothing_is_left(hub, admin, folder)
+    assert list((folder / "environments").iterdir()) == []
 
 
 async def test_a_session_ends_when_its_time_is_over(launch: Launch, folder: Path, url: str) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import resource
 import shutil
 import sys
@@ -27,7 +28,16 @@ READY = "himalia-ready.json"
 KERNEL = "ipykernel>=7"
 """Put into every environment, for its kernel."""
 
+TOO_SLOW = "Ask for fewer packages, or try again later."
+
 Say = Callable[[str], None]
+
+_OUT_OF_REACH = re.compile(
+    r"HTTP status server error|error sending request|dns error|timed out|connection (refused|reset)|name resolution"
+    r"|could not resolve|failure resolving|\b5\d\d server error|HTTP 5\d\d\b",
+    re.IGNORECASE,
+)
+"""How uv, apt, pip and conda say that a server does not give what it has: nothing that a repository's files mend."""
 
 
 class BuildFailed(HimaliaError):
@@ -35,6 +45,13 @@ class BuildFailed(HimaliaError):
 
     status = 422
     code = "build"
+
+
+def remedy_for(words: str, otherwise: str) -> str:
+    """What to do about a build that failed with these words."""
+    return (
+        "Try again later: a server of packages does not answer." if _OUT_OF_REACH.search(words) else otherwise
+    )
 
 
 def is_ready(folder: Path) -> bool:
@@ -111,7 +128,7 @@ async def make(
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, TimeoutError):
             raise BuildFailed(
-                f"The environment was not made within {seconds:g} seconds.", remedy="Ask for fewer packages."
+                f"The environment was not made within {seconds:g} seconds.", remedy=TOO_SLOW
             ) from None
         raise
 
@@ -181,7 +198,8 @@ def _size(folder: Path) -> int:
 def _environ(cache: Path | None) -> dict[str, str]:
     """The installer's surroundings: nothing of the hub's own environment but how to reach the outside."""
     passed = ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy",
-              "no_proxy", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS")  # fmt: skip
+              "no_proxy", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "UV_HTTP_TIMEOUT",
+              "UV_HTTP_RETRIES")  # fmt: skip
     told = {name: os.environ[name] for name in passed if name in os.environ}
     told |= {"UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_ENV_FILE": "1", "NO_COLOR": "1"}
     told |= {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "HOME": str(cache or "/")}
@@ -239,5 +257,6 @@ def _explained(tail: list[str]) -> HimaliaError:
             remedy="Packages are not compiled here; ask for a version that has one.",
         )
     return BuildFailed(
-        f"The environment could not be made: {text[-700:]}", remedy="Mend the list of packages."
+        f"The environment could not be made: {text[-700:]}",
+        remedy=remedy_for(text, "Mend the list of packages."),
     )

@@ -141,7 +141,8 @@ class Images:
         except BackendGone as error:
             raise BuildFailed(_sentence(error), remedy="Try again later.") from error
         except SpawnError as error:
-            raise BuildFailed(_sentence(error), remedy="Mend the repository's files.") from error
+            remedy = installer.remedy_for(str(error), "Mend the repository's files.")
+            raise BuildFailed(_sentence(error), remedy=remedy) from error
 
     async def remove(self, key: str) -> None:
         """The image; its layers go with it, where no other has them."""

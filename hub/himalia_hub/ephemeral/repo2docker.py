@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from himalia_hub.ephemeral.environment import CannotHonour
-from himalia_hub.ephemeral.installer import BuildFailed, Say
+from himalia_hub.ephemeral.installer import TOO_SLOW, BuildFailed, Say, remedy_for
 from himalia_hub.services.family import whole
 
 SCHEMA = 1
@@ -132,15 +132,16 @@ async def build(
         async with asyncio.timeout(seconds):
             status = await _run(words(program, order, options), _environ(order.engine, scratch), tail, say)
     except TimeoutError:
-        raise BuildFailed(
-            f"The image was not built within {seconds:g} seconds.", remedy="Ask for fewer packages."
-        ) from None
+        raise BuildFailed(f"The image was not built within {seconds:g} seconds.", remedy=TOO_SLOW) from None
     finally:
         await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
     if status:
         text = " ".join(tail)[-700:] or f"status {status}"
-        remedy = "Ask an administrator." if _OF_THE_SITE.search(text) else "Mend the repository's files."
-        raise BuildFailed(f"repo2docker could not build the image: {text}", remedy=remedy)
+        ours = _OF_THE_SITE.search(text) is not None
+        raise BuildFailed(
+            f"repo2docker could not build the image: {text}",
+            remedy="Ask an administrator." if ours else remedy_for(text, "Mend the repository's files."),
+        )
 
 
 async def _run(command: Sequence[str], env: Mapping[str, str], tail: list[str], say: Say) -> int:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from himalia_hub.ephemeral.environment import CannotHonour, Recipe, recipe
 from himalia_hub.ephemeral.folders import Files
+from himalia_hub.ephemeral.installer import remedy_for
 
 LOCK = json.dumps(
     {
@@ -95,6 +96,23 @@ def test_what_cannot_be_honoured_is_refused_by_its_name(files: dict[str, str], w
         recipe(files)
     assert words in caught.value.message
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("words", "later"),
+    [
+        ("HTTP status server error (503 Service Unavailable) for url", True),
+        ("error sending request for url: Connection refused (os error 111)", True),
+        ("E: Temporary failure resolving 'deb.debian.org'", True),
+        ("requests.exceptions.HTTPError: 503 Server Error: Service Unavailable", True),
+        ("six-500 was not found in the package registry", False),
+        ("E: Unable to locate package xyz", False),
+    ],
+)
+def test_a_build_that_failed_for_want_of_a_server_says_to_try_again(words: str, later: bool) -> None:
+    assert remedy_for(words, "Mend it.") == (
+        "Try again later: a server of packages does not answer." if later else "Mend it."
+    )
 
 
 @pytest.mark.parametrize(
