@@ -91,6 +91,8 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
             _listening(settings) as (sockets, hub_url),
             _world(settings, hub_url) as world,
         ):
+            # Before the proxy: what is refused here leaves nothing running.
+            ground.prepare(world, report.note)
             proxy = ProxyProcess(settings, hub_url) if settings.proxy.start else None
             if proxy is not None:
                 how = await proxy.start()
@@ -98,7 +100,6 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
                 report.done(f"Proxy {'found running' if how == 'adopted' else how} on {where}")
             await presence.check(world)
             await write_configured(world.db, settings, world.secrets)
-            ground.prepare(world, report.note)
             app = make_app(world, routes_wake_up=proxy.restarted if proxy else None)
             runner = web.AppRunner(
                 app,

@@ -32,7 +32,8 @@ async def url(tmp_path: Path) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
-    hub = Hub(tmp_path / "data", config=config(tmp_path / "ephemeral"))
+    times = ("max_age_s = 1200", "longest_s = 2400")
+    hub = Hub(tmp_path / "data", config=config(tmp_path / "ephemeral", *times))
     hub.homes = tmp_path  # sessions lie in one folder of it, people in another
     hub.add_user("ann")
     await hub.start()
@@ -67,6 +68,9 @@ async def test_a_link_opens_lab_a_second_visit_is_back_at_once_and_the_work_is_k
     await expect(lab.shown(page).locator(".jp-OutputArea-output").first).to_contain_text(
         "rows 4", timeout=lab.SLOW
     )
+    await expect(page.locator(".himalia-stop")).to_have_text(
+        re.compile(r"Stops in \d+ min"), timeout=lab.SLOW
+    )
     await shot(page, "links-2-lab")
     there = page.url
 
@@ -76,9 +80,13 @@ async def test_a_link_opens_lab_a_second_visit_is_back_at_once_and_the_work_is_k
 
     await page.goto(f"{hub.url}/hub/home")
     await expect(page.get_by_role("heading", name="Your session")).to_be_visible()
+    await expect(page.get_by_text("unless used")).to_be_visible()
+    ends = page.locator(".facts time[data-until]")
+    await expect(ends).to_have_text([re.compile(r"in \d min|in 10 min"), re.compile(r"in (20|1\d) min")])
     await shot(page, "links-3-session")
     await page.get_by_role("button", name=re.compile("^Keep alive")).click()
-    await expect(page.get_by_text("unless used")).to_be_visible()
+    # An hour was asked for; it is forty minutes old at the most.
+    await expect(ends).to_have_text([re.compile(r"in (40|3\d) min")])
     async with page.expect_download() as downloading:
         await page.get_by_role("link", name=re.compile("^Download")).click()
     with zipfile.ZipFile(await (await downloading.value).path()) as archive:

@@ -316,6 +316,7 @@ async def test_a_hub_without_accounts_for_sessions_opens_no_links_unless_told_so
         assert await hub.died() == 1
         assert "ephemeral.trusted_network = true" in hub.said()
         assert "Traceback" not in hub.said()
+        assert "Proxy" not in hub.said(), "what is refused leaves nothing running"
     finally:
         hub.clean_up()
 
