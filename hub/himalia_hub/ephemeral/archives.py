@@ -1,4 +1,4 @@
-"""Archives by address, and the one archive of a record of Zenodo's: what stands for their commit is their content.
+"""Archives by address, and records of research archives: what stands for their commit is their content.
 
 Asked are the addresses that were looked up and found fit, at every redirect anew, as git is held to them.
 """
@@ -13,9 +13,10 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import AsyncIterator, Collection, Mapping
+import tarfile
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -25,12 +26,12 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from himalia_hub.ephemeral.folders import Folders
 from himalia_hub.ephemeral.git import PORTS, Bounds, GitError, NoSuchRef, addresses
+from himalia_hub.ephemeral.records import KINDS, File, files_of
 from himalia_hub.services.child import tied
 
 MOST_REDIRECTS = 5
 LARGEST_RECORD = 5_000_000
 PIECE = 1 << 18
-SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 TOLD = "told.json"
 
 
@@ -42,29 +43,26 @@ class Archives:
     private_hosts: Collection[str]
     bounds: Bounds
 
-    async def resolve(self, url: str, *, record: bool) -> str:
+    async def resolve(self, url: str, provider: str = "archive") -> str:
         """What stands for the content now: 40 hex digits. It is fetched unless its server says that it is the same.
 
-        `record`: the address is that of a record, which holds one archive. GitError says why it cannot be had.
+        The address is an archive's, or that of a record at this provider. GitError says why it cannot be had.
         """
         with self._said():
             async with asyncio.timeout(self.bounds.seconds):
-                where = await self._archive_of(url) if record else url
-                return await self._download(where, self.folders.mirror(url), unless_same=True)
+                return await self._have(url, provider, unless_same=True)
 
-    async def bring(self, url: str, commit: str, *, record: bool) -> None:
+    async def bring(self, url: str, commit: str, provider: str = "archive") -> None:
         """Put its files where check-outs lie. NoSuchRef when the content is another by now."""
         folder = self.folders.mirror(url)
         archive = folder / commit
         with self._said():
             async with asyncio.timeout(self.bounds.seconds):
-                if not archive.is_file():
-                    where = await self._archive_of(url) if record else url
-                    if await self._download(where, folder, unless_same=False) != commit:
-                        raise NoSuchRef(
-                            "The archive is not what it was when this link was made.",
-                            remedy="Leave out the last part of the link for what it is now.",
-                        )
+                if not archive.is_file() and await self._have(url, provider, unless_same=False) != commit:
+                    raise NoSuchRef(
+                        "The archive is not what it was when this link was made.",
+                        remedy="Leave out the last part of the link for what it is now.",
+                    )
                 await self._unpack(archive, self.folders.checkout(url, commit))
         for old in folder.iterdir():
             if old.name != TOLD:
@@ -96,29 +94,54 @@ class Archives:
 
     # -- what is asked ---------------------------------------------------------------------------------
 
-    async def _archive_of(self, url: str) -> str:
-        """The address of the only archive that a record holds (Zenodo's REST API: records, `files`)."""
-        site, _, number = url.rpartition("/records/")
-        document = await self._document(f"{site}/api/records/{number}")
-        files = document.get("files") if isinstance(document, dict) else None
-        found = [
-            file["links"]["self"]
-            for file in files or ()
-            if isinstance(file, dict) and str(file.get("key", "")).lower().endswith(SUFFIXES)
-        ]
-        if len(found) != 1:
+    async def _have(self, url: str, provider: str, *, unless_same: bool) -> str:
+        folder, kind = self.folders.mirror(url), KINDS.get(provider)
+        folder.mkdir(parents=True, exist_ok=True)
+        if kind is None:
+            return await self._download(url, folder, unless_same=unless_same)
+        files = files_of(kind, await self._document(kind.api(url)), url)
+        packed = [one for one in files if one.is_archive]
+        if len(packed) == 1:
+            return await self._download(packed[0].url, folder, unless_same=unless_same)
+        if not files:
             raise GitError(
-                f"The record holds {len(found)} archives.",
-                remedy="Only records with exactly one can be opened.",
+                "The record holds no files.", remedy="Only records with public files can be opened."
             )
-        return urljoin(url, str(found[0]))
+        return await self._collect(files, folder, unless_same=unless_same)
+
+    async def _collect(self, files: Sequence[File], folder: Path, *, unless_same: bool) -> str:
+        """A record's files in one archive of ours; the one that was made of the same files before."""
+        listing = hashlib.sha256(json.dumps([astuple(one) for one in files]).encode()).hexdigest()
+        told = _told(folder / TOLD)
+        if unless_same and told.get("listing") == listing:
+            return told["commit"]
+        if len(files) > self.bounds.files:
+            raise GitError(f"The record holds {len(files)} files.", remedy="Link to a smaller one.")
+        draft, piece, left = folder / "archive.new", folder / "file.new", self.bounds.bytes
+        try:
+            with tarfile.open(draft, "w") as tar:
+                for one in files:
+                    async with self._get(one.url, {}) as answer:
+                        _, size = await self._save(answer, piece, left)
+                    left -= size
+                    info = tarfile.TarInfo(one.name)
+                    info.size, info.mode = size, 0o644
+                    with piece.open("rb") as content:
+                        await asyncio.to_thread(tar.addfile, info, content)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        finally:
+            piece.unlink(missing_ok=True)
+        with draft.open("rb") as content:
+            digest = await asyncio.to_thread(hashlib.file_digest, content, "sha256")
+        return self._keep(draft, folder, digest.hexdigest()[:40], listing=listing)
 
     async def _document(self, url: str) -> Any:
         async with self._get(url, {"Accept": "application/json"}) as answer:
             return json.loads(await answer.content.read(LARGEST_RECORD))
 
     async def _download(self, url: str, folder: Path, *, unless_same: bool) -> str:
-        folder.mkdir(parents=True, exist_ok=True)
         told = _told(folder / TOLD)
         same = unless_same and told.get("url") == url
         asked = {
@@ -130,24 +153,29 @@ class Archives:
         async with self._get(url, asked) as answer:
             if answer.status == 304:
                 return told["commit"]
-            digest, size = hashlib.sha256(), 0
-            with draft.open("wb") as file:
-                async for piece in answer.content.iter_chunked(PIECE):
-                    size += len(piece)
-                    if size > self.bounds.bytes:
-                        draft.unlink()
-                        raise GitError(
-                            f"The archive is larger than the {self.bounds.bytes / 1e6:,.0f} MB allowed here.",
-                            remedy="Link to a smaller one, or ask an administrator.",
-                        )
-                    digest.update(piece)
-                    await asyncio.to_thread(file.write, piece)
-            validators = {
-                "etag": answer.headers.get("ETag", ""), "modified": answer.headers.get("Last-Modified", "")
-            }  # fmt: skip
-        commit = digest.hexdigest()[:40]
+            digest, _ = await self._save(answer, draft, self.bounds.bytes)
+            etag, modified = answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", "")
+        return self._keep(draft, folder, digest[:40], url=url, etag=etag, modified=modified)
+
+    async def _save(self, answer: aiohttp.ClientResponse, target: Path, most: int) -> tuple[str, int]:
+        """The content into a file: its SHA-256, and its bytes."""
+        digest, size = hashlib.sha256(), 0
+        with target.open("wb") as file:
+            async for piece in answer.content.iter_chunked(PIECE):
+                size += len(piece)
+                if size > most:
+                    target.unlink()
+                    raise GitError(
+                        f"The archive is larger than the {self.bounds.bytes / 1e6:,.0f} MB allowed here.",
+                        remedy="Link to a smaller one, or ask an administrator.",
+                    )
+                digest.update(piece)
+                await asyncio.to_thread(file.write, piece)
+        return digest.hexdigest(), size
+
+    def _keep(self, draft: Path, folder: Path, commit: str, **told: str) -> str:
         os.replace(draft, folder / commit)
-        (folder / TOLD).write_text(json.dumps({"url": url, "commit": commit, **validators}))
+        (folder / TOLD).write_text(json.dumps({"commit": commit, **told}))
         return commit
 
     @asynccontextmanager

@@ -35,7 +35,7 @@ class Asked:
         """What a link says of the repository; of an address at GitHub or GitLab only its path."""
         name = self.repository.strip()
         ref = quote(self.ref.strip() or sources.DEFAULT_REF, safe="/")
-        if self.provider in ("git", "archive"):
+        if self.provider in ("git", "archive", "ckan"):
             return f"{quote(name, safe='')}/{ref}"
         path = re.sub(r"^(https?://)?([^/]+\.[a-z]+/)?", "", name).strip("/").removesuffix(".git")
         return f"{quote(path, safe='' if self.provider == 'gl' else '/')}/{ref}"

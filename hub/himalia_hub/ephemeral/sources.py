@@ -16,8 +16,8 @@ from himalia_hub.errors import BadRequest
 LONGEST_SPEC = 2000
 LONGEST_REF = 250
 DEFAULT_REF = "HEAD"
-PACKED = ("archive", "zenodo")
-"""Providers of archives. What stands for a commit there is the content, so the only other ref is one."""
+PACKED = ("archive", "zenodo", "figshare", "dataverse", "hydroshare", "ckan")
+"""Providers of archives and of records. What stands for a commit there is the content, so the only other ref is one."""
 
 _OWNER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -111,11 +111,44 @@ def _archive(_host: str, parts: list[str]) -> tuple[str, str]:
 
 
 def _zenodo(host: str, parts: list[str]) -> tuple[str, str]:
+    number = _in_doi(parts, r"zenodo\.(\d{1,12})", "Zenodo", "10.5281/zenodo.3242074")[1]
+    return f"{host}/records/{number}", "/".join(parts)
+
+
+def _figshare(host: str, parts: list[str]) -> tuple[str, str]:
+    shape = r"(?:[\w-]+\.)?figshare\.(\d{1,12})(?:\.v(\d{1,4}))?"
+    found = _in_doi(parts, shape, "figshare", "10.6084/m9.figshare.9782777.v1")
+    version = f"/versions/{found[2]}" if found[2] else ""
+    return f"{host}/v2/articles/{found[1]}{version}", "/".join(parts)
+
+
+def _dataverse(host: str, parts: list[str]) -> tuple[str, str]:
+    _in_doi(parts, r"[A-Za-z0-9]{1,20}/[A-Za-z0-9]{1,20}", "Dataverse", "10.7910/DVN/TJCLKP")
     doi = "/".join(parts)
-    found = re.fullmatch(r"10\.\d{4,9}/zenodo\.(\d{1,12})", doi)
+    return f"{host}/dataset.xhtml?persistentId=doi:{doi}", doi
+
+
+def _hydroshare(host: str, parts: list[str]) -> tuple[str, str]:
+    example = "10.4211/hs.b8f6eae9d89241cf8b5904033460af61"
+    number = _in_doi(parts, r"hs\.([0-9a-f]{32})", "HydroShare", example)[1]
+    return f"{host}/resource/{number}", "/".join(parts)
+
+
+def _in_doi(parts: list[str], shape: str, name: str, example: str) -> re.Match[str]:
+    doi = "/".join(parts)
+    found = re.fullmatch(rf"10\.\d{{4,9}}/{shape}", doi)
     if found is None:
-        raise BadRequest(f"{doi[:100]!r} is no DOI of Zenodo's", remedy="such as 10.5281/zenodo.3242074")
-    return f"{host}/records/{found[1]}", doi
+        raise BadRequest(f"{doi[:100]!r} is no DOI of {name}", remedy=f"such as {example}")
+    return found
+
+
+def _ckan(_host: str, parts: list[str]) -> tuple[str, str]:
+    url, label = _address(parts[0].rstrip("/"), ("http", "https"))
+    if not re.fullmatch(r"https?://[^/]+(?:/[\w.-]+)*/dataset/[\w.-]+", url):
+        raise BadRequest(
+            f"{url[:100]!r} is no dataset's address", remedy="such as https://ckan.example.org/dataset/NAME"
+        )
+    return url, label
 
 
 def _address(url: str, schemes: Collection[str], *, query: bool = False) -> tuple[str, str]:
@@ -151,6 +184,21 @@ PROVIDERS: Mapping[str, Provider] = {
         Provider("git", "Git repository", "", "https%3A%2F%2Fexample.org%2Fproject.git/HEAD", 1, _git),
         Provider("archive", "Zip or tar archive", "", "https%3A%2F%2Fexample.org%2Fcourse.zip", 1, _archive),
         Provider("zenodo", "Zenodo", "https://zenodo.org", "10.5281/zenodo.3242074", 2, _zenodo),
+        Provider(
+            "figshare", "figshare", "https://api.figshare.com", "10.6084/m9.figshare.9782777.v1", 2, _figshare
+        ),
+        Provider(
+            "dataverse", "Dataverse", "https://dataverse.harvard.edu", "10.7910/DVN/TJCLKP", 3, _dataverse
+        ),
+        Provider(
+            "hydroshare",
+            "HydroShare",
+            "https://www.hydroshare.org",
+            "10.4211/hs.b8f6eae9d89241cf8b5904033460af61",
+            2,
+            _hydroshare,
+        ),
+        Provider("ckan", "CKAN", "", "https%3A%2F%2Fckan.example.org%2Fdataset%2Fname", 1, _ckan),
     )
 }
 

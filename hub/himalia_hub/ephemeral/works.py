@@ -219,7 +219,7 @@ class Works:
     async def _ask(self, source: sources.Source) -> str:
         if source.packed:
             async with self._fetching[source.url]:
-                return await self._archives.resolve(source.url, record=source.provider == "zenodo")
+                return await self._archives.resolve(source.url, source.provider)
         if source.provider == "gist" and not self._section.secret_gists:
             gist = source.stem.rpartition("/")[2]
             await self._archives.must_be_listed(f"{self._section.gist_api.rstrip('/')}/gists/{gist}")
@@ -245,7 +245,7 @@ class Works:
 
     async def _bring(self, launch: Launch, checkout: Path) -> None:
         if launch.provider in sources.PACKED:
-            await self._archives.bring(launch.url, launch.commit, record=launch.provider == "zenodo")
+            await self._archives.bring(launch.url, launch.commit, launch.provider)
             return
         remote, mirror = (
             await git.checked(launch.url, self._section.private_hosts),

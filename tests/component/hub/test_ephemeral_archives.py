@@ -49,9 +49,9 @@ def archives(tmp_path: Path) -> Archives:
     return Archives(folders, HERE, BOUNDS)
 
 
-async def _brought(archives: Archives, url: str, *, record: bool = False) -> Path:
-    commit = await archives.resolve(url, record=record)
-    await archives.bring(url, commit, record=record)
+async def _brought(archives: Archives, url: str, provider: str = "archive") -> Path:
+    commit = await archives.resolve(url, provider)
+    await archives.bring(url, commit, provider)
     return archives.folders.checkout(url, commit)
 
 
@@ -64,12 +64,12 @@ async def test_a_zip_comes_without_its_single_top_folder_and_is_named_by_its_con
     assert sorted(path.name for path in files.iterdir()) == ["data", "index.ipynb"]
     assert (files / "data" / "t.csv").read_text() == "1,2"
 
-    first, sent = await archives.resolve(f"{shelf.url}/moved", record=False), shelf.sent
+    first, sent = await archives.resolve(f"{shelf.url}/moved"), shelf.sent
     assert files.name.endswith(first)
     assert sent == 1, "what its server calls the same was sent again"
 
     shelf.files["/a.zip"] = zipped(**{"course-1/index.ipynb": "[]"})
-    assert await archives.resolve(f"{shelf.url}/moved", record=False) != first
+    assert await archives.resolve(f"{shelf.url}/moved") != first
     assert not [path for path in archives.folders.checkouts.iterdir() if path.name.endswith(".new")]
 
 
@@ -118,11 +118,11 @@ async def test_an_archive_that_has_changed_is_not_opened_under_the_old_name(
 ) -> None:
     url = f"{shelf.url}/a.zip"
     shelf.files["/a.zip"] = zipped(a="1")
-    old = await archives.resolve(url, record=False)
+    old = await archives.resolve(url)
     shelf.files["/a.zip"] = zipped(a="2")
     await _brought(archives, url)
     with pytest.raises(NoSuchRef, match="not what it was"):
-        await archives.bring(url, old, record=False)
+        await archives.bring(url, old)
 
 
 @pytest.mark.parametrize(
@@ -141,15 +141,15 @@ async def test_no_address_inside_this_network_is_asked_also_not_by_a_redirect(
     shelf.files["/a.zip"] = there
     only_this = Archives(archives.folders, ["127.0.0.1/32"], BOUNDS)
     with pytest.raises(GitError, match=r"inside this hub's network|cannot be fetched"):
-        await only_this.resolve(f"{shelf.url}/a.zip", record=False)
+        await only_this.resolve(f"{shelf.url}/a.zip")
     with pytest.raises(GitError, match="inside this hub's network"):
-        await Archives(archives.folders, [], BOUNDS).resolve(f"{shelf.url}/a.zip", record=False)
+        await Archives(archives.folders, [], BOUNDS).resolve(f"{shelf.url}/a.zip")
 
 
 async def test_redirects_in_a_circle_end(shelf: Shelf, archives: Archives) -> None:
     shelf.files["/a.zip"] = "/a.zip"
     with pytest.raises(GitError, match="from address to address"):
-        await archives.resolve(f"{shelf.url}/a.zip", record=False)
+        await archives.resolve(f"{shelf.url}/a.zip")
 
 
 async def test_a_record_gives_its_only_archive(shelf: Shelf, archives: Archives) -> None:
@@ -160,10 +160,69 @@ async def test_a_record_gives_its_only_archive(shelf: Shelf, archives: Archives)
     shelf.files["/api/records/5"] = "/api/records/7"  # of all versions: leads to the latest
     shelf.files["/api/records/7"] = json.dumps(record).encode()
     shelf.files["/api/records/7/files/a.zip/content"] = zipped(a="1")
-    assert (await _brought(archives, f"{shelf.url}/records/5", record=True) / "a").read_text() == "1"
+    assert (await _brought(archives, f"{shelf.url}/records/5", "zenodo") / "a").read_text() == "1"
     shelf.files["/api/records/7"] = b'{"files": []}'
-    with pytest.raises(GitError, match="holds 0 archives"):
-        await archives.resolve(f"{shelf.url}/records/5", record=True)
+    with pytest.raises(GitError, match="holds no files"):
+        await archives.resolve(f"{shelf.url}/records/5", "zenodo")
+
+
+RECORDS = {
+    "zenodo": ("/records/5", "/api/records/5",
+        {"files": [{"key": name, "links": {"self": f"/f/{name}"}, "checksum": "1"} for name in ("a.ipynb", "b.csv")]}),
+    "figshare": ("/v2/articles/5/versions/1", "/v2/articles/5/versions/1",
+        {"files": [{"name": "a.ipynb", "download_url": "/f/a.ipynb"}, {"name": "b.csv", "download_url": "/f/b.csv"},
+                   {"name": "else", "download_url": "/no", "is_link_only": True}]}),
+    "dataverse": ("/dataset.xhtml?persistentId=doi:10.7910/DVN/T", "/api/datasets/:persistentId/",
+        {"data": {"latestVersion": {"files": [
+            {"label": "a.ipynb", "dataFile": {"id": 1, "md5": "x"}},
+            {"label": "b.csv", "directoryLabel": "data", "dataFile": {"id": 2}}]}}}),
+    "hydroshare": ("/resource/ab", "/hsapi/resource/ab/files/",
+        {"results": [{"url": "/resource/ab/data/contents/a.ipynb"}, {"url": "/resource/ab/data/contents/data/b.csv"}]}),
+    "ckan": ("/dataset/notes", "/api/3/action/package_show",
+        {"result": {"resources": [{"url": "/f/a.ipynb"}, {"url": "/f/b.csv", "last_modified": None}]}}),
+}  # fmt: skip
+"""By provider: a record's path, that of its API, and what that says of two files."""
+
+
+@pytest.mark.parametrize("provider", RECORDS)
+async def test_a_records_files_come_together_and_again_only_when_they_have_changed(
+    shelf: Shelf, archives: Archives, provider: str
+) -> None:
+    path, api, document = RECORDS[provider]
+    shelf.files[api] = json.dumps(document).encode()
+    for place in ("/f/a.ipynb", "/api/access/datafile/1", "/resource/ab/data/contents/a.ipynb"):
+        shelf.files[place] = b"{}"
+    for place in ("/f/b.csv", "/api/access/datafile/2", "/resource/ab/data/contents/data/b.csv"):
+        shelf.files[place] = b"1,2"
+
+    files = await _brought(archives, shelf.url + path, provider)
+
+    texts = {found.name: found.read_text() for found in files.rglob("*") if found.is_file()}
+    assert texts == {"a.ipynb": "{}", "b.csv": "1,2"}
+    sent, first = shelf.sent, files.name.rpartition("-")[2]
+    assert await archives.resolve(shelf.url + path, provider) == first
+    assert shelf.sent == sent + 1, "only the record was asked"
+    shelf.files[api] = b'{"files": 7}'
+    with pytest.raises(GitError, match="holds no files"):
+        await archives.resolve(shelf.url + path, provider)
+
+
+async def test_a_records_files_are_bounded_together_and_stay_inside(shelf: Shelf, archives: Archives) -> None:
+    def holds(*names: str) -> None:
+        files = [{"key": name, "links": {"self": "/f"}} for name in names]
+        shelf.files["/api/records/5"] = json.dumps({"files": files}).encode()
+
+    url = f"{shelf.url}/records/5"
+    shelf.files["/f"] = bytes(3_000_000)
+    for names, words in (
+        (("a", "b"), "larger than the 5 MB"),
+        ([f"f{number}" for number in range(21)], "holds 21 files"),
+        (("../a",), "leads outside of it"),
+    ):
+        holds(*names)
+        with pytest.raises(GitError, match=words):
+            await _brought(archives, url, "zenodo")
+    assert list(archives.folders.checkouts.iterdir()) == []
 
 
 @pytest.mark.parametrize("said", ['{"public": false}', "[]", "no JSON"])

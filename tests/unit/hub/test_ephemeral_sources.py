@@ -13,7 +13,7 @@ from himalia_hub.ephemeral.folders import Folders
 from himalia_hub.ephemeral.make_link import Asked
 from himalia_hub.ephemeral.models import Launch
 from himalia_hub.ephemeral.settings import EphemeralSection
-from himalia_hub.ephemeral.sources import Source, opening, page_of, read
+from himalia_hub.ephemeral.sources import PROVIDERS, Source, opening, page_of, read
 from himalia_hub.errors import BadRequest
 from himalia_hub.rbac import roles
 from himalia_hub.settings import HubSettings
@@ -37,6 +37,26 @@ PIECES = ["ann", "notes", "/", "-", "--upload-pack=x", "ext::sh", "file%3A%2F%2F
         ("archive", "https%3A%2F%2Fexample.org%2Fa.zip%3Fv%3D1", "https://example.org/a.zip?v=1", "HEAD"),
         ("archive", f"https%3A%2F%2Fexample.org%2Fa.tgz/{SHA}", "https://example.org/a.tgz", SHA),
         ("zenodo", "10.5281/zenodo.3242074", "https://zenodo.org/records/3242074", "HEAD"),
+        (
+            "figshare",
+            "10.6084/m9.figshare.97.v3",
+            "https://api.figshare.com/v2/articles/97/versions/3",
+            "HEAD",
+        ),
+        ("figshare", f"10.25412/iop.figshare.97/{SHA}", "https://api.figshare.com/v2/articles/97", SHA),
+        (
+            "dataverse",
+            "10.7910/DVN/TJCLKP",
+            "https://dataverse.harvard.edu/dataset.xhtml?persistentId=doi:10.7910/DVN/TJCLKP",
+            "HEAD",
+        ),
+        ("hydroshare", f"10.4211/hs.{SHA[:32]}", f"https://www.hydroshare.org/resource/{SHA[:32]}", "HEAD"),
+        (
+            "ckan",
+            "https%3A%2F%2Fckan.example.org%2Fdataset%2Fnotes",
+            "https://ckan.example.org/dataset/notes",
+            "HEAD",
+        ),
     ],
 )
 def test_a_link_names_a_repository_and_a_ref(provider: str, spec: str, url: str, ref: str) -> None:
@@ -73,6 +93,10 @@ def test_a_link_names_a_repository_and_a_ref(provider: str, spec: str, url: str,
         ("archive", "https%3A%2F%2Fann%3Apw%40example.org%2Fa.zip"),
         ("zenodo", "10.5281/figshare.3242074"),
         ("zenodo", "10.5281/zenodo.1%2F..%2F2"),
+        ("figshare", "10.6084/m9.figshare.x"),
+        ("dataverse", "10.7910/DVN/T%26key=x"),
+        ("hydroshare", "10.4211/hs.1"),
+        ("ckan", "https%3A%2F%2Fckan.example.org%2Fa%2F..%2Fdataset%2Fx%2Fy"),
     ],
 )
 def test_what_is_no_repository_is_refused_with_a_remedy(provider: str, spec: str) -> None:
@@ -83,7 +107,7 @@ def test_what_is_no_repository_is_refused_with_a_remedy(provider: str, spec: str
 
 
 @given(
-    provider=st.sampled_from(["gh", "gl", "gist", "git", "archive", "zenodo"]),
+    provider=st.sampled_from(list(PROVIDERS)),
     spec=st.text() | st.lists(st.sampled_from(PIECES)).map("".join),
 )
 def test_no_text_becomes_an_option_or_another_transport_of_git(provider: str, spec: str) -> None:
