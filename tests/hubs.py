@@ -25,6 +25,8 @@ from support import eventually
 
 HIMALIA = [sys.executable, "-I", "-m", "himalia_hub"]
 PASSWORD = "correct horse battery"
+PATIENT = "slow_start_s = 45\nslow_stop_s = 45\n"
+"""Of `[servers]`: a start is answered 201 and a stop 204 also on a busy machine, within the minute that `client` waits."""
 
 _FOURS: Final = 3_000
 _fours = itertools.count(os.getpid())

@@ -19,9 +19,11 @@ class Line:
         self.commits_left: int | None = None
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
+        self._is_cut = True
 
     async def connect(self) -> None:
         """Take connections from now on."""
+        self._is_cut = False
         if isinstance(self._here, int):
             self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._here)
         else:
@@ -29,6 +31,7 @@ class Line:
 
     async def cut(self) -> None:
         """Break every connection, and refuse others."""
+        self._is_cut = True
         if self._server is not None:
             self._server.close()
             if isinstance(self._here, str):
@@ -38,6 +41,9 @@ class Line:
         await asyncio.gather(*self._open, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_cut:  # it had come before the listener closed, and is told only now
+            writer.close()
+            return
         task = asyncio.create_task(self._relay(reader, writer))
         self._open.add(task)
         task.add_done_callback(self._open.discard)

@@ -62,7 +62,7 @@ class KernelClient:
 
     async def stream_of(self, msg_id: str) -> str:
         """All text the request printed, once the kernel is idle again."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not any(
                 m["parent_header"].get("msg_id") == msg_id
                 and m["msg_type"] == "status"

@@ -12,7 +12,7 @@ from playwright.async_api import BrowserContext, Page, expect
 
 import lab
 from chromium import Watcher
-from hubs import PASSWORD, Client, Hub, client
+from hubs import PASSWORD, PATIENT, Client, Hub, client
 from steps import Shot
 from support import eventually
 
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 @pytest.fixture
 async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
-    hub = Hub(tmp_path / "data")
+    hub = Hub(tmp_path / "data", config=f"[servers]\n{PATIENT}")
     hub.add_user("root", admin=True)
     hub.add_user("ada")
     yield hub

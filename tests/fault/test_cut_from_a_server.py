@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from hubs import Hub, client, free_port
+from hubs import PATIENT, Hub, client, free_port
 from line import Line
 from long import lasting, seconds
 from support import eventually
@@ -19,7 +19,7 @@ async def test_while_its_hub_is_out_of_reach_a_server_keeps_whom_it_knows_and_le
     tmp_path: Path,
 ) -> None:
     port = free_port()
-    hub = Hub(tmp_path / "data", port=port, config="[servers]\nslow_start_s = 30\n")
+    hub = Hub(tmp_path / "data", port=port, config=f"[servers]\n{PATIENT}")
     line = Line(port + 5, port + 2)
     async with AsyncExitStack() as stack:
         stack.callback(hub.clean_up)

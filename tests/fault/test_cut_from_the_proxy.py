@@ -36,11 +36,16 @@ async def test_while_the_proxy_cannot_be_asked_routes_go_on_and_starts_wait_and_
 
         await line.cut()
         assert (await admin.call("POST", "/users/bob/server"))[0] in (201, 202)
-        await eventually(lambda: "server.unknown" in hub.said(), within_s=30)
+
+        async def is_unknown() -> bool:
+            waiting = await admin.server("bob")
+            return (waiting["ready"], waiting["pending"]) == (False, "check")
+
+        await eventually(is_unknown, what="the hub does not know what became of bob's route")
+        assert "server.unknown" in hub.said()
         async with aiohttp.ClientSession() as session, session.get(f"{hub.url}/user/ann/api") as answer:
             assert answer.status == 200
-        waiting = await admin.server("bob")
-        assert (waiting["ready"], waiting["pending"]) == (False, "check")
+        assert await is_unknown()
 
         await line.connect()
         await admin.until_ready("bob")

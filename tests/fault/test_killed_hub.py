@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from himalia_hub.faults import POINTS
-from hubs import Client, Hub, client
+from hubs import PATIENT, Client, Hub, client
 from support import eventually
 from witness import nothing_lost
 
@@ -25,7 +25,7 @@ SECOND_PASSINGS = ["wish.before_commit", "wish.after_commit"]
 """Passed by the wish to start first and by the wish to stop second."""
 
 CASES = [(point, 1) for point in POINTS] + [(point, 2) for point in SECOND_PASSINGS]
-RECOVERY_S = 15
+RECOVERY_S = 60
 
 
 @pytest_asyncio.fixture(
@@ -38,7 +38,7 @@ async def place(
 ) -> AsyncIterator[tuple[Hub, Client]]:
     """A data folder with one person per case, and the administrator's client; the hub is not running."""
     url = None if request.param == "sqlite" else request.getfixturevalue("module_postgres_database")
-    hub = Hub(tmp_path_factory.mktemp("killed") / "data", db_url=url)
+    hub = Hub(tmp_path_factory.mktemp("killed") / "data", db_url=url, config=f"[servers]\n{PATIENT}")
     try:
         hub.add_user("root", admin=True)
         async with client(hub, hub.token("root")) as admin:

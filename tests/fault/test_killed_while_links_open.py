@@ -28,7 +28,7 @@ BUILDS = ("launch.building", "launch.built")
 WARMS = ("launch.warmed", "launch.claimed")
 KEEPS = ("launch.keeping", "launch.half_kept", "launch.after_kept")
 ENDS = ("launch.ending", "launch.after_stop")
-RECOVERY_S = 15
+RECOVERY_S = 30
 
 
 class Place:

@@ -54,6 +54,7 @@ async def test_two_hubs_give_out_no_place_too_many_and_a_killed_one_loses_none(s
     assert await places(site) == before
     assert len(site.first.processes()) == 2
 
+    await eventually(lambda: _ran(site, 2), within_s=60, what="the first hub has found its servers again")
     order = sorted(before, key=lambda name: before[name])
     leaver, canceller, next_one = min(await ready(site)), order[0], order[1]
     assert (await site.to_first.call("DELETE", f"/users/{canceller}/server"))[0] in (202, 204)

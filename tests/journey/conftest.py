@@ -8,17 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from hubs import Client, Hub, Launch, client
+from hubs import PATIENT, Client, Hub, Launch, client
 
 
 @pytest.fixture
 async def launch(tmp_path: Path) -> AsyncIterator[Launch]:
-    """Start a hub with this configuration; its administrator is root. Everything ends with the test."""
+    """Start a patient hub with this configuration; its administrator is root. Everything ends with the test."""
     async with AsyncExitStack() as stack:
 
         async def start(
             config: str = "", *, args: tuple[str, ...] = (), env: dict[str, str] | None = None
         ) -> tuple[Hub, Client]:
+            if "slow_start_s" not in config:
+                before, _, after = config.partition("[servers]\n")
+                config = f"{before}\n[servers]\n{PATIENT}{after}"
             hub = Hub(tmp_path / "data", config=config)
             stack.callback(hub.clean_up)
             hub.add_user("root", admin=True)

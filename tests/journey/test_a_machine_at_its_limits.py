@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 import machine
-from hubs import Client, Hub, client
+from hubs import PATIENT, Client, Hub, client
 from support import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -35,6 +35,8 @@ port = int(os.environ["JUPYTERHUB_SERVICE_URL"].split(":")[2].split("/")[0])
 http.server.HTTPServer(("127.0.0.1", port), Answers).serve_forever()
 """
 CONFIG = f"""
+[servers]
+{PATIENT}
 [[profiles]]
 name = "lab"
 [[profiles]]
@@ -67,7 +69,7 @@ async def started(admin: Client, user: str, profile: str = "lab") -> None:
     choice = {"user_options": {"profile": profile}}
     status, body = await admin.call("POST", f"/users/{user}/server", json=choice)
     assert status in (201, 202), body
-    await eventually(lambda: answers(admin, user), within_s=20)
+    await eventually(lambda: answers(admin, user), within_s=60)
 
 
 async def answers(admin: Client, user: str) -> bool:
@@ -107,7 +109,7 @@ async def test_without_a_process_to_spare_a_start_says_so(place: tuple[Hub, Clie
         assert "could not make another process" in body["message"]
         assert "stop servers that are not needed" in body["message"]
         assert await answers(admin, "ann")
-        await eventually(lambda: rests_without(admin, "bob"))
+        await eventually(lambda: rests_without(admin, "bob"), within_s=60)
 
         group.open()
         await started(admin, "bob")
@@ -125,7 +127,7 @@ async def test_without_a_file_to_spare_a_start_ends_in_words_and_the_hub_comes_b
         assert "open files" in body["message"], body
         assert await answers(admin, "ann")
 
-    await eventually(lambda: rests_without(admin, "cem"), within_s=15)
+    await eventually(lambda: rests_without(admin, "cem"), within_s=60)
     await started(admin, "cem")
 
 
@@ -135,7 +137,7 @@ async def test_a_memory_hog_dies_alone_and_its_person_is_told_of_memory(place: t
 
     async with admin.session.get(f"{admin.hub.url}/user/dan/eat") as answer:
         assert answer.status == 503
-    await eventually(lambda: rests_without(admin, "dan"), within_s=15)
+    await eventually(lambda: rests_without(admin, "dan"), within_s=60)
 
     assert "The server ran out of memory: it used up its 96 MB of memory" in await story(admin, "dan")
     assert await answers(admin, "ann")
@@ -150,7 +152,7 @@ async def test_a_server_that_listens_and_then_dies_has_failed_with_its_last_word
 
     async with admin.session.get(f"{admin.hub.url}/user/eve/die") as answer:
         assert answer.status == 503
-    await eventually(lambda: rests_without(admin, "eve"), within_s=15)
+    await eventually(lambda: rests_without(admin, "eve"), within_s=60)
 
     assert "crashed: the server ended with status 7" in await story(admin, "eve")
     await started(admin, "eve", "ends")
@@ -186,7 +188,7 @@ async def test_a_full_disk_refuses_a_start_in_words_and_costs_nobody_their_serve
                 await started(admin, "bob")
                 for user in ("ada", "bob"):
                     assert (await admin.call("DELETE", f"/users/{user}/server"))[0] in (202, 204)
-                await eventually(lambda: hub.processes() == [], within_s=15)
+                await eventually(lambda: hub.processes() == [], within_s=60)
         finally:
             await hub.stop()
             hub.clean_up()

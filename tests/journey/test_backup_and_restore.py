@@ -6,7 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from hubs import Hub, Launch, client
+from hubs import PATIENT, Hub, Launch, client
 from support import eventually
 
 PEOPLE = ("ada", "ben", "cleo")
@@ -19,12 +19,12 @@ async def test_a_backup_made_while_servers_start_is_a_hub_whose_servers_can_be_s
     await admin.call("POST", "/users", json={"usernames": list(PEOPLE)})
     token_of_ada = hub.token("ada")
     starts = [asyncio.create_task(admin.call("POST", f"/users/{name}/server")) for name in PEOPLE]
-    await eventually(hub.processes, within_s=30, what="a server is being started")
+    await eventually(hub.processes, within_s=60, what="a server is being started")
     await asyncio.to_thread(hub.cli, "backup", str(tmp_path / "hub.tar.gz"))
     assert {status for status, _ in await asyncio.gather(*starts)} <= {201, 202}
     await hub.stop()
 
-    new = Hub(tmp_path / "new", port=hub.port)
+    new = Hub(tmp_path / "new", port=hub.port, config=f"[servers]\n{PATIENT}")
     new.data.chmod(0o700)  # as the hub itself makes it
     try:
         new.cli("restore", str(tmp_path / "hub.tar.gz"), "--replace")
@@ -39,7 +39,7 @@ async def test_a_backup_made_while_servers_start_is_a_hub_whose_servers_can_be_s
                     return person["pending"] is None and person["server"] is None
 
                 await eventually(
-                    at_rest, within_s=30, what=f"{name}'s server, which did not move along, is forgotten"
+                    at_rest, within_s=60, what=f"{name}'s server, which did not move along, is forgotten"
                 )
             status, body = await again.call("POST", "/users/ada/server")
             assert status == 201, body

@@ -29,7 +29,7 @@ async def test_a_server_that_no_row_knows_is_ended(launch: Launch, forget: str) 
 
     _run(hub, forget)
 
-    await eventually(lambda: not hub.processes(), within_s=15, what="the forgotten server is ended")
+    await eventually(lambda: not hub.processes(), what="the forgotten server is ended")
     # The row may still say that it stops, a moment after its process is gone: a start is refused until then.
     await eventually(lambda: _rests(admin), what="the row is at rest")
     status, body = await admin.call("POST", "/users/root/server")
@@ -47,7 +47,7 @@ async def test_a_server_that_a_row_knows_outlives_the_grace(launch: Launch) -> N
     row = "SELECT count(*) FROM servers"
 
     _run(hub, "DELETE FROM servers WHERE backend_name LIKE 'ada%'")
-    await eventually(lambda: hub.processes() == before, within_s=15, what="only the forgotten one is ended")
+    await eventually(lambda: hub.processes() == before, what="only the forgotten one is ended")
 
     assert _run(hub, row) == [(1,)]
     assert (await admin.server("root"))["ready"]
@@ -70,11 +70,9 @@ async def test_what_a_forgotten_server_left_is_reported_and_gone_after_the_grace
     logs = hub.data / "logs"
     assert list(logs.glob("ada-*.log"))
 
-    await eventually(lambda: not list(logs.glob("ada-*.log*")), within_s=15, what="the log is gone")
-    await eventually(
-        lambda: _run(hub, "SELECT count(*) FROM api_tokens WHERE server_id = 987654") == [(0,)], within_s=15
-    )
-    await eventually(lambda: _unrouted(admin, "/user/nobody/"), within_s=15)
+    await eventually(lambda: not list(logs.glob("ada-*.log*")), what="the log is gone")
+    await eventually(lambda: _run(hub, "SELECT count(*) FROM api_tokens WHERE server_id = 987654") == [(0,)])
+    await eventually(lambda: _unrouted(admin, "/user/nobody/"))
 
     said = hub.said()
     for kind in ("folder", "token"):

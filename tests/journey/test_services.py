@@ -58,7 +58,7 @@ async def test_people_sign_in_to_an_official_service_once_and_out_of_it_too(laun
     hub.add_user("ann")
     token_page, oauth_page = (f"{hub.url}/services/whoami/{kind}/" for kind in ("token", "oauth"))
     headers = {"Authorization": f"token {admin.token}"}
-    await eventually(lambda: _answers(token_page, **headers), within_s=30, what="the service answers")
+    await eventually(lambda: _answers(token_page, **headers), within_s=60, what="the service answers")
 
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as root:
         await _sign_in(root, hub, "root")
@@ -92,8 +92,7 @@ async def test_the_official_culler_stops_an_idle_server_as_a_managed_service(lau
     role = f"[[roles]]\nname = 'culler'\nscopes = {json.dumps(scopes)}\nservices = ['culler']\n"
     hub, admin = await launch(f"[[services]]\nname = 'culler'\ncommand = {command}\n{role}")
     status, body = await admin.call("POST", "/users/root/server")
-    assert status == 201, body
-    assert hub.processes()
+    assert status == 201, body  # it runs: that it still does a moment later depends on the culler
 
     await eventually(lambda: not hub.processes(), within_s=60, what="the idle server is culled")
 
@@ -112,17 +111,17 @@ async def test_a_service_is_started_again_when_it_dies_and_never_outlives_its_hu
         pid = await _pid(admin, "whoami")
         return pid if pid not in known and _alive(pid) else 0
 
-    first = await eventually(another, within_s=30, what="it is started")
+    first = await eventually(another, within_s=60, what="it is started")
     known.add(first)
     os.kill(first, signal.SIGKILL)
-    second = await eventually(another, within_s=30, what="it is started again")
+    second = await eventually(another, within_s=60, what="it is started again")
     known.add(second)
     assert '"event": "service.ended"' in hub.said()
 
     hub.kill()
-    await eventually(lambda: not _alive(second), within_s=10, what="it dies with a hub that is killed")
+    await eventually(lambda: not _alive(second), within_s=60, what="it dies with a hub that is killed")
     await hub.start()
-    third = await eventually(another, within_s=30, what="the next hub runs one of its own")
+    third = await eventually(another, within_s=60, what="the next hub runs one of its own")
 
     await hub.stop()
     assert not _alive(third)
@@ -132,7 +131,8 @@ async def test_a_service_gets_no_secret_of_the_hub_and_one_that_cannot_run_is_tr
     launch: Launch, tmp_path: Path
 ) -> None:
     seen = tmp_path / "environment"
-    script = f"import os, json; open({str(seen)!r}, 'w').write(json.dumps(dict(os.environ)))"
+    new = str(seen.with_suffix(".new"))
+    script = f"import os, json; open({new!r}, 'w').write(json.dumps(dict(os.environ))); os.replace({new!r}, {str(seen)!r})"
     command = json.dumps([official.python(), "-c", script])
     odd = f"[[services]]\nname = 'odd'\ncommand = {command}\nenvironment = {{ COLOUR = 'red' }}\n"
     hub, admin = await launch(odd + "[[services]]\nname = 'none'\ncommand = ['/no/such/program']\n")
@@ -141,10 +141,10 @@ async def test_a_service_gets_no_secret_of_the_hub_and_one_that_cannot_run_is_tr
         ends = [line for line in hub.said().splitlines() if "service.ended" in line]
         return sum(json.loads(line)["name"] == "none" for line in ends)
 
-    await eventually(lambda: tries() >= 2, within_s=30, what="tried again")
+    await eventually(lambda: tries() >= 2, within_s=60, what="tried again")
     log = (hub.data / "logs" / "service-none.log").read_text()
     assert "cannot run '/no/such/program': No such file or directory" in log
-    env = await eventually(lambda: seen.exists() and json.loads(seen.read_text() or "{}"), within_s=30)
+    env = await eventually(lambda: seen.exists() and json.loads(seen.read_text()), within_s=60)
     assert env["COLOUR"] == "red"
     assert env["JUPYTERHUB_SERVICE_NAME"] == "odd"
     assert not [name for name in env if "HIMALIA" in name or "PROXY" in name]

@@ -18,7 +18,7 @@ import pytest
 import wire
 from himalia_hub.secrets import load_or_create
 from himalia_spawner.ledger import runtime_folder
-from hubs import Client, Hub, client
+from hubs import PATIENT, Client, Hub, client
 from witness import select
 
 LOOK = """
@@ -54,7 +54,7 @@ async def place() -> AsyncIterator[tuple[Hub, Client]]:
         )
     folder = Path(tempfile.mkdtemp(prefix="himalia-open-", dir="/tmp"))
     folder.chmod(0o755)
-    hub = Hub(folder / "data")
+    hub = Hub(folder / "data", config=f"[servers]\n{PATIENT}")
     try:
         hub.add_user("root", admin=True)
         async with client(hub, hub.token("root")) as admin:

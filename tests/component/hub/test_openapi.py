@@ -131,7 +131,6 @@ def with_known_names() -> dict[str, Any]:
     return described
 
 
-@pytest.mark.timeout(120)
 async def test_a_fuzzer_finds_no_5xx_and_no_status_that_is_not_described(hub: Site, tmp_path: Path) -> None:
     token = await hub.token(await hub.person("root", admin=True))
     async with hub.client(token) as root:

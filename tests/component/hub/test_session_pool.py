@@ -147,12 +147,14 @@ async def test_a_session_counts_from_when_it_was_taken_and_one_that_was_not_leav
     warm = await row(hub, Stage.WARM, visitor=POOL)
     unused = await row(hub, Stage.WARM, visitor=POOL, spec="ann/other/HEAD")
     launch = await row(hub, Stage.WAITING, visitor=f"user:{ann.id}")
-    before = clock.now()
+    long_ago, taken = clock.now() - timedelta(hours=1), clock.now() - timedelta(minutes=1)
+    async with hub.db.begin() as db:
+        await db.execute(sa.update(Server).values(started=long_ago))
     assert await claim(hub, launch)
     async with hub.db.begin() as db:
         server = await db.get_one(Server, warm.server_id)
         assert server.started is not None
-        assert server.started >= before
+        assert server.started > taken
         await session.forget(db, unused)
     async with hub.db.read() as db:
         assert await db.scalar(sa.select(sa.func.count()).select_from(AuditRow)) == 0
