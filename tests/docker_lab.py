@@ -5,7 +5,6 @@ The engine's folders lie in one temporary folder, its socket is in nobody's way,
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import io
 import json
@@ -279,9 +278,3 @@ def _unmount_below(*folders: Path) -> None:
     for mount in sorted(mounts, reverse=True):
         if any(mount.startswith(f"{folder}/") for folder in folders):
             subprocess.run(["umount", "-l", mount], check=False)
-
-
-async def until_answers(lab: Lab) -> None:
-    """Wait for an engine that was started elsewhere."""
-    while not await asyncio.to_thread(lab.answers):
-        await asyncio.sleep(0.1)

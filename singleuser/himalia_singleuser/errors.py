@@ -4,7 +4,6 @@ ApiError            any answer of the form {"message", "reason"}
 ├── BadRequest      400
 ├── Forbidden       403
 ├── NotFound        404
-├── NotAllowed      405
 ├── Conflict        409
 ├── PreconditionFailed 412
 ├── TooLarge        413
@@ -59,13 +58,6 @@ class NotFound(ApiError):
 
     status = 404
     default_message = "Not Found"
-
-
-class NotAllowed(ApiError):
-    """The path exists, the method does not."""
-
-    status = 405
-    default_message = "Method Not Allowed"
 
 
 class Conflict(ApiError):

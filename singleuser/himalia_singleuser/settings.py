@@ -12,7 +12,6 @@ import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -25,14 +24,17 @@ from himalia_singleuser.environ import (
     number,
     switch,
 )
+from himalia_singleuser.options import (
+    HEARTBEAT_S,
+    KEEP_KERNELS_S,
+    PASSWORD_NAME,
+    PING_S,
+    SPARE_KERNEL_S,
+    no_arguments,
+    parser,
+)
 
-SPARE_KERNEL_S = 600.0
-HEARTBEAT_S = 15.0
-PING_S = 10.0
 LONGEST_S = 10e6
-KEEP_KERNELS_S = 3600.0
-PASSWORD_NAME = "himalia_password"
-PASSWORD_FILE = f"~/.jupyter/{PASSWORD_NAME}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ class Settings:
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """Settings from the command line over the environment; SettingsError when they make no sense."""
-    args = _parser().parse_args(argv) if argv else _no_arguments()
+    args = parser().parse_args(argv) if argv else no_arguments()
     hub = None if args.set_password else _hub_settings(environ)
     ip, port, socket = _address(args, environ, hub)
     base_url = args.base_url or environ.get("JUPYTERHUB_SERVICE_PREFIX", "/")
@@ -184,85 +186,6 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         set_password=args.set_password,
         environ=dict(environ),
     )
-
-
-@cache
-def _no_arguments() -> argparse.Namespace:
-    """The commonest command line, read once in the parent of all servers: making a parser costs each a megabyte."""
-    return _parser().parse_args([])
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="himalia singleuser", description="A Jupyter server for one person, alone or behind a hub."
-    )
-    parser.add_argument("--root", help="folder to show (default: the current one)")
-    parser.add_argument("--ip", help="address to listen on (default 127.0.0.1)")
-    parser.add_argument("--port", type=int, help="port to listen on, 0 for any free one (default 8888)")
-    parser.add_argument("--socket", help="unix socket to listen on instead of a port")
-    parser.add_argument("--base-url", help="path prefix of all URLs (default /)")
-    parser.add_argument("--default-url", help="where the base URL leads to (default /lab)")
-    parser.add_argument(
-        "--notebook", action="store_true", help="open on Jupyter Notebook instead of JupyterLab"
-    )
-    parser.add_argument("--token", help="token that opens this server (default: a new random one)")
-    parser.add_argument(
-        "--password-file", help=f"file with the hash of a password (default: {PASSWORD_FILE})"
-    )
-    parser.add_argument("--set-password", action="store_true", help="ask for a password, keep its hash, end")
-    parser.add_argument("--allow-hidden", action="store_true", help="show files whose name begins with a dot")
-    parser.add_argument("--no-trash", action="store_true", help="delete for good instead of to the trash")
-    parser.add_argument(
-        "--spare-kernel",
-        type=float,
-        metavar="SECONDS",
-        help=f"how long a kernel is kept ready for the next notebook (default {SPARE_KERNEL_S:g}; 0: none is)",
-    )
-    parser.add_argument(
-        "--heartbeat",
-        type=float,
-        metavar="SECONDS",
-        help="how long a kernel may miss its heartbeats before it is shown as not answering "
-        f"(default {HEARTBEAT_S:g}; 0: it never is)",
-    )
-    parser.add_argument(
-        "--ping",
-        type=float,
-        metavar="SECONDS",
-        help="how often a browser is asked for a sign of life; one that gives none five times as long is given up "
-        f"(default {PING_S:g})",
-    )
-    parser.add_argument(
-        "--keep-kernels",
-        type=float,
-        metavar="SECONDS",
-        help="how long idle kernels wait for the next server when this one is killed (default 3600; behind a hub what "
-        "its spawner says)",
-    )
-    for flag, what in (
-        ("--cull-kernels", "how long a kernel may be idle before it is ended (default 0: for ever)"),
-        (
-            "--cull-terminals",
-            "how long a terminal may show and take nothing before it is ended (default 0: for ever)",
-        ),
-        (
-            "--stop-when-idle",
-            "how long nobody asks and nothing runs before this server ends (default 0: for ever)",
-        ),
-    ):
-        parser.add_argument(flag, type=float, metavar="SECONDS", help=what)
-    parser.add_argument(
-        "--cull-connected", action="store_true", help="end idle kernels that a page shows, too"
-    )
-    parser.add_argument("--cull-busy", action="store_true", help="end kernels that compute, too")
-    parser.add_argument(
-        "--clear-outputs-on-save", action="store_true", help="write notebooks without their outputs"
-    )
-    parser.add_argument("--allow-origin", default="", help="origin of other pages that may call this server")
-    parser.add_argument(
-        "--allow-origin-pat", default="", help="regular expression that such origins must match as a whole"
-    )
-    return parser
 
 
 def _seconds(

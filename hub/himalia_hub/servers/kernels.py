@@ -17,7 +17,6 @@ from himalia_proxy.sockets import pinned
 
 PATIENCE_S = 1.5
 AT_ONCE = 20
-ANSWER_BYTES = 1 << 20
 
 
 async def busy(

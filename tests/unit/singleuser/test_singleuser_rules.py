@@ -255,3 +255,19 @@ def test_kernels_outlive_a_server_that_runs_by_itself(
     hub = {"JUPYTERHUB_USER": "ada", "JUPYTERHUB_CLIENT_ID": "jupyterhub-user-ada"} if environ else {}
     home = {"HOME": str(tmp_path), "JUPYTERHUB_SERVICE_PREFIX": "/user/ada/", "JUPYTERHUB_HOST": ""}
     assert parse(["--root", str(tmp_path), *argv], {**home, **hub, **environ}).keep_kernels_s == seconds
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [("--prt", "did you mean --port?"), ("--port=x", "invalid int value: 'x'"), ("--zzz", "'--zzz'\n")],
+)
+def test_a_wrong_option_is_told_without_the_list_of_all(
+    capsys: pytest.CaptureFixture[str], flag: str, told: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse([flag], {})
+
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert told in said
+    assert said.count("\n") == 2
