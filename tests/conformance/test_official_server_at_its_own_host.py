@@ -16,7 +16,9 @@ from support import eventually
 pytestmark = pytest.mark.timeout(300)
 
 
-async def test_it_signs_its_person_in_at_their_host_and_nobody_elses_page_can(tmp_path: Path) -> None:
+async def test_it_signs_its_person_in_at_their_host_where_no_cookie_of_the_hub_is_and_out_again(
+    tmp_path: Path,
+) -> None:
     hub = Hub(
         tmp_path / "data",
         config=f"[spawner]\ncommand = {json.dumps([official.singleuser(), '--allow-root'])}\n",
@@ -50,6 +52,16 @@ async def test_it_signs_its_person_in_at_their_host_and_nobody_elses_page_can(tm
             at_own = {cookie.key for cookie in browser.cookie_jar.filter_cookies(page.url).values()}
             assert "jupyterhub-user-ann" in at_own
             assert not {"jupyterhub-hub-login", "jupyterhub-session-id"} & at_own
+
+            # Nobody asks about a WebSocket that is open, and the proxy sees no sign-in on it.
+            async with browser.ws_connect(
+                f"{own}api/events/subscribe", origin=own.rpartition("/user")[0]
+            ) as socket:
+                async with browser.get(f"{site}/hub/logout") as page:
+                    assert page.url.path == "/hub/login"
+                while (await socket.receive(timeout=60)).type is aiohttp.WSMsgType.TEXT:
+                    pass
+                assert socket.closed
         await hub.stop()
     finally:
         hub.clean_up()
