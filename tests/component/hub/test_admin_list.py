@@ -17,7 +17,7 @@ from himalia_hub import clock
 from himalia_hub.audit.models import AuditRow
 from himalia_hub.groups import store as groups
 from himalia_hub.pages.admin import stream as stream_module
-from himalia_hub.pages.admin.listing import SORTS, STATE, Wanted, counts, page_of
+from himalia_hub.pages.admin.listing import CHIPS, SORTS, STATE, Wanted, counts, page_of
 from himalia_hub.pages.admin.query import parse
 from himalia_hub.pages.live import LIVE
 from himalia_hub.rbac.models import Role, RoleAssignment
@@ -49,8 +49,15 @@ async def test_a_state_is_the_same_in_sql_as_on_pages(hub: Site) -> None:
     async with hub.db.read() as db:
         rows = (await db.execute(sa.select(Server, STATE))).all()
 
+        counted = await counts(db, now=clock.now())
+        found = {
+            name: (await page_of(db, Wanted(parse(text)), now=clock.now(), offset=0, limit=1))[1]
+            for name, text in {"all": "", **CHIPS}.items()
+        }
+
     assert len(rows) == 40
     assert [row[1] for row in rows] == [phase_word(row[0]) for row in rows]
+    assert counted == found, "and each chip counts what a click on it finds"
 
 
 async def test_every_term_and_every_order_is_understood_and_ties_keep_their_order(hub: Site) -> None:
