@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import sqlalchemy as sa
 import structlog
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,6 +17,7 @@ from himalia_hub import clock
 from himalia_hub.audit.models import AuditRow
 from himalia_hub.auth import origin
 from himalia_hub.auth.xsrf import SAFE
+from himalia_hub.db.base import insert_of
 from himalia_hub.keys import DB, IDENTITY, REQUEST_ID, SETTINGS
 from himalia_hub.rbac.identity import Identity
 
@@ -23,6 +26,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ACCESS, CHANGE = "access", "change"
 UNRECORDED = frozenset({"api/users/{user}/activity", "api/proxy/followers/{id}", "security/csp-report"})
 """What programs send by themselves, again and again, and what changes nothing."""
+_ADD = insert_of(AuditRow)
+_COLUMNS = tuple(column.key for column in sa.inspect(AuditRow).columns if not column.primary_key)
 TARGETS = ("server", "group", "service", "id")
 
 log = structlog.get_logger()
@@ -74,7 +79,7 @@ async def record_request(request: web.Request, handler: Handler) -> web.StreamRe
     row = row_of(request, response.status)
     if row is not None:
         try:
-            await request.app[DB].write(lambda db: db.add(row))
+            await request.app[DB].write(partial(_add, row))
         except (SQLAlchemyError, OSError) as error:
             # What was done is done: the log keeps what the table could not.
             log.error(
@@ -87,6 +92,10 @@ async def record_request(request: web.Request, handler: Handler) -> web.StreamRe
                 status=row.status,
             )
     return response
+
+
+def _add(row: AuditRow, db: Session) -> None:
+    db.execute(_ADD, {name: getattr(row, name) for name in _COLUMNS})
 
 
 def row_of(request: web.Request, status: int) -> AuditRow | None:

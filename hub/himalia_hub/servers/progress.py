@@ -37,8 +37,7 @@ async def progress(request: web.Request) -> web.StreamResponse:
     Each event carries its row's id, so a browser that reconnects with `Last-Event-ID` goes on where it was.
     """
     username, name = request.match_info["user"], request.match_info.get("server", "")
-    async with request.app[DB].read() as db:
-        server = await store.find(db, username, name)
+    server = await request.app[DB].read_in_one(lambda db: store.find(db, username, name))
     if server is None:
         raise NotFound(f"{username} has no server {name!r} that was ever started")
     if not ready(server) and pending(server) is None and server.phase is not Phase.FAILED:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from himalia_hub import clock
+from himalia_hub.db.base import insert_of
 from himalia_hub.errors import Conflict
 from himalia_hub.servers import leases
 from himalia_hub.servers.models import Server, ServerEvent
@@ -39,6 +40,24 @@ _STORY = (
     )
     .order_by(ServerEvent.id)
 )
+
+
+_EVENT = insert_of(ServerEvent)
+
+
+@functools.cache
+def _wish(names: frozenset[str]) -> sa.Update:
+    """Wishes that one server runs, unless that is wished already, and sets these columns to `to_<name>`."""
+    columns = sa.inspect(Server).local_table.c
+    values: dict[str, Any] = {name: sa.bindparam(f"to_{name}", type_=columns[name].type) for name in names}
+    values |= {"desired": Desired.RUNNING, "generation": Server.generation + 1}
+    return (
+        sa.update(Server)
+        .where(Server.id == sa.bindparam("of_server"), Server.desired != Desired.RUNNING)
+        .values(values)
+        .returning(Server)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    )
 
 
 async def find(db: AsyncSession, username: str, name: str) -> Server | None:
@@ -119,11 +138,7 @@ async def want_running(
     `reserve` is what it counts for in quotas: bytes of memory and CPUs.
     """
     server = await get_or_create(db, user, name, now=now)
-    wishes = sa.update(Server).where(Server.id == server.id, Server.desired != Desired.RUNNING)
-    wishes = wishes.execution_options(synchronize_session=False)  # it is read again below
     values: dict[str, Any] = {
-        "desired": Desired.RUNNING,
-        "generation": Server.generation + 1,
         "due_at": None if wait else now,
         "queued_at": now if wait else None,
         "memory_reserved": reserve[0],
@@ -137,12 +152,14 @@ async def want_running(
         values["node"] = None  # any hub may start it: what waited on that machine is over
     if options is not None:
         values["user_options"] = options
-    changed = await db.execute(wishes.values(values))
-    await db.refresh(server)
-    if changed.rowcount:  # type: ignore[attr-defined]
-        add_event(db, server, "info", 0, "Server requested", now=now)
-        await notify(db, server.id)
-    return server
+    given = {f"to_{key}": value for key, value in values.items()} | {"of_server": server.id}
+    wished: Server | None = (await db.scalars(_wish(frozenset(values)), given)).one_or_none()
+    if wished is None:
+        await db.refresh(server)
+        return server
+    await db.execute(_EVENT, _line(wished, "info", 0, "Server requested", now))
+    await notify(db, wished.id)
+    return wished
 
 
 async def want_stopped(
@@ -211,16 +228,22 @@ def add_event(
     db: AsyncSession | Session, server: Server, kind: str, progress: int, message: str, *, now: datetime
 ) -> None:
     """Add a line to the server's story. Kinds: info, ready, failed, stopped, culled."""
-    db.add(
-        ServerEvent(
-            server_id=server.id,
-            generation=server.generation,
-            at=now,
-            kind=kind,
-            progress=progress,
-            message=message,
-        )
-    )
+    line = _line(server, kind, progress, message, now)
+    if isinstance(db, Session):
+        db.execute(_EVENT, line)
+    else:
+        db.add(ServerEvent(**line))
+
+
+def _line(server: Server, kind: str, progress: int, message: str, now: datetime) -> dict[str, Any]:
+    return {
+        "server_id": server.id,
+        "generation": server.generation,
+        "at": now,
+        "kind": kind,
+        "progress": progress,
+        "message": message,
+    }
 
 
 async def events_after(db: AsyncSession, server_id: int, generation: int, after_id: int) -> list[ServerEvent]:
