@@ -360,11 +360,15 @@ class ProcessSpawner:
                 return
             await self._watch.settled(record)
             now = await self._remains.examine(folder.read() or record, folder)
+            spared = kept_of(now) is not None
             with suppress(SpawnFailed):  # the next start or stop sweeps again, and says so
-                await self._remains.sweep(now, folder, spare=True)
+                await self._remains.sweep(now, folder, spare=spared)
             folder.socket.unlink(missing_ok=True)
-        if (kept := kept_of(now)) is not None:
-            self._watch.soon(self._clean_up_later(now, kept.left_s))
+        if (
+            spared
+        ):  # also if the time of what was spared ended during the sweep: nobody else would come for it
+            kept = kept_of(now)
+            self._watch.soon(self._clean_up_later(now, kept.left_s if kept is not None else 0.0))
 
     async def _clean_up_later(self, record: Record, pause_s: float) -> None:
         await asyncio.sleep(pause_s)

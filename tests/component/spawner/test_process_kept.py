@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from himalia_spawner import remains
 from himalia_spawner.base import Limits, Presence, ServerRef
 from himalia_spawner.errors import SpawnRefused
+from himalia_spawner.remains import Remains
 from support import eventually
 
 NEXT = ServerRef("ada-server", "7-2")
@@ -126,6 +128,27 @@ async def test_they_end_when_their_time_is_over_whichever_hub_there_is(rig, own,
         await spawner.close()
         async with watching(rig.spawner(keep_kernels_s=3)):
             await eventually(lambda: not rig.processes())
+
+
+async def test_they_end_although_their_time_is_over_just_while_a_hub_looks_at_them(
+    rig, own, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spawner = rig.spawner()
+    await crashed(rig, spawner, own)
+    await spawner.close()
+    late_s, now_s, sweep = 0, remains.now_s, Remains.sweep
+
+    async def outlasting(*look, **how) -> None:
+        nonlocal late_s
+        await sweep(*look, **how)
+        late_s = 4000
+
+    monkeypatch.setattr(remains, "now_s", lambda: now_s() + late_s)
+    monkeypatch.setattr(Remains, "sweep", outlasting)
+
+    async with watching(rig.spawner()) as successor:
+        await eventually(lambda: not rig.processes())
+        await eventually(lambda: successor._nest is None or successor._nest.hello)
 
 
 async def test_a_start_that_fails_leaves_them_waiting(rig, own) -> None:
