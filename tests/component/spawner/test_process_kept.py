@@ -126,8 +126,11 @@ async def test_they_end_when_their_time_is_over_whichever_hub_there_is(rig, own,
             await eventually(lambda: not rig.processes())
     if restarted:
         await spawner.close()
-        async with watching(rig.spawner(keep_kernels_s=3)):
+        async with watching(rig.spawner(keep_kernels_s=3)) as successor:
             await eventually(lambda: not rig.processes())
+            await eventually(
+                lambda: successor._nest is None or successor._nest.hello
+            )  # what it began is there
 
 
 async def test_they_end_although_their_time_is_over_just_while_a_hub_looks_at_them(
