@@ -19,9 +19,7 @@ from support import eventually
 SHARERS = "[[roles]]\nname = 'user'\nscopes = ['self', 'shares!user', 'list:users']\n"
 OFFICIAL = [official.singleuser(), "--allow-root", "--HubOAuth.cache_max_age=3"]
 SERVERS = {"ours": "", "official": f"[spawner]\ncommand = {json.dumps(OFFICIAL)}\n"}
-BUSY = 4
-WITHIN_S = 5.0 * BUSY
-"""Five seconds are for a machine that has nothing else to do; what is kept without being asked about is kept much longer."""
+WITHIN_S = 5.0
 
 pytestmark = pytest.mark.timeout(180)
 
