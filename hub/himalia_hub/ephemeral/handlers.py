@@ -240,7 +240,7 @@ async def _ready_for_programs(request: web.Request, launch: Launch) -> stream.Pa
         "url": url,
         "token": token,
         "image": f"himalia/{launch.environment[:12]}",
-        "repo_url": launch.url,
+        "repo_url": sources.told_url(launch.provider, launch.url),
         "binder_ref_url": sources.page_of(launch.provider, launch.url, launch.stem, launch.commit),
         "binder_launch_host": host + settings.base_url,
         "binder_request": f"v2/{launch.provider}/{launch.spec}",

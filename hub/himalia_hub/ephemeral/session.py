@@ -19,7 +19,7 @@ from himalia_hub.ephemeral import store
 from himalia_hub.ephemeral.folders import Folders
 from himalia_hub.ephemeral.models import OVER, Launch
 from himalia_hub.ephemeral.settings import EphemeralSection
-from himalia_hub.ephemeral.sources import PROVIDERS, Source, page_of
+from himalia_hub.ephemeral.sources import PROVIDERS, Source, page_of, told_url
 from himalia_hub.errors import BadRequest
 from himalia_hub.servers import store as servers
 from himalia_hub.servers.furnish import Furnish, Furnishing
@@ -156,7 +156,7 @@ def furnishing(settings: HubSettings, folders: Folders, launch: Launch, *, image
         environment={
             **({} if images_of else _inside(environment)),
             "JUPYTERHUB_ALLOW_TOKEN_IN_URL": "1",
-            "BINDER_REPO_URL": launch.url,
+            "BINDER_REPO_URL": told_url(launch.provider, launch.url),
             "BINDER_REF_URL": page_of(launch.provider, launch.url, launch.stem, launch.commit),
             "BINDER_LAUNCH_HOST": public,
             "BINDER_REQUEST": f"v2/{launch.provider}/{launch.spec}",

@@ -223,6 +223,11 @@ def read(provider: str, spec: str, hosts: Mapping[str, str]) -> Source:
     return Source(provider, spec, url, _checked_ref(ref), label, "/".join(stem))
 
 
+def told_url(provider: str, url: str) -> str:
+    """The repository's address as BinderHub tells it: GitHub's without git's suffix, every other as git is given it."""
+    return url.removesuffix(".git") if provider == "gh" else url
+
+
 def page_of(provider: str, url: str, stem: str, commit: str) -> str:
     """Where people see the files of this commit: the provider's own page of it, else the repository's address."""
     address = url.removesuffix(".git")

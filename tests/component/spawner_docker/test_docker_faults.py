@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(180)
 NAME = backend_name("ada", "")
 SEEN_WITHIN_S = 10
-"""The issue's own bound on how soon a container's end must show."""
+"""So soon a container's end shows, as is promised to people."""
 EATS = ("/usr/local/bin/python3", "-I", "-c", "x = [b'x' * 2**20 for _ in range(4096)]")
 WAITS = "import os, time\nwhile not os.path.exists('/tmp/go'): time.sleep(0.01)\n"
 """Before its program goes on, until the test has made a file."""

@@ -213,7 +213,7 @@ def test_a_session_knows_its_link_and_only_where_a_site_says_so_its_visitors_add
     env = session.furnishing(told, Folders(Path("/x")), launch).environment
     assert {name: value for name, value in env.items() if name.startswith("BINDER_")} == {
         "BINDER_LAUNCH_HOST": "https://hub.example.org/",
-        "BINDER_REPO_URL": "https://github.com/ann/notes.git",
+        "BINDER_REPO_URL": "https://github.com/ann/notes",
         "BINDER_REF_URL": f"https://github.com/ann/notes/tree/{'c' * 40}",
         "BINDER_REQUEST": "v2/gh/ann/notes/v1",
         "BINDER_PERSISTENT_REQUEST": f"v2/gh/ann/notes/{'c' * 40}",
