@@ -38,10 +38,10 @@ class Kind:
 def files_of(kind: Kind, document: Any, url: str) -> list[File]:
     """The record's files, ordered by name; none where the document is not what the API promises."""
     try:
-        found = list(kind.files(document, url))
-    except (KeyError, TypeError, AttributeError, IndexError):
+        found = [one for one in kind.files(document, url) if isinstance(one.name, str) and one.name]
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError):
         return []
-    return sorted((one for one in found if one.name), key=lambda one: one.name)
+    return sorted(found, key=lambda one: one.name)
 
 
 def _zenodo_api(url: str) -> str:
