@@ -16,9 +16,8 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-import psutil
-
 from himalia_hub.services.child import CANNOT_RUN, PR_SET_PDEATHSIG
+from himalia_spawner import procfs
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -52,14 +51,19 @@ def _leave(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _end_all() -> None:
-    """Until none is left: one that is killed may just have started another, which comes to this process then."""
-    here = psutil.Process()
-    while below := here.children(recursive=True):
-        for one in below:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
+    """Until none is left: the children of one that is killed come to this process, which is then the next above."""
+    while below := _children():
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(-1, 0)
+
+
+def _children() -> list[int]:
+    """Those that were not waited for yet, dead ones too. Nobody else waits for them: each number is still its own."""
+    here = os.getpid()
+    return [one.pid for one in map(procfs.stat, procfs.pids()) if one is not None and one.parent == here]
 
 
 if __name__ == "__main__":
