@@ -103,7 +103,7 @@ def test_what_cannot_be_honoured_is_refused_by_its_name(files: dict[str, str], w
     [
         ("HTTP status server error (503 Service Unavailable) for url", True),
         ("error sending request for url: Connection refused (os error 111)", True),
-        ("E: Temporary failure resolving 'deb.debian.org'", True),
+        ("E: Temporary failure resolving 'packages.example.org'", True),
         ("requests.exceptions.HTTPError: 503 Server Error: Service Unavailable", True),
         ("six-500 was not found in the package registry", False),
         ("E: Unable to locate package xyz", False),
