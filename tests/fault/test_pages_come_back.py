@@ -20,8 +20,8 @@ from witness import nothing_lost
 
 pytestmark = pytest.mark.timeout(300)
 PAGES = 500
-BACK_S = 120
-"""Four times what is wanted of an idle machine: here the pages and the hub share it with other tests."""
+BACK_S = 60
+"""Twice what is wanted of an idle machine: here the pages and the hub share it with other tests."""
 
 
 class Page:

@@ -235,7 +235,7 @@ async def test_a_known_visitor_is_not_kept_waiting_by_a_slow_hub_whose_answer_co
         async def is_out() -> bool:
             return not await hub.may_stay("t", session_id="s", ask=False)
 
-        await eventually(is_out)
+        await eventually(is_out, within_s=5)
 
 
 async def test_a_hub_that_is_away_throws_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
