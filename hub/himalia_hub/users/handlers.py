@@ -7,7 +7,6 @@ from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
 
-import sqlalchemy as sa
 import structlog
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -27,7 +26,7 @@ from himalia_hub.schemas import read, takes
 from himalia_hub.servers import store as servers
 from himalia_hub.services.models import Service
 from himalia_hub.services.view import service_model
-from himalia_hub.users import changes, store
+from himalia_hub.users import changes, many, store
 from himalia_hub.users.listing import list_users, read_filter
 from himalia_hub.users.models import User
 from himalia_hub.users.schemas import NewUser, NewUsers, UserChange
@@ -162,16 +161,14 @@ async def create_users(request: web.Request) -> web.Response:
     """201 the people who were made; 409 when all exist. One name that cannot be used: 400 for all."""
     body = await read(request, NewUsers)
     _may_make_admin(request, wanted=body.admin)
-    names = list(dict.fromkeys(store.normalise(name) for name in body.usernames))
+    names, now = await many.normalise(body.usernames), clock.now()
     async with request.app[DB].begin() as db:
-        there = set(await db.scalars(sa.select(User.name).where(User.name.in_(names))))
-        made = [User(name=name, admin=body.admin, created=clock.now()) for name in names if name not in there]
-        if not made:
-            raise Conflict(f"{', '.join(repr(name) for name in names[:5])} exist already")
-        db.add_all(made)
-    settings, identity = request.app[SETTINGS], _identity(request)
+        made = await many.create(db, names, admin=body.admin, now=now)
+    if not made:
+        raise Conflict(f"{', '.join(repr(name) for name in names[:5])} exist already")
     log.info("users.created", count=len(made))
-    return web.json_response([user_model(user, [], identity, settings) for user in made], status=201)
+    answer = await many.models(made, _identity(request), request.app[SETTINGS], admin=body.admin, now=now)
+    return web.Response(body=answer, status=201, content_type="application/json", charset="utf-8")
 
 
 @scoped(*KEYS)
