@@ -27,6 +27,7 @@ from himalia_hub.db.memo import Memo
 from himalia_hub.ephemeral import about, make_link, sessions
 from himalia_hub.ephemeral import handlers as links
 from himalia_hub.ephemeral import store as launches
+from himalia_hub.ephemeral.admission import Admission
 from himalia_hub.ephemeral.queue import Queue
 from himalia_hub.ephemeral.works import Works
 from himalia_hub.groups import handlers as groups
@@ -35,6 +36,7 @@ from himalia_hub.keys import (
     DOORBELL,
     FIGURES,
     LAUNCH_BELL,
+    LAUNCH_DOOR,
     LAUNCH_QUEUE,
     MEMO,
     PROXY,
@@ -102,6 +104,7 @@ def make_app(
     app.on_shutdown.append(following.end_streams)
     app[ending.ENDING], app[reloading.RELOADER] = ending.Ending(), reloading.Reloader()
     app[LAUNCH_BELL], app[LAUNCH_QUEUE] = Doorbell(), Queue(world.db)
+    app[LAUNCH_DOOR] = Admission(world.db, app[LAUNCH_BELL], lambda: app[SETTINGS].ephemeral)
     live.install(app)
     work.install(app)
     app[ROUTES_WAKE_UP] = routes_wake_up or asyncio.Event()
@@ -167,7 +170,7 @@ async def _run_loops(app: web.Application, owner: Owner) -> None:
         "measures": measures.run(world, owner.name),
         "tick": metrics.tick(world.figures),
         "services": supervise.run(world, owner.name),
-        "launches": Works(world, app[LAUNCH_BELL], owner.name).run(),
+        "launches": Works(world, app[LAUNCH_BELL], app[LAUNCH_DOOR], owner.name).run(),
         "purge": _purge(world, owner.name),
     }
     async with asyncio.TaskGroup() as group:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -35,9 +36,20 @@ async def addresses(db: AsyncSession) -> frozenset[str]:
 
 async def check(db: AsyncSession, url: str) -> None:
     """NotAuthorized, with the words of the ban, when this repository is banned."""
-    banned = await db.scalar(sa.select(LinkBan).where(LinkBan.address == address_of(url)))
-    if banned is not None:
-        raise NotAuthorized(words(banned), remedy="ask the hub's administrators")
+    for refusal in (await refusals(db, {url})).values():
+        raise refusal
+
+
+async def refusals(db: AsyncSession, urls: Collection[str]) -> dict[str, NotAuthorized]:
+    """Of these repositories the banned ones, with what whoever opens them is told."""
+    named = {url: address_of(url) for url in urls}
+    rows = await db.scalars(sa.select(LinkBan).where(LinkBan.address.in_(set(named.values()))))
+    banned = {row.address: row for row in rows}
+    return {
+        url: NotAuthorized(words(banned[address]), remedy="ask the hub's administrators")
+        for url, address in named.items()
+        if address in banned
+    }
 
 
 def words(banned: LinkBan) -> str:

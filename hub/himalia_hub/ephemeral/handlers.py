@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import sqlalchemy as sa
 from aiohttp import web
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.auth import begin, origin
 from himalia_hub.auth.xsrf import xsrf_token
-from himalia_hub.ephemeral import bans, git, session, sources, store, stream
+from himalia_hub.ephemeral import git, session, sources, store, stream
+from himalia_hub.ephemeral.admission import Admitted, Click
 from himalia_hub.ephemeral.models import OVER, Launch, Stage
 from himalia_hub.errors import BadRequest, HimaliaError, NotAuthenticated, NotAuthorized, NotFound
-from himalia_hub.keys import DB, IDENTITY, LAUNCH_BELL, SETTINGS
+from himalia_hub.keys import DB, IDENTITY, LAUNCH_BELL, LAUNCH_DOOR, SETTINGS
 from himalia_hub.languages import sentence
-from himalia_hub.notices import maintenance
 from himalia_hub.pages.paths import redirect
 from himalia_hub.pages.render import page
 from himalia_hub.rbac.guard import public, to_login
@@ -93,7 +91,8 @@ async def open_link_form(request: web.Request) -> web.Response:
     """303 to the page of a new launch."""
     source, opening = _asked(request)
     _may_open(request)
-    launch, _ = await _add(request, source, opening)
+    with request.app[LAUNCH_DOOR].answering():
+        launch, _ = await _add(request, source, opening)
     return redirect(f"{request.app[SETTINGS].hub_prefix}launches/{launch.key}", status=303)
 
 
@@ -152,13 +151,15 @@ async def cancel(request: web.Request) -> web.Response:
 @public
 async def events(request: web.Request) -> web.StreamResponse:
     """200 the launch's story for its page: `message`, `progress`, at the end `ready` with `url`, or `failed`."""
-    launch = await _launch(request)
     _, cursor = stream.Cursor.read(request.headers.get("Last-Event-ID", ""))
 
     async def ready(now: Launch) -> stream.Payload:
         return {"ready": True, "url": _enter_url(request, now), "message": "Opening it\n"}
 
-    return await stream.tell(request, launch, cursor, ready, words=sentence)
+    with ExitStack() as waits:
+        waits.enter_context(request.app[LAUNCH_DOOR].answering())
+        launch = await _launch(request)
+        return await stream.tell(request, launch, cursor, ready, answered=waits.close, words=sentence)
 
 
 @public
@@ -193,22 +194,35 @@ async def build(request: web.Request) -> web.StreamResponse:
     """200 BinderHub's event stream; 400 without `Accept: text/event-stream`. Failures are events, never codes."""
     if "text/event-stream" not in request.headers.get("Accept", ""):
         raise BadRequest("this address answers with events", remedy="send Accept: text/event-stream")
-    key, cursor = stream.Cursor.read(request.headers.get("Last-Event-ID", ""))
-    async with request.app[DB].read() as db:
-        launch = await store.by_key(db, key) if key else None
-    standing = None
-    if launch is None:
-        try:
-            source, opening = _asked(request)
-            _may_open(request)
-            (launch, standing), cursor = await _add(request, source, opening), stream.Cursor()
-        except HimaliaError as error:
-            return await stream.refuse(request, error)
 
     async def ready(now: Launch) -> stream.Payload:
         return await _ready_for_programs(request, now)
 
-    return await stream.tell(request, launch, cursor, ready, standing=standing, hold_s=HOLD_S)
+    with ExitStack() as waits:
+        waits.enter_context(request.app[LAUNCH_DOOR].answering())
+        launch, cursor = await _returned_to(request)
+        standing = None
+        if launch is None:
+            try:
+                source, opening = _asked(request)
+                _may_open(request)
+                launch, standing = await _add(request, source, opening)
+            except HimaliaError as error:
+                return await stream.refuse(request, error)
+        return await stream.tell(
+            request, launch, cursor, ready, standing=standing, answered=waits.close, hold_s=HOLD_S
+        )
+
+
+async def _returned_to(request: web.Request) -> tuple[Launch | None, stream.Cursor]:
+    """The launch of whoever was cut off, and how much of it they were told; None for a new click."""
+    key, cursor = stream.Cursor.read(request.headers.get("Last-Event-ID", ""))
+    if key:
+        async with request.app[DB].read() as db:
+            launch = await store.by_key(db, key)
+        if launch is not None:
+            return launch, cursor
+    return None, stream.Cursor()
 
 
 @public
@@ -297,25 +311,10 @@ def _may_open(request: web.Request) -> None:
         raise to_login(request)
 
 
-async def _add(request: web.Request, source: sources.Source, opening: str) -> tuple[Launch, store.Place]:
+async def _add(request: web.Request, source: sources.Source, opening: str) -> Admitted:
     identity = request.get(IDENTITY)
-
-    async def added(db: AsyncSession) -> tuple[Launch, store.Place]:
-        await maintenance.must_be_over(db, now=clock.now())
-        visitor = f"{store.NET}{origin.address(request)}"
-        if identity is not None and not await db.scalar(
-            sa.select(User.guest).where(User.id == identity.user_id)
-        ):
-            visitor = f"user:{identity.user_id}"
-        await bans.check(db, source.url)
-        launch = await store.add(
-            db, source, opening=opening, visitor=visitor, section=request.app[SETTINGS].ephemeral, now=clock.now()
-        )  # fmt: skip
-        return launch, await store.place(db, launch)
-
-    launch, standing = await request.app[DB].begin_in_one(added)
-    request.app[LAUNCH_BELL].ring(launch.id)
-    return launch, standing
+    user_id = identity.user_id if identity is not None else None
+    return await request.app[LAUNCH_DOOR].open(Click(source, opening, origin.address(request), user_id))
 
 
 async def _launch(request: web.Request) -> Launch:

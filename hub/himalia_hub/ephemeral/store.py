@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,15 +14,12 @@ from sqlalchemy.orm import Session
 
 from himalia_hub.ephemeral.models import OVER, BuildLine, Environment, Launch, LaunchEvent, Stage
 from himalia_hub.ephemeral.settings import EphemeralSection
-from himalia_hub.ephemeral.sources import Source
 from himalia_hub.errors import TooMany
-from himalia_hub.secrets import mint
 
 UNDER_WAY = [stage for stage in Stage if stage not in OVER]
 """By name, not as what is left without those that are over: the index finds them among a year of history."""
 QUEUE = sa.and_(Launch.stage.in_([Stage.RESOLVING, Stage.FETCHING, Stage.WAITING]), ~Launch.seated)
 LONGEST_LOG = 2000
-HOUR = timedelta(hours=1)
 POOL, NET = "pool:", "net:"
 """Visitors: of launches that are made before anybody asks, and how the address of one without an account begins."""
 
@@ -50,37 +47,6 @@ class Standing:
     def place(self, launch_id: int) -> Place:
         """Where that launch stands."""
         return Place(bisect_left(self.waiting, launch_id) + 1, self.running)
-
-
-async def add(
-    db: AsyncSession, source: Source, *, opening: str, visitor: str, section: EphemeralSection, now: datetime
-) -> Launch:
-    """A new launch, at the end of the queue. TooMany when the queue is full, or the visitor's or repository's hour."""
-    most = section.visitor_hourly_limit
-    if (left_s := await _full_for(db, Launch.visitor == visitor, most, now=now)) > 0:
-        raise TooMany(f"From here {most} links were opened within an hour.", retry_after_s=left_s)
-    most = section.rule(source.provider, source.spec).hourly_limit or 0
-    if (left_s := await _full_for(db, Launch.url == source.url, most, now=now)) > 0:
-        raise TooMany(f"{source.label} was opened {most} times within an hour.", retry_after_s=left_s)
-    waiting = await db.scalar(sa.select(sa.func.count()).select_from(Launch).where(QUEUE)) or 0
-    if waiting >= section.queue_limit + section.total_limit:
-        raise TooMany("Too many sessions are waiting for a place here.", retry_after_s=60)
-    launch = Launch(
-        key=mint(15), provider=source.provider, spec=source.spec, stem=source.stem, url=source.url, label=source.label,
-        ref=source.ref, opening=opening, visitor=visitor, created=now, stage_since=now,
-    )  # fmt: skip
-    db.add(launch)
-    await db.flush()
-    return launch
-
-
-async def _full_for(db: AsyncSession, whose: sa.ColumnElement[bool], most: int, *, now: datetime) -> float:
-    """Seconds until one more may be opened within an hour; 0: now. Counted are rows: a restart forgets none."""
-    if not most:
-        return 0.0
-    theirs = sa.select(Launch.created).where(whose, Launch.visitor != POOL, Launch.created > now - HOUR)
-    first = await db.scalar(theirs.order_by(Launch.id.desc()).offset(most - 1).limit(1))
-    return (first + HOUR - now).total_seconds() if first is not None else 0.0
 
 
 async def by_key(db: AsyncSession, key: str) -> Launch | None:
@@ -181,14 +147,6 @@ async def standing(db: AsyncSession) -> Standing:
     )
     found = (await db.execute(rows.order_by(Launch.id))).all()
     return Standing(tuple(row.id for row in found if not row.seated), sum(row.seated for row in found))
-
-
-async def place(db: AsyncSession, launch: Launch) -> Place:
-    """Where this one stands, for whoever just added it."""
-    before = sa.case((sa.and_(QUEUE, Launch.id < launch.id), 1))
-    counts = sa.select(sa.func.count(before), sa.func.count(sa.case((Launch.seated, 1))))
-    number, running = (await db.execute(counts.where(Launch.stage.in_(UNDER_WAY)))).one()
-    return Place(number + 1, running)
 
 
 async def take_uid(db: AsyncSession, launch: Launch, uids: range) -> int:

@@ -74,19 +74,21 @@ async def tell(
     ready: Ready,
     *,
     standing: store.Place | None = None,
+    answered: Callable[[], None] = lambda: None,
     hold_s: float = 0,
     words: Callable[[str], str] = str,
 ) -> web.StreamResponse:
     """200 `text/event-stream` until the launch is ready or has failed.
 
     `standing`: its place, where that is known already.
+    `answered` is called once whoever asks has been told where the launch stands.
     `hold_s`: how long it stays open after `ready`, for clients that take an end for a failure.
     `words`: puts what it tells into a reader's language; programs read it as it is.
     """
     response = web.StreamResponse(headers=HEADERS)
     await response.prepare(request)
     try:
-        if await _follow(request, response, launch, cursor, standing, ready, words):
+        if await _follow(request, response, launch, cursor, standing, answered, ready, words):
             await _hold(response, hold_s)
         await response.write_eof()
     except ConnectionResetError:
@@ -151,33 +153,43 @@ async def _follow(
     launch: Launch,
     cursor: Cursor,
     standing: store.Place | None,
+    answered: Callable[[], None],
     ready: Ready,
     words: Callable[[str], str],
 ) -> bool:
     """Tell it to its end; whether that was `ready`."""
     spoke, place = time.monotonic(), 0
 
-    async def write(payload: Payload) -> None:
+    async def write(*payloads: Payload) -> None:
         nonlocal spoke
+        if not payloads:
+            return
         spoke = time.monotonic()
-        payload = {"launch_id": launch.key, "progress": PROGRESS.get(launch.stage, 100), **payload}
-        await response.write(f"id: {cursor.id(launch)}\ndata: {json.dumps(payload)}\n\n".encode())
+        always = {"launch_id": launch.key, "progress": PROGRESS.get(launch.stage, 100)}
+        frames = (
+            f"id: {cursor.id(launch)}\ndata: {json.dumps(always | payload)}\n\n" for payload in payloads
+        )
+        await response.write("".join(frames).encode())
 
-    async def queued(standing: store.Place | None) -> None:
+    def queued(standing: store.Place | None) -> list[Payload]:
         nonlocal place
         if standing is None or standing.number == place:
-            return
+            return []
         place = standing.number
         line = words(f"Number {place} in the queue; {standing.running} sessions are running")
         numbers = {"queue_position": place, "place": place, "at": clock.iso(clock.now())}
-        await write({"phase": "waiting", "message": line + "\n", **numbers})
+        return [{"phase": "waiting", "message": line + "\n", **numbers}]
 
+    first: list[Payload] = []
     if not cursor.event:  # at once: whoever is cut off now comes back to this launch
         opening = words(f"Opening {launch.label}")
-        await write({"phase": "waiting", "message": opening + "\n", "at": clock.iso(launch.created)})
+        first = [{"phase": "waiting", "message": opening + "\n", "at": clock.iso(launch.created)}]
     with request.app[LAUNCH_BELL].watch(launch.id) as watch:
-        if standing is not None and _told(request.app, launch, standing):
-            await queued(standing)
+        told = standing is not None and _told(request.app, launch, standing) is not None
+        await write(*first, *queued(standing if told else None))
+        if standing is not None:
+            answered()
+        if told:
             await watch.wait(LOOK_IN_QUEUE_S)
         while True:
             news = await _news(request.app, launch.id, cursor)
@@ -192,7 +204,8 @@ async def _follow(
             for line in news.lines:
                 cursor.line = line.id
                 await write({"phase": "building", "message": line.text + "\n", "at": clock.iso(clock.now())})
-            await queued(standing)
+            await write(*queued(standing))
+            answered()
             if launch.stage is Stage.READY:
                 await write({"phase": "ready", **await ready(launch)})
                 return True

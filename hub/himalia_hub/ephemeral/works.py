@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from himalia_hub import clock
 from himalia_hub.db import lease
 from himalia_hub.ephemeral import bans, git, keeping, pool, session, sources, store
+from himalia_hub.ephemeral.admission import Admission
 from himalia_hub.ephemeral.archives import Archives
 from himalia_hub.ephemeral.builds import Builds
 from himalia_hub.ephemeral.collect import touch
@@ -56,7 +57,9 @@ LOOK_S = 2.0
 ROUND_S = 0.05
 """Who clicks within this time is looked at in one round: 200 rounds for 200 clicks keep their answers waiting."""
 BEGUN_A_ROUND = 4
-"""Of a crowd the first are looked at first, and the others are told their place meanwhile."""
+"""Of a crowd the first are looked at first."""
+STAND_BACK_S = 1.0
+"""Nothing is begun while people wait for the first answer to their click: so long at most, for they may never end."""
 
 
 class Over(Exception):
@@ -66,8 +69,8 @@ class Over(Exception):
 class Works:
     """The launches of this hub under way."""
 
-    def __init__(self, world: World, bell: Doorbell, owner: str) -> None:
-        self._world, self._bell, self._owner = world, bell, owner
+    def __init__(self, world: World, bell: Doorbell, door: Admission, owner: str) -> None:
+        self._world, self._bell, self._door, self._owner = world, bell, door, owner
         self._folders, self._uids = folders_of(world.settings, world.secrets), uids_for(world)
         self._section = world.settings.ephemeral
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -90,6 +93,7 @@ class Works:
             return
         try:
             while True:
+                await self._door.quiet(at_most_s=STAND_BACK_S)
                 after, more = time.monotonic() + ROUND_S, False
                 try:
                     more = await self._round()

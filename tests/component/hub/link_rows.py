@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
-from himalia_hub.ephemeral import sources, store
+from himalia_hub.ephemeral import admission, sources, store
 from himalia_hub.ephemeral.models import BuildLine, Environment, Launch, Stage
 from himalia_hub.ephemeral.settings import EphemeralSection
 
@@ -17,7 +17,7 @@ KEY = "5e1f" * 16
 
 async def launch(db: AsyncSession, repository: str, stage: Stage, **values: Any) -> Launch:
     """One that is at this stage, for `gh/<repository>`."""
-    row = await store.add(
+    row = await admission.add(
         db, sources.read("gh", f"{repository}/HEAD", {}), opening="", visitor="net:198.51.100.7",
         section=EphemeralSection(), now=clock.now(),
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -10,16 +11,16 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from component.hub.hub_site import Client, Site, site
 from himalia_hub import clock
-from himalia_hub.ephemeral import sources, store
+from himalia_hub.ephemeral import admission, sources, store
 from himalia_hub.ephemeral.models import Launch, Stage
 from himalia_hub.ephemeral.queue import Queue
 from himalia_hub.ephemeral.settings import EphemeralSection
 from himalia_hub.errors import TooMany
 from himalia_hub.secrets import mint
+from himalia_hub.servers.doorbell import Doorbell
 from support import eventually
 
 SOURCE = sources.read("gh", "ann/field-notes/HEAD", {})
@@ -118,7 +119,7 @@ async def test_an_hour_of_one_address_is_counted_in_rows_and_other_addresses_hav
     async def open_at(minutes: float, visitor: str = "net:203.0.113.9") -> None:
         at = now + timedelta(minutes=minutes)
         async with hub.db.begin() as db:
-            await store.add(db, SOURCE, opening="", visitor=visitor, section=section, now=at)
+            await admission.add(db, SOURCE, opening="", visitor=visitor, section=section, now=at)
 
     for minutes in (0, 20, 40):
         await open_at(minutes)
@@ -129,6 +130,13 @@ async def test_an_hour_of_one_address_is_counted_in_rows_and_other_addresses_hav
     await open_at(61)
     with pytest.raises(TooMany):
         await open_at(79)
+
+    clicks = [admission.Click(SOURCE, "", "203.0.113.9")] * 3
+    async with hub.db.begin() as db:  # those of minutes 40 and 61 count by now
+        at = now + timedelta(minutes=90)
+        first, *others = await admission.admit(db, clicks, section=section, now=at)
+    assert not isinstance(first, TooMany)
+    assert [one.retry_after_s for one in others if isinstance(one, TooMany)] == pytest.approx([600, 600])
 
 
 async def test_an_hour_of_one_repository_is_counted_for_all_who_open_it_and_not_for_what_is_kept_warm(
@@ -142,7 +150,7 @@ async def test_an_hour_of_one_repository_is_counted_for_all_who_open_it_and_not_
     async def open_by(visitor: str, source: sources.Source = SOURCE, minutes: float = 0) -> None:
         at = now + timedelta(minutes=minutes)
         async with hub.db.begin() as db:
-            await store.add(db, source, opening="", visitor=visitor, section=section, now=at)
+            await admission.add(db, source, opening="", visitor=visitor, section=section, now=at)
 
     for visitor in (store.POOL, "net:203.0.113.1", "net:203.0.113.2"):
         await open_by(visitor)
@@ -171,20 +179,19 @@ async def test_a_banned_network_opens_no_links_and_reads_why(tmp_path: Path, dat
 async def test_a_place_in_the_queue_counts_who_came_before_and_falls_as_they_are_seated(hub: Site) -> None:
     section, queue = EphemeralSection(visitor_hourly_limit=0, visitor_limit=0, total_limit=2), Queue(hub.db)
 
-    async def opened() -> tuple[int, store.Place]:
-        async def added(db: AsyncSession) -> tuple[int, store.Place]:
-            row = await store.add(
-                db, SOURCE, opening="", visitor="net:203.0.113.9", section=section, now=clock.now()
-            )
-            return row.id, await store.place(db, row)
+    door = admission.Admission(hub.db, Doorbell(), lambda: section)
 
-        return await hub.db.begin_in_one(added)
+    async def opened(number: int) -> list[tuple[int, store.Place]]:
+        click = admission.Click(SOURCE, "", "203.0.113.9")
+        added = await asyncio.gather(*(door.open(click) for _ in range(number)))
+        return [(launch.id, place) for launch, place in added]
 
-    found = [await opened() for _ in range(5)]
+    found = [*await opened(2), *await opened(3)]
     assert [place.number for _, place in found] == [1, 2, 3, 4, 5]
     ids = [launch_id for launch_id, _ in found]
+    assert ids == sorted(ids)
     assert [(await queue.place(launch_id)).number for launch_id in ids] == [1, 2, 3, 4, 5]
-    late, place = await opened()
+    [(late, place)] = await opened(1)
     assert await queue.place(late) == place == store.Place(6, 0), (
         "who came after the last look is counted anew"
     )
@@ -198,3 +205,15 @@ async def test_a_place_in_the_queue_counts_who_came_before_and_falls_as_they_are
         return await queue.place(late) == store.Place(4, 2)
 
     await eventually(fell, within_s=30, what="the next look is not that of before")
+
+
+async def test_work_stands_back_until_everybody_who_clicked_was_answered_but_not_for_ever(hub: Site) -> None:
+    door = admission.Admission(hub.db, Doorbell(), lambda: hub.world.settings.ephemeral)
+    await door.quiet(at_most_s=60)
+    with door.answering():
+        await door.quiet(at_most_s=0.01)
+        with door.answering():
+            work = asyncio.create_task(door.quiet(at_most_s=60))
+        await asyncio.sleep(0)
+        assert not work.done()
+    await work

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from component.hub.hub_site import Client, Site, site
 from himalia_hub import clock
 from himalia_hub.audit.models import AuditRow
-from himalia_hub.ephemeral import session, sources, store
+from himalia_hub.ephemeral import admission, session, sources, store
 from himalia_hub.ephemeral.models import Launch, Stage
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
@@ -40,7 +40,7 @@ async def opened(hub: Site, visitor: str = "net:10.0.0.7", *, age_s: float = 60)
     began = clock.now() - timedelta(seconds=age_s)
     async with hub.db.begin() as db:
         section = hub.world.settings.ephemeral
-        launch = await store.add(db, SOURCE, opening="lab", visitor=visitor, section=section, now=began)
+        launch = await admission.add(db, SOURCE, opening="lab", visitor=visitor, section=section, now=began)
         server = await session.begin(db, launch, SOURCE)
         await db.execute(
             sa.update(Server)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from component.hub.hub_site import Site, site
 from himalia_hub import clock
 from himalia_hub.audit.models import AuditRow
-from himalia_hub.ephemeral import pool, session, sources, store
+from himalia_hub.ephemeral import admission, pool, session, sources, store
 from himalia_hub.ephemeral.models import Launch, Stage
 from himalia_hub.ephemeral.store import POOL
 from himalia_hub.servers.models import Server
@@ -36,7 +36,9 @@ async def row(
     source = sources.read("gh", spec, {})
     async with hub.db.begin() as db:
         section = hub.world.settings.ephemeral
-        launch = await store.add(db, source, opening="lab", visitor=visitor, section=section, now=clock.now())
+        launch = await admission.add(
+            db, source, opening="lab", visitor=visitor, section=section, now=clock.now()
+        )
         if stage is not Stage.WAITING:
             await session.begin(db, launch, source)
         await store.move(
