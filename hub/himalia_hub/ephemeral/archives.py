@@ -35,6 +35,17 @@ PIECE = 1 << 18
 TOLD = "told.json"
 
 
+class Answered(GitError):
+    """The server answered, with this status and not with what was asked for."""
+
+    def __init__(self, answer: int) -> None:
+        if answer in (404, 410):
+            super().__init__("There is no such archive.", remedy="Check the address in the link.")
+        else:
+            super().__init__(f"The archive's server answered {answer}.", remedy="Try again later.")
+        self.answer = answer
+
+
 @dataclass(frozen=True, slots=True)
 class Archives:
     """Fetches and unpacks. One at a time for each address."""
@@ -68,15 +79,11 @@ class Archives:
             if old.name != TOLD:
                 old.unlink(missing_ok=True)
 
-    async def must_be_listed(self, gist: str) -> None:
-        """GitError unless this gist, by its address at the API, is public (REST API of GitHub: gists, `public`)."""
+    async def document(self, url: str) -> Any:
+        """The JSON at this address. GitError, Answered."""
         with self._said():
             async with asyncio.timeout(self.bounds.seconds):
-                document = await self._document(gist)
-        if not isinstance(document, dict) or document.get("public") is not True:
-            raise GitError(
-                "The gist is secret, and this hub opens public ones only.", remedy="Make a public gist of it."
-            )
+                return await self._document(url)
 
     @contextlib.contextmanager
     def _said(self) -> Any:
@@ -198,12 +205,8 @@ class Archives:
                 if answer.status in (301, 302, 303, 307, 308) and "Location" in answer.headers:
                     url = urljoin(url, answer.headers["Location"])
                     continue
-                if answer.status in (404, 410):
-                    raise GitError("There is no such archive.", remedy="Check the address in the link.")
                 if answer.status not in (200, 304):
-                    raise GitError(
-                        f"The archive's server answered {answer.status}.", remedy="Try again later."
-                    )
+                    raise Answered(answer.status)
                 yield answer
                 return
         raise GitError("The archive leads from address to address.", remedy="Link to the last of them.")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from himalia_hub.ephemeral.sources import PROVIDERS
 from himalia_hub.section import Section
+
+GITHUB_API = "https://api.github.com"
 
 
 def _compiled(text: str) -> str:
@@ -76,12 +78,12 @@ class EphemeralSection(Section):
         default_factory=list, description="expressions of which a spec must match none; asked first"
     )
     secret_gists: bool = Field(
-        True,
-        description="open gists that nobody lists, too: who has the link has the id, which is the secret; `false` asks "
-        "`gist_api` at each opening, which GitHub allows an address without an account 60 times an hour",
+        False,
+        description="open gists that nobody lists, too; without it the first link to each asks `gist_api`, which "
+        "GitHub allows an address without an account 60 times an hour",
     )
     gist_api: str = Field(
-        "https://api.github.com", description="where `secret_gists = false` asks whether a gist is public"
+        GITHUB_API, description="where it is asked whether a gist is public; of the same site as `hosts.gist`"
     )
     ban_networks: dict[str, str] = Field(
         default_factory=dict,
@@ -212,6 +214,15 @@ class EphemeralSection(Section):
         for text in value:
             ip_network(text, strict=False)  # its ValueError names the text
         return value
+
+    @model_validator(mode="after")
+    def _one_site_of_gists(self) -> Self:
+        if "gist" in self.hosts and not self.secret_gists and self.gist_api == GITHUB_API:
+            raise ValueError(
+                "hosts.gist is a site of its own: set gist_api to its API, such as https://HOST/api/v3, or "
+                "secret_gists = true"
+            )
+        return self
 
     @property
     def on(self) -> bool:

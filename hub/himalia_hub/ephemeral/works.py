@@ -28,6 +28,7 @@ from himalia_hub.ephemeral.archives import Archives
 from himalia_hub.ephemeral.builds import Builds
 from himalia_hub.ephemeral.collect import touch
 from himalia_hub.ephemeral.folders import clear_home, folders_of, furnish_home
+from himalia_hub.ephemeral.gists import Gists
 from himalia_hub.ephemeral.git import Bounds
 from himalia_hub.ephemeral.ground import uids_for
 from himalia_hub.ephemeral.making import maker_of
@@ -86,6 +87,7 @@ class Works:
             self._section.repository_max_files,
         )
         self._archives = Archives(self._folders, self._section.private_hosts, self._bounds)
+        self._gists = Gists(self._archives.document, self._section)
 
     async def run(self) -> None:
         """Work until cancelled, while this replica holds the lease."""
@@ -212,6 +214,7 @@ class Works:
         # It may have been banned just before this launch was added.
         await self._world.db.read_in_one(lambda db: bans.check(db, launch.url))
         source = self.source(launch)
+        await self._gists.check(source)
         commit = source.commit
         if commit is None:
             if not self._questions.answered(source, launch.created):
@@ -224,9 +227,6 @@ class Works:
         if source.packed:
             async with self._fetching[source.url]:
                 return await self._archives.resolve(source.url, source.provider)
-        if source.provider == "gist" and not self._section.secret_gists:
-            gist = source.stem.rpartition("/")[2]
-            await self._archives.must_be_listed(f"{self._section.gist_api.rstrip('/')}/gists/{gist}")
         remote = await git.checked(source.url, self._section.private_hosts)
         return await git.resolve(remote, source.ref, seconds=self._section.fetch_timeout_s)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import stat
@@ -11,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from himalia_hub.ephemeral import sources
 from himalia_hub.ephemeral.archives import Archives
 from himalia_hub.ephemeral.folders import Folders
+from himalia_hub.ephemeral.gists import Gists
 from himalia_hub.ephemeral.git import Bounds, GitError, NoSuchRef
+from himalia_hub.ephemeral.settings import EphemeralSection
+from himalia_hub.ephemeral.sources import Source
 from shelf import Shelf, serving, zipped
 
 HERE = ["127.0.0.0/8"]
@@ -225,13 +230,24 @@ async def test_a_records_files_are_bounded_together_and_stay_inside(shelf: Shelf
     assert list(archives.folders.checkouts.iterdir()) == []
 
 
-@pytest.mark.parametrize("said", ['{"public": false}', "[]", "no JSON"])
-async def test_a_gist_that_its_site_does_not_call_public_is_refused_where_secret_ones_are(
-    shelf: Shelf, archives: Archives, said: str
+async def test_a_secret_gist_is_refused_in_words_and_a_public_one_is_asked_about_once(
+    shelf: Shelf, archives: Archives
 ) -> None:
-    shelf.files["/gists/a"] = b'{"public": true}'
-    await archives.must_be_listed(f"{shelf.url}/gists/a")
-    shelf.files["/gists/b"] = said.encode()
-    for gist in ("b", "not-there"):
-        with pytest.raises(GitError):
-            await archives.must_be_listed(f"{shelf.url}/gists/{gist}")
+    def gist(number: int) -> Source:
+        return sources.read("gist", f"ann/{number:020x}/{'c' * 40}", {})
+
+    shelf.files |= {f"/gists/{number:020x}": said for number, said in enumerate(
+        (b'{"public": true}', b'{"public": false}', b"[]", b"no JSON")
+    )}  # fmt: skip
+    gists = Gists(archives.document, EphemeralSection(gist_api=shelf.url + "/"))
+    await asyncio.gather(*(gists.check(gist(0)) for _ in range(5)))
+    for number, words in ((1, "is secret"), (2, "is secret"), (3, "cannot be fetched"), (4, "no such gist")):
+        with pytest.raises(GitError, match=words):
+            await gists.check(gist(number))
+    assert shelf.sent == 4
+    shelf.status = 403
+    await gists.check(gist(0))
+    with pytest.raises(GitError, match="is secret"):
+        await gists.check(gist(1))
+    with pytest.raises(GitError, match="cannot be asked just now: its site answered 403"):
+        await gists.check(gist(5))
