@@ -243,8 +243,7 @@ async def _open_the_door(world: World, report: Reporter) -> None:
 
 async def _tell_how_to_sign_in(world: World, door: Door, report: Reporter) -> None:
     settings = world.settings
-    host = "127.0.0.1" if settings.proxy.ip in ("", "0.0.0.0", "*") else settings.proxy.ip
-    base = settings.public_url.rstrip("/") or f"http://{host}:{settings.proxy.port}"
+    base = settings.site
     async with world.db.begin() as db:
         needed = door.has_local and await setup.needed(db)
         link = await setup.create_setup_link(db, now=clock.now()) if needed else ""

@@ -322,6 +322,13 @@ class HubSettings(Section):
             )
         return self
 
+    @property
+    def site(self) -> str:
+        """`public_url` without a slash at its end; for want of it, where the proxy listens."""
+        host = "127.0.0.1" if self.proxy.ip in ("", "0.0.0.0", "*") else self.proxy.ip
+        host = f"[{host}]" if ":" in host else host
+        return self.public_url.rstrip("/") or f"http://{host}:{self.proxy.port}"
+
     @field_validator("base_url")
     @classmethod
     def _slashes(cls, value: str) -> str:

@@ -75,9 +75,7 @@ class Archives:
                         remedy="Leave out the last part of the link for what it is now.",
                     )
                 await self._unpack(archive, self.folders.checkout(url, commit))
-        for old in folder.iterdir():
-            if old.name != TOLD:
-                old.unlink(missing_ok=True)
+        await asyncio.to_thread(_remove, folder)
 
     async def document(self, url: str) -> Any:
         """The JSON at this address. GitError, Answered."""
@@ -126,23 +124,21 @@ class Archives:
             raise GitError(f"The record holds {len(files)} files.", remedy="Link to a smaller one.")
         draft, piece, left = folder / "archive.new", folder / "file.new", self.bounds.bytes
         try:
-            with tarfile.open(draft, "w") as tar:
+            tar = await asyncio.to_thread(tarfile.open, draft, "w")
+            try:
                 for one in files:
                     async with self._get(one.url, {}) as answer:
                         _, size = await self._save(answer, piece, left)
                     left -= size
-                    info = tarfile.TarInfo(one.name)
-                    info.size, info.mode = size, 0o644
-                    with piece.open("rb") as content:
-                        await asyncio.to_thread(tar.addfile, info, content)
+                    await asyncio.to_thread(_pack, tar, one.name, piece, size)
+            finally:
+                await asyncio.to_thread(tar.close)
         except BaseException:
-            draft.unlink(missing_ok=True)
+            await asyncio.to_thread(draft.unlink, missing_ok=True)
             raise
         finally:
-            piece.unlink(missing_ok=True)
-        with draft.open("rb") as content:
-            digest = await asyncio.to_thread(hashlib.file_digest, content, "sha256")
-        return self._keep(draft, folder, digest.hexdigest()[:40], listing=listing)
+            await asyncio.to_thread(piece.unlink, missing_ok=True)
+        return self._keep(draft, folder, await asyncio.to_thread(_digest, draft), listing=listing)
 
     async def _document(self, url: str) -> Any:
         async with self._get(url, {"Accept": "application/json"}) as answer:
@@ -171,7 +167,7 @@ class Archives:
             async for piece in answer.content.iter_chunked(PIECE):
                 size += len(piece)
                 if size > most:
-                    target.unlink()
+                    await asyncio.to_thread(target.unlink)
                     raise GitError(
                         f"The archive is larger than the {self.bounds.bytes / 1e6:,.0f} MB allowed here.",
                         remedy="Link to a smaller one, or ask an administrator.",
@@ -233,7 +229,7 @@ class Archives:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-            shutil.rmtree(draft, ignore_errors=True)
+            await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
 
 
 class _Pinned(AbstractResolver):
@@ -255,6 +251,26 @@ class _Pinned(AbstractResolver):
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+def _pack(tar: tarfile.TarFile, name: str, path: Path, size: int) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    with path.open("rb") as content:
+        tar.addfile(info, content)
+
+
+def _digest(path: Path) -> str:
+    """What stands for a commit: the first 40 digits of its SHA-256."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()[:40]
+
+
+def _remove(folder: Path) -> None:
+    """Every archive of this address; what was told of it stays."""
+    for old in folder.iterdir():
+        if old.name != TOLD:
+            old.unlink(missing_ok=True)
 
 
 def _told(path: Path) -> dict[str, str]:

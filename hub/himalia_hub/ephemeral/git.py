@@ -219,7 +219,7 @@ async def check_out(
             remedy="Link to a smaller repository, or ask an administrator.",
         )
     draft = folder.with_name(folder.name + ".new")
-    shutil.rmtree(draft, ignore_errors=True)
+    await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
     draft.mkdir(parents=True)
     # Its own index file: two check-outs of one mirror may run at once.
     env = {"GIT_INDEX_FILE": str(draft.with_name(draft.name + ".index")), "GIT_WORK_TREE": str(draft)}
@@ -230,7 +230,7 @@ async def check_out(
             await complete(draft)
         os.replace(draft, folder)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
         Path(env["GIT_INDEX_FILE"]).unlink(missing_ok=True)
     return (await _git("rev-parse", f"{commit}^{{tree}}", folder=mirror, seconds=bounds.seconds)).strip()
 

@@ -106,7 +106,7 @@ async def make(
 
     `seconds` and `most` (bytes) bound it. BuildFailed, CannotHonour say why it cannot be; then nothing is left.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     env = _environ(cache) | ({"UV_DEFAULT_INDEX": index_url} if index_url else {})
     try:
@@ -125,7 +125,7 @@ async def make(
         (folder / READY).write_text(json.dumps({"python": python, "bytes": size, "files": recipe.files}))
         return size
     except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         if isinstance(error, TimeoutError):
             raise BuildFailed(
                 f"The environment was not made within {seconds:g} seconds.", remedy=TOO_SLOW

@@ -33,7 +33,7 @@ class Asked:
     @property
     def spec(self) -> str:
         """What a link says of the repository; of an address at GitHub or GitLab only its path."""
-        name = self.repository.strip()
+        name = sources.over_https(self.repository.strip()) or self.repository.strip()
         ref = quote(self.ref.strip() or sources.DEFAULT_REF, safe="/")
         if self.provider in ("git", "archive", "ckan"):
             return f"{quote(name, safe='')}/{ref}"

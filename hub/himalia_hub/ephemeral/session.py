@@ -147,7 +147,6 @@ def furnishing(settings: HubSettings, folders: Folders, launch: Launch, *, image
     section = settings.ephemeral
     rule = section.rule(launch.provider, launch.spec)
     environment = folders.environments / launch.environment
-    public = settings.public_url.rstrip("/") + settings.base_url
     persistent = f"v2/{launch.provider}/{launch.stem}/{launch.commit}"
     waits = {"HIMALIA_SPARE_KERNEL": "86400"} if launch.visitor == store.POOL else {}
     told = {"BINDER_CLIENT_IP": _address_of(launch)} if section.tell_client_address else {}
@@ -158,7 +157,7 @@ def furnishing(settings: HubSettings, folders: Folders, launch: Launch, *, image
             "JUPYTERHUB_ALLOW_TOKEN_IN_URL": "1",
             "BINDER_REPO_URL": told_url(launch.provider, launch.url),
             "BINDER_REF_URL": page_of(launch.provider, launch.url, launch.stem, launch.commit),
-            "BINDER_LAUNCH_HOST": public,
+            "BINDER_LAUNCH_HOST": settings.site + settings.base_url,
             "BINDER_REQUEST": f"v2/{launch.provider}/{launch.spec}",
             "BINDER_PERSISTENT_REQUEST": persistent,
             **waits,

@@ -22,6 +22,9 @@ PACKED = ("archive", "zenodo", "figshare", "dataverse", "hydroshare", "ckan")
 _OWNER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _GIST = re.compile(r"[0-9a-f]{20,40}")
+_SSH = re.compile(
+    r"(?:git\+)?ssh://(?:[^@/]*@)?([A-Za-z0-9.-]+)(?::\d+)?/(.+)|[\w.-]+@([A-Za-z0-9.-]+):(?!//)(.+)"
+)
 _SHA = re.compile(r"[0-9a-f]{40}")
 
 
@@ -103,7 +106,18 @@ def _gitlab(host: str, parts: list[str]) -> tuple[str, str]:
 
 
 def _git(_host: str, parts: list[str]) -> tuple[str, str]:
+    if there := over_https(parts[0]):
+        raise BadRequest(
+            f"{parts[0][:100]!r} is an address of SSH, for which this hub has no key",
+            remedy=f"write {there[:100]}, percent-encoded, if the repository is public",
+        )
     return _address(parts[0], ("http", "https", "git"))
+
+
+def over_https(url: str) -> str:
+    """Where a public repository with this address of SSH (`ssh://…`, `git@host:path`) lies; empty for all others."""
+    found = _SSH.fullmatch(url)
+    return f"https://{found[1] or found[3]}/{(found[2] or found[4]).lstrip('/')}" if found else ""
 
 
 def _archive(_host: str, parts: list[str]) -> tuple[str, str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import posixpath
-import re
 import shutil
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -19,9 +18,9 @@ from urllib.parse import urlsplit
 from himalia_hub.ephemeral import git
 from himalia_hub.ephemeral.folders import Folders
 from himalia_hub.ephemeral.git import Bounds, GitError
+from himalia_hub.ephemeral.sources import over_https
 
 MOST, DEEPEST = 16, 3
-_SSH = re.compile(r"(?:ssh://)?git@([A-Za-z0-9.-]+)[:/](.+)")
 
 
 @dataclass(slots=True)
@@ -69,8 +68,7 @@ def address(text: str, parent: str) -> str:
     if text.startswith(("./", "../")):
         there = urlsplit(parent)
         return there._replace(path=posixpath.normpath(posixpath.join(there.path, text))).geturl()
-    if found := _SSH.fullmatch(text):
-        text = f"https://{found[1]}/{found[2]}"
+    text = over_https(text) or text
     parts = urlsplit(text)
     plain = text.isprintable() and text.isascii() and " " not in text
     if parts.scheme not in git.PORTS or not parts.hostname or parts.username or parts.query or not plain:

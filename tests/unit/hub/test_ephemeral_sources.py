@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -106,6 +107,20 @@ def test_what_is_no_repository_is_refused_with_a_remedy(provider: str, spec: str
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("address", "instead"),
+    [
+        ("git@example.org:ann/notes.git", "https://example.org/ann/notes.git,"),
+        ("ssh://git@example.org:2222/ann/notes", "https://example.org/ann/notes,"),
+        ("git+ssh://example.org/notes", "https://example.org/notes,"),
+    ],
+)
+def test_an_address_of_ssh_is_refused_with_the_one_to_use_instead(address: str, instead: str) -> None:
+    with pytest.raises(BadRequest, match="no key") as caught:
+        read("git", f"{quote(address, safe='')}/HEAD", {})
+    assert instead in caught.value.remedy
+
+
 @given(
     provider=st.sampled_from(list(PROVIDERS)),
     spec=st.text() | st.lists(st.sampled_from(PIECES)).map("".join),
@@ -205,12 +220,15 @@ def test_a_session_knows_its_link_and_only_where_a_site_says_so_its_visitors_add
     visitor: str, settings: dict[str, object], address: str | None
 ) -> None:
     told = HubSettings.model_validate({"public_url": "https://hub.example.org", "ephemeral": settings})
+    unsaid = HubSettings.model_validate({"base_url": "/deep/", "proxy": {"port": 9000}})
     source = read("gh", "ann/notes/v1", {})
     launch = Launch(
         key="k", visitor=visitor, provider="gh", spec=source.spec, stem=source.stem, url=source.url, commit="c" * 40,
         environment="e", home="",
     )  # fmt: skip
     env = session.furnishing(told, Folders(Path("/x")), launch).environment
+    without = session.furnishing(unsaid, Folders(Path("/x")), launch).environment
+    assert without["BINDER_LAUNCH_HOST"] == "http://127.0.0.1:9000/deep/"
     assert {name: value for name, value in env.items() if name.startswith("BINDER_")} == {
         "BINDER_LAUNCH_HOST": "https://hub.example.org/",
         "BINDER_REPO_URL": "https://github.com/ann/notes",
@@ -241,6 +259,7 @@ def test_a_banned_network_is_known_by_any_address_of_it(address: str, why: str |
         (Asked("gh", "https://github.com/ann/notes.git", "v1"), "ann/notes/v1"),
         (Asked("gl", "lab/group/notes", "main"), "lab%2Fgroup%2Fnotes/main"),
         (Asked("gl", "https://gitlab.com/lab/notes/"), "lab%2Fnotes/HEAD"),
+        (Asked("gh", "git@github.com:ann/notes.git"), "ann/notes/HEAD"),
         (Asked("git", "https://example.org/a.git"), "https%3A%2F%2Fexample.org%2Fa.git/HEAD"),
     ],
 )

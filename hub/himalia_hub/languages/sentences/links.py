@@ -73,6 +73,8 @@ LINKS: Final = (
     "%(text)s is no project's path",
     "write GROUP%%2FPROJECT/REF, the slash as %%2F",
     "%(text)s is not an address that can be fetched",
+    "%(text)s is an address of SSH, for which this hub has no key",
+    "write %(address)s, percent-encoded, if the repository is public",
     "the address holds a name or a password",
     "leave it out: anybody can read a link",
     "%(text)s is no repository's address",
