@@ -55,7 +55,7 @@ _SEEN = (
 )  # fmt: skip
 """What a row shows; `Server.failure` changes with its phase."""
 _USED = ServerUse.memory, ServerUse.cpus
-"""What changes all the time, and is patched alone: nobody's row is replaced for it, nor announced."""
+"""What changes all the time, and is sent alone: nobody's row is drawn for it, nor announced."""
 
 
 @dataclass(slots=True)

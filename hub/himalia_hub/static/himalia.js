@@ -45,20 +45,56 @@ async function refresh(part, url = part.dataset.fragment, more = {}) {
   show(part, text);
 }
 function show(part, html) {
-  const fresh = new DOMParser().parseFromString(html, "text/html").body.firstElementChild;
+  const fresh = parsed(html);
   const focused = document.activeElement?.id;
   const before = new Map($$("[data-state]", part).map((row) => [named(row), row.dataset.state]));
-  part.replaceChildren(fresh);
-  part.dataset.live = fresh.dataset.live;
-  document.body.dataset.rev = fresh.dataset.rev;
+  const { live, rev } = fresh.dataset;
+  renew(part.firstElementChild, fresh);
+  part.dataset.live = live;
+  document.body.dataset.rev = rev;
   refocus(focused);
   for (const row of $$("[data-state]", part)) {
     const state = before.get(named(row));
-    if (state && state !== row.dataset.state) say(`${named(row)}: ${$(".state", row).textContent}`);
+    if (state && state !== row.dataset.state) told(row, named(row));
   }
+}
+function told(row, who) { // its state is another: what went wrong before does not matter any more
+  say(`${who}: ${$(".state", row)?.textContent ?? row.dataset.state}`);
+  $("[data-problem]", row).hidden = true;
+}
+// Only what differs is changed: a press that has begun, the focus, an open menu and a half-made choice stay. What would
+// do another thing is another, so that a press on "Stop" is lost rather than taken for one on "Start".
+const MEANS = ["id", "href", "action", "formaction", "name", "type", "data-server", "hx-get", "hx-post"];
+const VIEWERS = ["open", "checked", "selected"]; // what only who looks at the page changes
+const means = (one) => one.attributes ? JSON.stringify([one.localName, one.classList[0], one.matches("option, button") && one.value,
+  ...MEANS.map((name) => one.getAttribute(name))]) : one.nodeName;
+function renew(old, fresh) {
+  if (means(old) !== means(fresh)) return old.replaceWith(fresh);
+  if (!old.attributes) { if (old.data !== fresh.data) old.data = fresh.data; return; }
+  if (old.isEqualNode(fresh) || old.matches("[data-keep], [data-problem]")) return;
+  for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name) && !VIEWERS.includes(name)) old.removeAttribute(name);
+  for (const { name, value } of fresh.attributes) {
+    if (old.getAttribute(name) !== value && !VIEWERS.includes(name)) old.setAttribute(name, value);
+  }
+  const children = [...fresh.childNodes], wanted = children.map(means);
+  let at = old.firstChild;
+  for (const [number, child] of children.entries()) {
+    let same = at;
+    while (same && means(same) !== wanted[number] && !(same.attributes && wanted.includes(means(same), number))) same = same.nextSibling;
+    if (!same || means(same) !== wanted[number]) { old.insertBefore(child, at); continue; }
+    while (at !== same) { at = at.nextSibling; at.previousSibling.remove(); }
+    at = same.nextSibling;
+    renew(same, child);
+  }
+  while (at) { const next = at.nextSibling; at.remove(); at = next; }
 }
 // Who works by keyboard goes on where they were: a replaced or disabled element has lost the focus.
 const refocus = (id) => { if (id && document.activeElement === document.body) document.getElementById(id)?.focus(); };
+function parsed(html) {
+  const box = document.createElement("template");
+  box.innerHTML = html;
+  return box.content.firstElementChild;
+}
 const named = (row) => row.dataset.user ? `${row.dataset.user} ${row.dataset.server}`.trim() : $("h2", row).textContent;
 async function follow(part) {
   for (;;) {
@@ -136,8 +172,7 @@ function stream(root) {
     counts: (event) => { for (const [name, count] of Object.entries(JSON.parse(event.data))) { const chip = $(`[data-count="${name}"]`); if (chip) chip.textContent = count; } },
     cards: (event) => show(root, event.data),
     banner: (event) => {
-      const fresh = new DOMParser().parseFromString(event.data, "text/html").body.firstElementChild, old = $("#notices");
-      if (old && !fresh.isEqualNode(old)) old.replaceChildren(...fresh.childNodes); // read out only when it is news
+      if ($("#notices")) renew($("#notices"), parsed(event.data)); // read out only when it is news
     },
     resync: reread,
     out: () => location.reload(),
@@ -169,24 +204,21 @@ function online() {
   for (const set of $$("[data-online]")) set.disabled = off;
 }
 
-// ---- the administrators' list: rows change in place, and keep what the viewer did to them
+// ---- the administrators' list
 const moved = new Set();
 function patch(html) {
-  const box = document.createElement("template");
-  box.innerHTML = html;
-  const fresh = box.content.firstElementChild, old = document.getElementById(fresh.id), list = $("#list");
+  const fresh = parsed(html), old = document.getElementById(fresh.id), list = $("#list");
   if (!old) { if (list.dataset.moves === "yes" || !$(".pages", list)) note(fresh.id); return; }
   const active = old.contains(document.activeElement) && document.activeElement;
   const way = active && (active.id === old.id ? null : active.id ? `#${active.id}` : active.localName);
-  const box_of = (row) => $("input", row), more = (row) => $("details", row);
-  if (box_of(old) && box_of(fresh)) box_of(fresh).checked = box_of(old).checked;
-  if (more(old) && more(fresh)) more(fresh).open = more(old).open;
-  old.replaceWith(fresh);
-  window.htmx?.process(fresh);
-  if (active) ((way && $(`${way}:not(:disabled)`, fresh)) || fresh).focus({ preventScroll: true });
-  if (old.dataset.state !== fresh.dataset.state) {
-    say(`${fresh.dataset.name}: ${$(".state", fresh)?.textContent ?? fresh.dataset.state}`);
-    if (list.dataset.moves === "yes") note(fresh.id);
+  const state = old.dataset.state;
+  old.classList.remove("gone");
+  renew(old, fresh);
+  window.htmx?.process(old);
+  if (active && !old.contains(document.activeElement)) ((way && $(`${way}:not(:disabled)`, old)) || old).focus({ preventScroll: true });
+  if (state !== old.dataset.state) {
+    told(old, old.dataset.name);
+    if (list.dataset.moves === "yes") note(old.id);
   }
   picked();
 }
@@ -276,15 +308,20 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("htmx:configRequest", (event) => Object.assign(event.detail.headers, proof));
 document.addEventListener("htmx:beforeSwap", (event) => {
   const { target, xhr, serverResponse } = event.detail;
-  if (xhr.status !== 200 || !target.matches("tr[data-row]")) return;
+  if (xhr.status !== 200 || !target.matches("tr[data-row], .job")) return;
   event.detail.shouldSwap = false;
-  patch(serverResponse);
+  if (target.matches("tr")) return patch(serverResponse);
+  const { id } = target;
+  renew(target, parsed(serverResponse));
+  window.htmx.process(document.getElementById(id));
+  dismissable();
 });
 document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id === "ask") ask();
   if (event.detail.target.id === "job") { $("#dialog")?.close(); choose($$("tr[data-row]"), false); }
-  for (const button of $$("[data-dismiss]")) button.hidden = false;
+  dismissable();
 });
+const dismissable = () => { for (const button of $$("[data-dismiss]")) button.hidden = false; };
 document.addEventListener("htmx:afterSettle", relist);
 for (const kind of ["htmx:responseError", "htmx:sendError"]) document.addEventListener(kind, (event) => {
   const { xhr, elt } = event.detail, answered = kind === "htmx:responseError" && !away(xhr);

@@ -14,10 +14,7 @@ from playwright.async_api import Page, async_playwright
 from chromium import FLAGS, Watcher
 from component.hub.hub_site import PASSWORD
 from component.hub.pages_site import Site, site
-from himalia_hub.keys import DOORBELL
-from himalia_hub.pages.live import LIVE
 from himalia_hub.users.models import User
-from support import eventually
 
 Tab = Callable[..., AbstractAsyncContextManager[Page]]
 
@@ -54,7 +51,6 @@ def tab(hub: Site, root: User, chromium: Chromium, cookies: dict[str, list[objec
 
     @asynccontextmanager
     async def opened(name: str = "root", *expected: str, **options: object) -> AsyncIterator[Page]:
-        await everything_told(hub)
         context = await chromium.new_context(base_url=hub.url, **options)  # type: ignore[arg-type]
         context.set_default_timeout(60_000)
         watcher = Watcher(list(expected))
@@ -72,18 +68,6 @@ def tab(hub: Site, root: User, chromium: Chromium, cookies: dict[str, list[objec
         assert watcher.unexpected() == []
 
     return opened
-
-
-async def everything_told(hub: Site) -> None:
-    """Who still watches, from the test before, has been told of every row: none is replaced under a click for it."""
-    reader = hub.app[LIVE]
-
-    async def all_of_it() -> bool:
-        hub.app[DOORBELL].ring_all()
-        rows, _ = await reader._look_at_all(quietly=True)
-        return not reader.logins or rows.items() <= reader._seen.items()
-
-    await eventually(all_of_it)
 
 
 async def sign_in(page: Page, name: str) -> None:

@@ -156,23 +156,45 @@ async def test_a_server_started_elsewhere_turns_up_within_two_seconds(
         assert await page.evaluate("window.mark") == 1
 
 
-async def test_selection_focus_and_an_open_row_survive_twenty_patches(hub: Site, tab: Tab) -> None:
+async def test_what_a_viewer_is_about_to_do_survives_twenty_patches(hub: Site, tab: Tab) -> None:
     server = await hub.server(await hub.person("steady"), "", RUNNING, Phase.STARTING)
     async with tab() as page:
         await look(page, "?q=steady")
         row = line(page, "steady")
+        stop = row.get_by_role("button", name="Stop")
         await row.get_by_role("checkbox").check()
         await row.locator("summary").click()
-        await row.get_by_role("button", name="Stop").focus()
+        await stop.focus()
+        await stop.hover()
+        await page.mouse.down()
         for turn in range(20):
             phase, word = [(Phase.READY, "ready"), (Phase.STARTING, "starting")][turn % 2]
             await hub.change(server, phase=phase)
             await expect(row).to_have_attribute("data-state", word)
 
         await expect(row.get_by_role("checkbox")).to_be_checked()
-        await expect(row.get_by_role("button", name="Stop")).to_be_focused()
+        await expect(stop).to_be_focused()
         await expect(row.locator("details dl")).to_be_visible()
         await expect(page.locator("[data-picked]")).to_have_text("1 selected")
+        await page.mouse.up()
+        await expect(row.get_by_role("button", name="Stopping")).to_be_disabled()
+
+
+async def test_a_press_on_a_button_that_becomes_another_does_neither(hub: Site, tab: Tab) -> None:
+    server = await hub.server(await hub.person("turning"), "", RUNNING, Phase.READY)
+    async with tab() as page:
+        await look(page, "?q=turning")
+        row = line(page, "turning")
+        await row.get_by_role("button", name="Stop").hover()
+        await page.mouse.down()
+        await hub.change(server, desired=STOPPED, phase=Phase.STOPPED)
+        await expect(row.get_by_role("button", name="Start")).to_be_visible()
+        posted: list[str] = []
+        page.on("request", lambda request: posted.append(request.method))
+        await page.mouse.up()
+        await hub.change(server, node="elsewhere")
+        await expect(row).to_contain_text("elsewhere")
+        assert posted == []
 
 
 async def test_what_servers_use_is_found_and_patched_without_a_word(hub: Site, tab: Tab) -> None:

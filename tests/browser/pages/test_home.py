@@ -102,6 +102,35 @@ async def test_a_server_that_is_stopped_elsewhere_says_so_on_the_card(hub: Site,
         assert await page.evaluate("window.mark") == 1
 
 
+async def test_a_half_made_choice_and_a_press_survive_what_changes_beside_them(
+    tmp_path: Path, chromium: Chromium
+) -> None:
+    profiles = [{"name": "small"}, {"name": "large"}, {"name": "huge"}]
+    async with site(tmp_path, profiles=profiles) as hub:
+        lee = await hub.person("lee")
+        beside = await hub.server(lee, "beside", RUNNING, Phase.STARTING)
+        page = await chromium.new_page(base_url=hub.url)
+        await sign_in(page, "lee")
+        await expect(page.locator("body[data-live=live]")).to_be_attached()
+        choice = page.get_by_role("article", name="My server").get_by_label("Profile")
+        await choice.select_option("large")
+        start = page.get_by_role("button", name="Start My server")
+        await start.hover()
+        await page.mouse.down()
+        for turn in range(4):
+            phase, word = [(Phase.READY, "ready"), (Phase.STARTING, "starting")][turn % 2]
+            await hub.change(beside, phase=phase)
+            await expect(page.locator("[data-server=beside]")).to_have_attribute("data-state", word)
+
+        await expect(choice).to_have_value("large")
+        await page.mouse.up()
+        await page.wait_for_url("**/spawn-pending/**")
+        row = await hub.row("lee")
+        assert row is not None
+        assert row.user_options == {"profile": "large"}
+        await page.close()
+
+
 async def test_cancelling_a_start_stops_that_server_only(hub: Site, tab: Tab) -> None:
     kim = await hub.person("kim")
     await hub.server(kim, "", RUNNING, Phase.STARTING)
