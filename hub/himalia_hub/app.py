@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
-from himalia_hub import clock, ending, info, middleware, openapi, reloading
+from himalia_hub import clock, ending, info, lean, middleware, openapi, reloading
 from himalia_hub.audit import handlers as audit
 from himalia_hub.audit import store as audit_store
 from himalia_hub.auth import account, elsewhere, login, setup, suspend
@@ -169,6 +169,7 @@ async def _run_loops(app: web.Application, owner: Owner) -> None:
         "cull": cull.run(world, owner.name),
         "measures": measures.run(world, owner.name),
         "tick": metrics.tick(world.figures),
+        "lean": lean.give_back(),
         "services": supervise.run(world, owner.name),
         "launches": Works(world, app[LAUNCH_BELL], app[LAUNCH_DOOR], owner.name).run(),
         "purge": _purge(world, owner.name),

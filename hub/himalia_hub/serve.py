@@ -21,7 +21,7 @@ from himalia_hub import clock, secrets
 from himalia_hub.app import make_app
 from himalia_hub.auth import setup
 from himalia_hub.auth.door import DOOR, Door
-from himalia_hub.db import migrate
+from himalia_hub.db import apart, migrate
 from himalia_hub.db.engine import Database
 from himalia_hub.ending import ENDING, Ending
 from himalia_hub.ephemeral import ground
@@ -136,7 +136,7 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
 
 async def _prepare_database(settings: HubSettings, plan: Plan) -> None:
     if plan.migrate:
-        upgrade = await migrate.upgrade(settings.db_url)
+        upgrade = await apart.upgrade(settings.db_url)
         plan.reporter.done(f"Database {'brought' if upgrade.changed else 'is'} up to date")
     else:
         await migrate.check(settings.db_url)

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from himalia_hub.auth.base import Person
 from himalia_hub.auth.settings import MethodSection
-from himalia_hub.groups import store as groups
 from himalia_hub.groups.models import Group, Membership
+from himalia_hub.groups.names import is_name
 from himalia_hub.rbac.models import RoleFromSignIn
 from himalia_hub.users.models import User
 
@@ -39,7 +39,7 @@ def groups_here(section: MethodSection, there: frozenset[str]) -> set[str]:
     wanted = _named(section.groups, there)
     if section.all_groups:
         in_table = {name for names in section.groups.values() for name in names}
-        wanted |= {name for name in there - in_table if groups.is_name(name)}
+        wanted |= {name for name in there - in_table if is_name(name)}
     return set(sorted(wanted)[:MOST_GROUPS])
 
 

@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from himalia_hub.groups.store import is_name
+from himalia_hub.groups.names import is_name
 from himalia_hub.rbac.roles import DEFAULT_ROLES
 from himalia_hub.section import Section
 

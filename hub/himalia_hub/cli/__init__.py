@@ -22,6 +22,7 @@ VERBS = (
     *("config", "scaletest", "clear-outputs"),
 )
 # These hand everything they are given to another program, so their flags are not ours to judge.
+SERVING = frozenset({"up", "hub"})
 PASSING_ON = frozenset({"proxy", "singleuser", "clear-outputs"})
 
 EPILOG = """\
@@ -52,6 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _module(verb: str) -> ModuleType:
+    if verb in SERVING:
+        from himalia_hub import lean
+
+        lean.stay_small()
+        lean.import_aiohttp()
     name = verb.replace("-", "_")
     return import_module(f"himalia_hub.cli.{name}_" if iskeyword(name) else f"himalia_hub.cli.{name}")
 

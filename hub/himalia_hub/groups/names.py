@@ -24,3 +24,8 @@ class GroupName(str):
 def gives(group: str, profile: str) -> bool:
     """Whether the members of this group were given this profile on the page."""
     return isinstance(group, GroupName) and profile in group.profiles
+
+
+def is_name(text: str) -> bool:
+    """Whether a group can be called so."""
+    return bool(text.strip()) and len(text) <= 255 and "/" not in text and text.isprintable()

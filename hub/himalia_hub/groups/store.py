@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from himalia_hub.errors import BadRequest, Conflict
 from himalia_hub.groups.models import Group, Membership
-from himalia_hub.groups.names import GroupName
+from himalia_hub.groups.names import GroupName, is_name
 from himalia_hub.users.models import User
 
 
@@ -27,11 +27,6 @@ async def page_of(
     total = await db.scalar(sa.select(sa.func.count()).select_from(wanted.subquery())) or 0
     found = await db.scalars(wanted.order_by(Group.name).offset(offset).limit(limit))
     return list(found), total
-
-
-def is_name(text: str) -> bool:
-    """Whether a group can be called so. Pure."""
-    return bool(text.strip()) and len(text) <= 255 and "/" not in text and text.isprintable()
 
 
 async def create(db: AsyncSession, name: str) -> Group:
