@@ -102,8 +102,12 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str | None, t
 
 
 def test_a_data_folder_that_may_not_be_entered_is_named(tmp_path: Path, monkeypatch) -> None:
-    def refuse(_self: Path) -> bool:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    is_file = Path.is_file
+
+    def refuse(path: Path) -> bool:
+        if path.is_relative_to(tmp_path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return is_file(path)
 
     monkeypatch.setattr(Path, "is_file", refuse)
     with pytest.raises(ConfigError) as caught:
