@@ -30,6 +30,7 @@ class RepositoryRule(BaseModel, extra="forbid", frozen=True):
     builder: Literal["own", "either", "repo2docker"] | None = None
     limit: int | None = Field(None, ge=0)
     hourly_limit: int | None = Field(None, ge=0)
+    build_limit: int | None = Field(None, ge=0)
     pool_min: int | None = Field(None, ge=0)
     pool_max: int | None = Field(None, ge=0)
     mem_limit: str | float | None = None
@@ -108,7 +109,7 @@ class EphemeralSection(Section):
     repositories: list[RepositoryRule] = Field(
         default_factory=list,
         description="other limits for some: tables with `match`, an expression like those of `allowed`, and "
-        "`limit` (its sessions at once), `hourly_limit`, `pool_min` and `pool_max` (warm sessions of "
+        "`limit` (its sessions at once), `hourly_limit`, `build_limit`, `pool_min` and `pool_max` (warm sessions of "
         "one link), `mem_limit`, `cpu_limit`, `builder`; the first that fits counts",
     )
     visitor_limit: int = Field(3, ge=0, description="sessions of one person or address at once; 0: no limit")
@@ -131,6 +132,9 @@ class EphemeralSection(Section):
         description="as many are kept warm for a link as were opened in this time, while there is room",
     )
     build_limit: int = Field(2, ge=1, description="environments that are made at once")
+    repository_build_limit: int = Field(
+        1, ge=0, description="environments of one repository that are made at once; 0: no limit of its own"
+    )
     queue_limit: int = Field(200, ge=0, description="links that may wait; further ones are refused")
     idle_s: float = Field(600, gt=0, description="end a session that nobody has used for this long")
     max_age_s: float = Field(6 * 3600, gt=0, description="end a session after this long, used or not")
@@ -258,6 +262,9 @@ class EphemeralSection(Section):
             hourly_limit=self.repository_hourly_limit
             if found is None or found.hourly_limit is None
             else found.hourly_limit,
+            build_limit=self.repository_build_limit
+            if found is None or found.build_limit is None
+            else found.build_limit,
             pool_min=found.pool_min if found else None,
             pool_max=found.pool_max if found else None,
             mem_limit=(found.mem_limit if found else None) or self.mem_limit,

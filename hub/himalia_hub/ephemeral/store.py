@@ -225,6 +225,13 @@ async def unused_environments(db: AsyncSession, in_use: Collection[str], *, befo
     return [key for key in rows if key not in set(in_use)]
 
 
+async def unfinished_environments(db: AsyncSession, in_use: Collection[str]) -> list[str]:
+    """Keys of those that were begun, neither made nor failed, and that nobody of `in_use` waits for."""
+    begun = sa.and_(Environment.ready.is_(None), Environment.failure.is_(None))
+    rows = await db.scalars(sa.select(Environment.key).where(begun))
+    return [key for key in rows if key not in set(in_use)]
+
+
 async def forget_environments(db: AsyncSession, keys: Collection[str]) -> None:
     """These are gone from the disk, and so are their logs."""
     await db.execute(sa.delete(Environment).where(Environment.key.in_(keys)))

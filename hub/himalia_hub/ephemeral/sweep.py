@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 
 from himalia_hub import clock
@@ -20,8 +20,10 @@ EVERY_S = 600.0
 class Sweep:
     """What is removed of one hub's folders and rows, by whoever holds the lease of launches."""
 
-    def __init__(self, world: World, folders: Folders, maker: Maker) -> None:
-        self._world, self._folders, self._maker = world, folders, maker
+    def __init__(
+        self, world: World, folders: Folders, maker: Maker, being_made: Callable[[str], bool]
+    ) -> None:
+        self._world, self._folders, self._maker, self._being_made = world, folders, maker, being_made
         self._keep_s = world.settings.ephemeral.keep_unused_s
         self._at_s = -EVERY_S
 
@@ -46,6 +48,15 @@ class Sweep:
         before = clock.now() - timedelta(seconds=self._keep_s)
         async with self._world.db.read() as db:
             keys = await store.unused_environments(db, in_use, before=before)
+            halves = await store.unfinished_environments(db, in_use)
+        for key in halves:
+            if self._being_made(key):
+                continue
+            if await self._maker.is_ready(key):  # a hub was killed between the mark and the row
+                async with self._world.db.begin() as db:
+                    await store.use_environment(db, key, now=clock.now())
+            else:
+                keys.append(key)
         for key in keys:
             await self._maker.remove(key)
         async with self._world.db.begin() as db:

@@ -76,10 +76,10 @@ class Works:
         self._section = world.settings.ephemeral
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._maker = maker_of(world)
-        self._builds = Builds(world, bell, self._maker, limit=self._section.build_limit)
+        self._builds = Builds(world, bell, self._maker, self._section)
         self._questions = Questions(self._ask)
         self._fetching: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._sweep = Sweep(world, self._folders, self._maker)
+        self._sweep = Sweep(world, self._folders, self._maker, self._builds.under_way)
         self._scales = Scales(self._section.session_max_bytes)
         self._bounds = Bounds(
             self._section.fetch_timeout_s,
@@ -182,7 +182,8 @@ class Works:
     async def _fail(self, launch: Launch, error: HimaliaError) -> None:
         log.info("launch.failed", launch=launch.id, spec=launch.spec[:200], why=error.message)
         failure = {"message": error.message, "remedy": error.remedy}
-        await self._move(launch, Stage.ENDING, failure=failure)
+        with contextlib.suppress(Over):
+            await self._move(launch, Stage.ENDING, failure=failure)
 
     async def _move(self, launch: Launch, stage: Stage, *lines: tuple[str, str], **values: object) -> None:
         """Over when somebody else has moved it meanwhile."""

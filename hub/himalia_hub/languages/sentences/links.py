@@ -34,6 +34,7 @@ LINKS: Final = (
     "No packages are asked for",
     "The environment is there already",
     "The environment is ready",
+    "Other environments are made first",
     "A session was warm already",
     "Number %(place)s in the queue; %(running)s sessions are running",
     "stopped by its visitor",
