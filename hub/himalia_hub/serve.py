@@ -54,6 +54,10 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 configuration again instead."""
 
 
+BACKLOG = 2048
+"""Connections that wait until the event loop takes them. Of a crowd, those beyond aiohttp's 128 were not heard, and
+tried again after a second, as TCP does.
+"""
 DRAIN_S = 20.0
 """The longest that one of several hubs waits at its end for answers that are under way."""
 
@@ -113,7 +117,7 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
             # hundred requests, held everybody up for 60 to 200 ms.
             gc.freeze()
             for sock in [*sockets, *_spawners_sockets(world.spawner)]:
-                await web.SockSite(runner, sock).start()
+                await web.SockSite(runner, sock, backlog=BACKLOG).start()
             world.figures.started.set(clock.now().timestamp() - began)
             report.done(f"Hub listening on {hub_url}")
             await _open_the_door(world, report)

@@ -5,6 +5,7 @@ After each fault: the words name the cause, whoever was working goes on, and a s
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -98,6 +99,21 @@ def everything_of(hub: Hub) -> list[int]:
         if pid != nest:
             os.kill(pid, signal.SIGKILL)
     return [hub.process.pid, nest]
+
+
+async def test_connections_of_a_crowd_wait_for_a_hub_that_is_busy_and_none_goes_unheard(
+    place: tuple[Hub, Client],
+) -> None:
+    hub, _ = place
+    assert hub.process is not None
+    hub.process.send_signal(signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(30):
+            crowd = [await asyncio.open_connection("127.0.0.1", hub.port + 2) for _ in range(300)]
+    finally:
+        hub.process.send_signal(signal.SIGCONT)
+    for _, writer in crowd:
+        writer.close()
 
 
 async def test_without_a_process_to_spare_a_start_says_so(place: tuple[Hub, Client]) -> None:

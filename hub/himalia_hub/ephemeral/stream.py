@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from aiohttp import web
@@ -27,6 +28,8 @@ KEEP_ALIVE_S = 15.0
 LOOK_S = 1.0
 LOOK_IN_QUEUE_S = 3.0
 """Of 200 who wait, each looks at its row: once a second would leave the hub little time to serve anybody."""
+PASSED_OVER = timedelta(seconds=1)
+"""Whoever may have a free place has it before."""
 QUEUED = (Stage.RESOLVING, Stage.FETCHING, Stage.WAITING)
 PROGRESS = {
     Stage.RESOLVING: 5,
@@ -142,9 +145,16 @@ async def _news(app: web.Application, launch_id: int, cursor: Cursor) -> _News |
 
 
 def _told(app: web.Application, launch: Launch, standing: store.Place) -> store.Place | None:
-    """The place, for who waits or will: who is still being looked at may find one free."""
-    free = app[SETTINGS].ephemeral.total_limit - standing.running
-    return standing if launch.stage is Stage.WAITING or standing.number > free else None
+    return standing if waits(launch, standing, app[SETTINGS].ephemeral.total_limit, now=clock.now()) else None
+
+
+def waits(launch: Launch, standing: store.Place, places: int, *, now: datetime) -> bool:
+    """Whether it is to be told its place in the queue: not who finds one free. Pure.
+
+    Nor who waits in spite of a free place, for a limit of their own, before that is sure.
+    """
+    passed_over = launch.stage is Stage.WAITING and now - launch.stage_since > PASSED_OVER
+    return standing.number > places - standing.running or passed_over
 
 
 async def _follow(
