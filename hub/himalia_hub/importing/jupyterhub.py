@@ -11,13 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from himalia_hub.db.engine import sync_url
 from himalia_hub.errors import BadRequest
+
+D = TypeVar("D", dict[str, Any], list[Any])
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 NEEDED = ("users", "groups", "user_group_map", "spawners", "api_tokens", "services", "roles")
 BUILT_IN_ROLES = frozenset({"user", "admin", "server", "token"})
@@ -182,10 +185,11 @@ def _groups(connection: Connection, theirs: Theirs, people: dict[int, str]) -> d
     names: dict[int, str] = {}
     members: dict[int, list[str]] = {}
     for row in _rows(connection, "user_group_map"):
-        members.setdefault(row["group_id"], []).append(people[row["user_id"]])
+        if row["user_id"] in people:
+            members.setdefault(row["group_id"], []).append(people[row["user_id"]])
     for row in _rows(connection, "groups"):
         names[row["id"]] = row["name"]
-        properties = _document(row.get("properties")) or {}
+        properties = _document(row.get("properties"), dict)
         theirs.groups.append(TheirGroup(row["name"], properties, sorted(members.get(row["id"], []))))
     return names
 
@@ -197,7 +201,7 @@ def _servers(connection: Connection, theirs: Theirs, people: dict[int, str]) -> 
         if owner is None:
             continue
         names[row["id"]] = owner, row["name"] or ""
-        options = _document(row.get("user_options")) or {}
+        options = _document(row.get("user_options"), dict)
         shown = row.get("display_name") or ""
         theirs.servers.append(
             TheirServer(owner, row["name"] or "", shown, options, _moment(row["last_activity"]))
@@ -218,8 +222,8 @@ def _tokens(connection: Connection, theirs: Theirs, people: dict[int, str]) -> N
             continue
         theirs.tokens.append(
             TheirToken(
-                owner, row["hashed"], row["prefix"], row["note"] or "", _document(row["scopes"]) or [],
-                _moment(row["created"]), _moment(row["expires_at"]), _moment(row["last_activity"]),
+                owner, row["hashed"], row["prefix"], row["note"] or "", _document(row["scopes"], list),
+                _moment(row["created"]), _moment(row["expires_at"], LONG_AGO), _moment(row["last_activity"]),
             )
         )  # fmt: skip
 
@@ -238,9 +242,9 @@ def _shares(
             if row["spawner_id"] not in servers:
                 continue
             owner, server = servers[row["spawner_id"]]
-            wide = _document(row["scopes"]) or []
+            wide = _document(row["scopes"], list)
             bare = [scope.removesuffix(f"!server={owner}/{server}") for scope in wide]
-            created, over = _moment(row["created_at"]), _moment(row["expires_at"])
+            created, over = _moment(row["created_at"]), _moment(row["expires_at"], LONG_AGO)
             if table == "share_codes":
                 code = TheirShareCode(
                     owner, server, bare, row["hashed"], row["prefix"], created, over,
@@ -262,16 +266,24 @@ def _what_is_left(
             )
     for row in _rows(connection, "roles"):
         if row["name"] not in roles:
-            scopes = ", ".join(_document(row["scopes"]) or [])
+            scopes = ", ".join(map(str, _document(row["scopes"], list)))
             theirs.left.append(f"role {row['name']!r} ({scopes}): write it as [[roles]]")
 
 
-def _moment(value: Any) -> datetime | None:
-    """SQLite gives text, PostgreSQL a moment; both are UTC without saying so."""
+def _moment(value: Any, otherwise: datetime | None = None) -> datetime | None:
+    """SQLite gives text, PostgreSQL a moment; both are UTC without saying so. Other text is `otherwise`."""
     if isinstance(value, str):
-        value = datetime.fromisoformat(value)
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:  # what no JupyterHub wrote must not keep everybody else from coming over
+            return otherwise
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) else None
 
 
-def _document(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
+def _document(value: Any, kind: type[D]) -> D:
+    """An object or a list; an empty one for what is neither: damaged rights are none."""
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        found = None
+    return found if isinstance(found, kind) else kind()

@@ -45,11 +45,15 @@ async def write(db: AsyncSession, theirs: Theirs, *, now: datetime) -> Counter[s
 
 async def _people(db: AsyncSession, theirs: Theirs, made: Counter[str], *, now: datetime) -> dict[str, User]:
     people: dict[str, User] = {}
+    called: dict[str, str] = {}
     for one in theirs.users:
         try:
             name = users.normalise(one.name)
         except BadRequest as error:
             theirs.left.append(f"user {one.name!r}: {error}")
+            continue
+        if called.setdefault(name, one.name) != one.name:  # two people there must not become one here
+            theirs.left.append(f"user {one.name!r}: is called {name!r} here, as {called[name]!r} already is")
             continue
         user = await users.by_name(db, name)
         if user is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -83,6 +85,31 @@ async def test_people_groups_servers_and_tokens_come_over_and_work(
         for wrong in (tokens["ada"][:-1] + "x", tokens["ada"][:4], "x" * 5000):
             async with hub.client(wrong) as nobody:
                 assert (await nobody("GET", "/hub/api/user")).status == 403
+
+
+def test_rows_that_no_jupyterhub_wrote_keep_nobody_else_from_coming(
+    tmp_path: Path,
+    sqlite_database: str,
+    theirs: tuple[Path, dict[str, str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = Path(shutil.copy(theirs[0], tmp_path / "odd.sqlite"))
+    connection = sqlite3.connect(file)
+    connection.executescript("""
+        UPDATE users SET last_activity = 'yesterday';
+        UPDATE groups SET properties = '[1]';
+        UPDATE spawners SET user_options = '{';
+        UPDATE api_tokens SET scopes = '"all"';
+        INSERT INTO user_group_map (user_id, group_id) SELECT 999, id FROM groups;
+        INSERT INTO users (name, admin, cookie_id) VALUES ('ADA', 0, 'x'), ('a/b', 0, 'y');
+    """)
+    connection.close()
+
+    said = carry(tmp_path, sqlite_database, str(file), capsys=capsys)
+
+    assert "2 people, 2 groups, 2 memberships, 2 servers, 4 tokens" in said
+    assert "user 'ADA': is called 'ada' here, as 'ada' already is" in said
+    assert "user 'a/b': " in said
 
 
 def test_importing_twice_makes_nothing_twice(
