@@ -14,7 +14,7 @@ from himalia_hub.errors import BadRequest, NotFound
 from himalia_hub.keys import DB
 from himalia_hub.rbac.guard import NO_ACCESS, scoped
 from himalia_hub.schemas import takes
-from himalia_hub.servers.activity import parse_moment
+from himalia_hub.servers.activity import read_moment
 from himalia_hub.users import store as users
 
 COLUMNS = (
@@ -69,13 +69,11 @@ def model(row: AuditRow) -> dict[str, Any]:
 
 
 def _filter(request: web.Request) -> store.Filter:
-    query, now = request.query, clock.now()
+    query = request.query
     kind = query.get("kind", "")
     if kind not in ("", ACCESS, CHANGE):
         raise BadRequest(f"kind is {kind[:30]!r}; it must be {ACCESS} or {CHANGE}")
-    since, until = (
-        parse_moment(query[key], key, now=now) if key in query else None for key in ("since", "until")
-    )
+    since, until = (read_moment(query[key], key) if query.get(key) else None for key in ("since", "until"))
     return store.Filter(kind, query.get("actor", ""), query.get("target_user", ""), since, until)
 
 

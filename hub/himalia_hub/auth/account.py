@@ -16,7 +16,7 @@ from himalia_hub.auth import password as passwords
 from himalia_hub.auth.agents import browser_of
 from himalia_hub.auth.forms import small_form
 from himalia_hub.auth.vault import VAULT
-from himalia_hub.errors import BadRequest, HimaliaError, NotFound, TooMany
+from himalia_hub.errors import BadRequest, Conflict, HimaliaError, NotFound, TooMany
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
 from himalia_hub.languages import gettext
 from himalia_hub.pages.paths import redirect
@@ -145,7 +145,9 @@ async def change_password(request: web.Request) -> web.Response:
     async with request.app[DB].begin() as db:
         # Only while the present one is still the one that was checked.
         mine = sa.and_(User.id == user.id, User.password_hash == user.password_hash)
-        await db.execute(sa.update(User).where(mine).values(password_hash=hashed))
+        changed = await db.execute(sa.update(User).where(mine).values(password_hash=hashed))
+        if not changed.rowcount:  # type: ignore[attr-defined]
+            raise Conflict("the password was changed at this moment", remedy="sign in with the newer one")
         ended = await _end_others(request, db)
     tell(request, change={"after": {"password": "changed", "sign_ins_ended": len(ended)}})
     await out.cut(request, ended)

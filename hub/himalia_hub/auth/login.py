@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 from aiohttp import web
 
+from himalia_hub.audit.record import tell
 from himalia_hub.auth import accounts, begin, cookies, origin, out, second, second_step, setup, xsrf
 from himalia_hub.auth.admit import NotAdmitted
 from himalia_hub.auth.base import WayDown
@@ -115,6 +116,9 @@ async def logout(request: web.Request) -> web.Response:
     if identity is not None and identity.login is not None:
         async with request.app[DB].begin() as db:
             ended = await db.run_sync(accounts.end_login, identity.login)
+        tell(
+            request, target_user=identity.name
+        )  # a GET, as in JupyterHub, that changes something all the same
         await out.cut(request, [ended])
         log.info("login.ended", user=identity.name)
     location = request.app[SETTINGS].hub_prefix + "login"

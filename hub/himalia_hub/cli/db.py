@@ -6,6 +6,7 @@ import argparse
 import asyncio
 
 from himalia_hub import secrets
+from himalia_hub.audit import beside
 from himalia_hub.auth import state
 from himalia_hub.auth.vault import Vault
 from himalia_hub.cli.common import open_database, settings_from
@@ -61,4 +62,7 @@ async def _rekey(settings: HubSettings) -> tuple[int, int]:
     secret = secrets.load_or_create(settings.hub.secret_file or settings.data_dir / "secret")
     vault = Vault.of(settings, secret)
     async with open_database(settings) as database, database.begin() as db:
-        return await state.rekey(db, vault)
+        count, lost = await state.rekey(db, vault)
+        change = {"after": {"values": count, "without_a_key": lost}}
+        db.add(beside.by_shell("himalia db rekey", target_user="", change=change))
+        return count, lost

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from himalia_hub import clock
+from himalia_hub.audit import beside
 from himalia_hub.cli.common import open_database, settings_from
 from himalia_hub.cli.terminal import Terminal
 from himalia_hub.config import FILE_NAME, load
@@ -77,4 +78,8 @@ def _settings(carried: config.Carried, to: Path, terminal: Terminal) -> list[str
 
 async def _rows(settings: HubSettings, theirs: Theirs) -> Counter[str]:
     async with open_database(settings) as database, database.begin() as db:
-        return await write(db, theirs, now=clock.now())
+        made = await write(db, theirs, now=clock.now())
+        if made:
+            change = {"after": dict(made)}
+            db.add(beside.by_shell("himalia import jupyterhub", target_user="", change=change))
+        return made

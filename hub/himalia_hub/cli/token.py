@@ -8,6 +8,7 @@ import re
 from datetime import timedelta
 
 from himalia_hub import clock
+from himalia_hub.audit import beside
 from himalia_hub.cli.common import open_database, settings_from
 from himalia_hub.errors import BadRequest, NotFound
 from himalia_hub.rbac import expand, rights, roles
@@ -63,7 +64,7 @@ async def _make(settings: HubSettings, args: argparse.Namespace) -> str:
         scopes = args.scope or list(roles.TOKEN)
         held = await rights.of_user(db, user, settings.rules, now=clock.now())
         _refuse_more_than_owned(scopes, user.name, held, settings.rules)
-        _row, secret = await tokens.issue(
+        row, secret = await tokens.issue(
             db,
             user.id,
             now=clock.now(),
@@ -71,6 +72,8 @@ async def _make(settings: HubSettings, args: argparse.Namespace) -> str:
             note=args.note,
             expires_in=args.expires_in,
         )
+        change = {"after": {"scopes": scopes}}
+        db.add(beside.by_shell("himalia token", target_user=user.name, target=f"a{row.id}", change=change))
     return secret
 
 

@@ -11,6 +11,7 @@ import sys
 import sqlalchemy as sa
 
 from himalia_hub import clock
+from himalia_hub.audit import beside
 from himalia_hub.auth.accounts import end_login
 from himalia_hub.auth.password import check_new, hash_password
 from himalia_hub.cli.common import open_database, settings_from
@@ -75,6 +76,8 @@ def _read_password(settings: HubSettings, args: argparse.Namespace) -> str:
 async def _add(settings: HubSettings, args: argparse.Namespace, hashed: str | None) -> str:
     async with open_database(settings) as database, database.begin() as db:
         user = await store.create(db, args.name, now=clock.now(), admin=args.admin, password_hash=hashed)
+        change = {"after": {"name": user.name, "admin": user.admin}}
+        db.add(beside.by_shell("himalia user add", target_user=user.name, change=change))
         return f"administrator {user.name!r}" if user.admin else f"user {user.name!r}"
 
 
@@ -93,6 +96,8 @@ async def _set_password(settings: HubSettings, name: str, hashed: str) -> str:
         # Whoever knew the old password is signed out, and loses what was issued through that sign-in.
         for login in await db.scalars(sa.select(Login).where(Login.user_id == user.id)):
             await db.run_sync(end_login, login)
+        change = {"after": {"password": "changed"}}
+        db.add(beside.by_shell("himalia user passwd", target_user=user.name, change=change))
         return repr(user.name)
 
 

@@ -23,16 +23,22 @@ FUTURE_LIMIT = timedelta(minutes=59)
 
 def parse_moment(value: Any, key: str, *, now: datetime) -> datetime:
     """An ISO 8601 moment; naive means UTC. BadRequest for anything else, and for what is an hour ahead."""
-    try:
-        moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise BadRequest(
-            f"{key} is {value!r}; it must be an ISO 8601 time such as 2026-01-31T12:00:00Z"
-        ) from None
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    moment = read_moment(value, key)
     if moment > now + FUTURE_LIMIT:
         raise BadRequest(f"{key} is {value!r}, which lies in the future; check the clock")
     return moment
+
+
+def read_moment(value: Any, key: str) -> datetime:
+    """An ISO 8601 moment in UTC; naive means UTC. BadRequest for anything else."""
+    try:
+        moment = datetime.fromisoformat(value)
+        # OverflowError: the first and the last day of the calendar, in other zones
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        raise BadRequest(
+            f"{key} is {value!r}; it must be an ISO 8601 time such as 2026-01-31T12:00:00Z"
+        ) from None
 
 
 @scoped("users:activity")

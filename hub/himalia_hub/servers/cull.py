@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from himalia_hub import clock
+from himalia_hub.audit import beside
 from himalia_hub.db import lease
 from himalia_hub.groups import store as groups
 from himalia_hub.profiles.choice import chosen
@@ -203,6 +204,7 @@ async def _stop(
         if server is None or due is None or due.at > now:
             return False
         await store.want_stopped(db, server, now=clock.now(), why=due.why)
+        db.add(beside.by_hub("cull", target_user=username, target=server.name, why=due.why))
     log.info("server.culled", user=username, server=server.name, why=due.why)
     world.doorbell.ring(server_id)
     return True

@@ -109,10 +109,12 @@ async def test_a_sign_in_and_what_is_pressed_on_pages_is_recorded(hub: Site, roo
         await browser.login("ann")
         home = await browser("GET", "/hub/home")
         await browser("POST", "/hub/home/start", data={"_xsrf": home.xsrf, "server": "thesis"})
+        await browser("GET", "/hub/logout")
 
-    pressed, signed_in = await rows(root, "actor=ann")
+    left, pressed, signed_in = await rows(root, "actor=ann")
 
     assert (signed_in["action"], signed_in["status"], signed_in["token_id"]) == ("POST login", 302, None)
+    assert (left["action"], left["status"]) == ("GET logout", 302)
     assert (pressed["action"], pressed["target_user"], pressed["target"]) == (
         "POST home/start",
         "ann",
@@ -164,6 +166,7 @@ async def test_filters_narrow_and_what_cannot_be_read_is_400(root: Client, ann: 
     assert [row["target"] for row in await rows(root, "target_user=ann&limit=1&offset=1")] == ["a"]
     assert await rows(root, "actor=ann") == []
     assert await rows(root, "until=2020-01-01") == []
+    assert len(await rows(root, "since=&until=2199-01-01")) == 3
     assert len(await rows(root, "since=2020-01-01&kind=change&actor=root")) == 3
     for wrong in ("kind=x", "since=yesterday", "format=xml", "limit=many"):
         assert (await root("GET", f"{AUDIT}?{wrong}")).status == 400, wrong

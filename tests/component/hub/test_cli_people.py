@@ -9,8 +9,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from himalia_hub import clock
+from himalia_hub.audit.models import AuditRow
 from himalia_hub.auth.accounts import begin_login
 from himalia_hub.auth.password import verify
 from himalia_hub.cli import main
@@ -73,7 +75,10 @@ def test_an_administrator_and_a_token_before_the_first_start(himalia: Himalia) -
         database = Database(himalia.url)
         async with database.read() as db:
             found = await find_by_secret(db, token.strip(), now=clock.now())
+            rows = await db.scalars(sa.select(AuditRow).order_by(AuditRow.id))
+            done = [(row.action, row.actor.partition("/")[0], row.target_user) for row in rows]
         await database.close()
+        assert done == [("himalia user add", "shell", "ann"), ("himalia token", "shell", "ann")]
         assert found is not None
         row, owner = found
         assert (owner.name, row.scopes, row.note) == ("ann", ["inherit"], "for tests")

@@ -101,6 +101,10 @@ async def test_a_server_is_stopped_by_the_ordinary_wish_when_its_time_is_over_an
     row = await read(hub, server)
     assert (row.desired, row.due_at, row.generation) == (Desired.STOPPED, clock.now(), 2)
     assert await cull(hub.world) == []  # once is enough
+    async with hub.db.read() as db:
+        told = (await db.scalars(sa.select(AuditRow))).one()
+    assert (told.actor, told.action, told.target_user) == ("himalia/hub", "cull", "ann")
+    assert told.change == {"after": {"why": "idle for 60 minutes"}}
 
 
 async def test_what_the_machine_slept_through_is_nobodys_idleness(hub: Site, ann: User, time: Clock) -> None:

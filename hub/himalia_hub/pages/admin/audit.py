@@ -6,7 +6,6 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from himalia_hub import clock
 from himalia_hub.audit import store
 from himalia_hub.audit.record import ACCESS, CHANGE
 from himalia_hub.errors import BadRequest
@@ -15,7 +14,7 @@ from himalia_hub.pages.admin import viewer
 from himalia_hub.pages.admin.listpage import where_of
 from himalia_hub.pages.render import page
 from himalia_hub.rbac.guard import signed_in
-from himalia_hub.servers.activity import parse_moment
+from himalia_hub.servers.activity import read_moment
 
 PAGE_SIZE = 50
 FIELDS = ("kind", "actor", "target_user", "since", "until")
@@ -56,9 +55,6 @@ async def audit(request: web.Request) -> web.Response:
 
 
 def _filter(asked: dict[str, str]) -> store.Filter:
-    now = clock.now()
-    since, until = (
-        parse_moment(asked[name], name, now=now) if asked[name] else None for name in ("since", "until")
-    )
+    since, until = (read_moment(asked[name], name) if asked[name] else None for name in ("since", "until"))
     kind = asked["kind"] if asked["kind"] in (ACCESS, CHANGE) else ""
     return store.Filter(kind, asked["actor"], asked["target_user"], since, until)
