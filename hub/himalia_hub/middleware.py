@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from urllib.parse import unquote_to_bytes
 
 import sqlalchemy.exc
 import structlog
@@ -18,6 +19,7 @@ from himalia_hub.db.engine import is_full
 from himalia_hub.errors import (
     RETRY_AFTER_S,
     BadRequest,
+    Conflict,
     HimaliaError,
     NotAuthenticated,
     TooMany,
@@ -148,6 +150,12 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         response = await _answer(
             request, BadRequest("a value in the request cannot be stored", remedy="no NUL")
         )
+    except sqlalchemy.exc.IntegrityError as error:
+        # Handlers look before they write. Two who did so at the same moment at PostgreSQL: the second one meets this.
+        log.warning("request.collided", cause=type(error.orig).__name__)
+        response = await _answer(
+            request, Conflict("somebody else made or changed the same at this moment", remedy="look again")
+        )
     except (
         sqlalchemy.exc.OperationalError,
         sqlalchemy.exc.TimeoutError,
@@ -198,6 +206,7 @@ def json_error(error: HimaliaError) -> web.Response:
 async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Find out who asks, refuse what another page made in their name, and go on."""
     request[IDENTITY] = None
+    _check_path(request)
     access = access_of(request.match_info.handler)
     if is_api(request) and request.match_info.route.method == "*":
         return await _unknown_api_path(request)
@@ -213,6 +222,18 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
         if TOUCHES in request.app:
             request.app[TOUCHES].note(identity, clock.now(), origin.address(request))
     return await handler(request)
+
+
+def _check_path(request: web.Request) -> None:
+    """BadRequest where a name in the path is not UTF-8: `%FF` and `%25FF` would be the same one."""
+    if (
+        "%" not in request.path
+    ):  # decoded by now: all that is left are percent signs, and bytes that are no text
+        return
+    try:
+        unquote_to_bytes(request.rel_url.raw_path).decode()
+    except UnicodeDecodeError:
+        raise BadRequest("the path is not UTF-8, percent-encoded") from None
 
 
 async def _check_xsrf(request: web.Request, access: Access) -> None:

@@ -31,7 +31,7 @@ def asked_page(request: web.Request) -> Page:
     """The page that the query and `Accept` ask for; BadRequest for what is not a number."""
     enveloped = MEDIA_TYPE in request.headers.get("Accept", "")
     offset = abs(_number(request, "offset", 0))
-    limit = _number(request, "limit", DEFAULT_LIMIT if enveloped else MAX_LIMIT)
+    limit = abs(_number(request, "limit", DEFAULT_LIMIT if enveloped else MAX_LIMIT))
     return Page(min(offset, LARGEST_OFFSET), max(1, min(limit, MAX_LIMIT)), enveloped)
 
 

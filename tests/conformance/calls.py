@@ -33,6 +33,29 @@ def reads(*paths: str, by: str = "") -> list[Step]:
     return [Step("GET", path, by=by) for path in paths]
 
 
+def narrow(owner: str, scope: str) -> list[Step]:
+    """What an administrator's token with this one right is shown."""
+    return [
+        *steps("POST", owner, {"admin": True}),
+        *steps("POST", f"{owner}/tokens", {"scopes": [scope]}),
+        *reads(
+            "/user",
+            ANN,
+            "/users/bob",
+            "/users/zed",
+            "/groups/g1",
+            "/groups",
+            "/services/web",
+            "/services",
+            by=owner,
+        ),
+    ]
+
+
+NARROW = (
+    "read:users!user=ann", "read:users:activity", "users:activity!user=ann", "read:roles", "read:groups",
+    "groups!group=g1", "list:users!server=ann/lab", "read:services", "list:services!service=web", "admin:auth_state",
+)  # fmt: skip
 ANN, LAB = "/users/ann", "/users/ann/servers/lab"
 PEOPLE = [
     *reads("", "/", "/nothing", "/users/zed"),
@@ -56,14 +79,22 @@ PEOPLE = [
     *steps("PATCH", "/users/zed", {"admin": True}),
     *steps("DELETE", "/users/zed"),
     *steps("DELETE", "/users/gus"),
-    *reads("/users/gus", ANN),
+    *reads(
+        "/users/gus",
+        ANN,
+        "/users?state=",
+        "/users?limit=-2",
+        "/users/%ff",
+        "/groups/%ff",
+    ),
+    *steps("POST", "/users/hal", {"name": "hal", "admin": False, "groups": []}),
 ]
 GROUPS = [
     *reads("/groups", "/groups/none"),
     *steps(
         "POST", "/groups", {"groups": ["g1", "g2"], "users": ["ann"]}, {"groups": ["g1"]}, {"groups": []}, {}
     ),
-    *steps("POST", "/groups/g3", None, None),
+    *steps("POST", "/groups/g3", {"name": "g3", "roles": []}, None),
     *steps("POST", "/groups/g4", {"users": ["ann", "nobody"]}, {"users": "ann"}),
     *reads("/groups/g1", ANN),
     Step("GET", "/groups?limit=1", accept=PAGES),
@@ -96,12 +127,22 @@ TOKENS = [
         {"roles": ["user"], "scopes": ["self"]},
         {"roles": ["admin"]},
     ),
-    *steps("POST", f"{ANN}/tokens", {"roles": ["user"]}, "x"),
+    *steps(
+        "POST",
+        f"{ANN}/tokens",
+        {"roles": ["user"]},
+        "x",
+        {"scopes": []},
+        {"roles": []},
+        {"roles": ["user"], "scopes": []},
+        "null",
+    ),
     *steps("POST", f"{ANN}/tokens", None),
     *reads("/user", "/users", ANN, "/users/bob", "/groups", "/groups/g1", "/proxy", "/info", by=ANN),
     *steps("POST", "/users", {"usernames": ["q"]}, by=ANN),
     *steps("PATCH", ANN, {"admin": True}, by=ANN),
     *steps("POST", "/users/bob/tokens", {}, by=ANN),
+    *[step for which, name in enumerate(NARROW) for step in narrow(f"/users/n{which}", name)],
     *steps("POST", "/users/bob/server", by=ANN),
     *steps("POST", "/shutdown", {}, by=ANN),
     *reads("/shares/ann", "/shares/bob", by=ANN),
@@ -109,7 +150,14 @@ TOKENS = [
     *steps("POST", f"{ANN}/activity", {"last_activity": "2026-01-01T00:00:00Z"}, {}, {"last_activity": "x"}),
     *steps("POST", f"{ANN}/activity", {"last_activity": "2099-01-01T00:00:00Z"}, {"last_activity": None}, []),
     *steps("POST", f"{ANN}/activity", {"servers": {"none": {"last_activity": "2026-01-01T00:00:00Z"}}}),
-    *steps("POST", f"{ANN}/activity", {"servers": []}, {"last_activity": 5}),
+    *steps(
+        "POST",
+        f"{ANN}/activity",
+        {"servers": []},
+        {"last_activity": 5},
+        {"last_activity": "0001-01-02T00:00:00+14:00"},
+    ),
+    *steps("POST", f"{ANN}/activity", {"servers": {"\ud800": {"last_activity": "2026-01-01T00:00:00Z"}}}),
     *steps("POST", "/users/zed/activity", {"last_activity": "2026-01-01T00:00:00Z"}),
 ]
 SERVERS = [
@@ -172,6 +220,8 @@ SHARES = [
     *steps("POST", "/shares/ann/none", {"user": "bob"}),
     *steps("POST", "/shares/ann", {"user": "bob"}),
     *reads("/shares/ann", "/shares/ann?limit=1", "/shares/ann/x6", "/users/bob/shared", "/users/zed/shared"),
+    *steps("POST", "/shares/ann/x6", {"user": "dan"}),
+    *steps("PATCH", "/shares/ann/x6", {"user": "dan", "scopes": []}),
     *reads("/users/bob/shared/ann/x6", "/users/bob/shared/ann/none", "/groups/g1/shared", "/groups/g1/shared/ann/x6"),
     *steps("PATCH", "/shares/ann/x6", {"user": "cat"}, {"user": "nobody"}, {"user": "bob"}, {}),
     *steps("DELETE", "/users/bob/shared/ann/x6"),
@@ -180,7 +230,7 @@ SHARES = [
     *steps("DELETE", "/shares/ann/none"),
     *steps("POST", "/share-codes/ann/x6", None, {"expires_in": 10}, {"expires_in": 31536001}, {"expires_in": "x"}),
     *steps("POST", "/share-codes/ann/x6", {"scopes": ["none"]}, better=400),
-    *steps("POST", "/share-codes/ann/x6", {"foo": 1}),
+    *steps("POST", "/share-codes/ann/x6", {"foo": 1}, "null"),
     *steps("POST", "/share-codes/ann/none"),
     *reads("/share-codes/ann", "/share-codes/ann/x6?limit=1"),
     *[Step("DELETE", f"/share-codes/ann/x6{which}") for which in ("?id=foo", "?code=foo", "", "")],

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from himalia_hub import clock, paging
 from himalia_hub.auth import out
 from himalia_hub.body import json_object
-from himalia_hub.errors import NotAuthorized, NotFound
+from himalia_hub.errors import BadRequest, NotAuthorized, NotFound
 from himalia_hub.groups import store
 from himalia_hub.groups.models import Group
 from himalia_hub.groups.schemas import NewGroup, NewGroups, People
@@ -54,9 +54,7 @@ def group_model(
     model: dict[str, Any] = {"kind": "group", "name": group.name}
     if identity.allows("read:groups", group=group.name):
         model |= {"users": list(users), "properties": group.properties}
-    if identity.allows("read:groups", group=group.name) or identity.allows(
-        "read:roles:groups", group=group.name
-    ):
+    if identity.allows("read:roles:groups", group=group.name):
         model["roles"] = list(role_names)
     return model
 
@@ -104,6 +102,8 @@ async def get_group(request: web.Request) -> web.Response:
 async def create_group(request: web.Request) -> web.Response:
     """201 the new group; 409 when there is one of that name."""
     body = await read(request, NewGroup)
+    if body.name not in (None, request.match_info["group"]):
+        raise BadRequest("the name of the group stands in the path")
     async with request.app[DB].begin() as db:
         people = await store.people(db, body.users)
         group = await store.create(db, request.match_info["group"])

@@ -15,8 +15,10 @@ class NewGroups(Body):
 
 
 class NewGroup(Body):
-    """POST /groups/{group}: the name stands in the path."""
+    """POST /groups/{group}: the name stands in the path; clients may repeat it. Roles are not set here."""
 
+    name: str | None = None
+    roles: list[str] = Field(default_factory=list, max_length=0)
     users: list[str] = Field(default_factory=list)
 
 

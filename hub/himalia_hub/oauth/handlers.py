@@ -135,11 +135,8 @@ def _within(identity: Identity, wish: Wish | Refusal, rules: Rules) -> Wish | Re
         return wish
 
     def is_theirs(scope: str) -> bool:
-        return bool(
-            expand.of_token(
-                (scope,), identity.name, identity.scopes, members=identity.members, custom=rules.custom
-            )
-        )
+        named = expand.expand((scope,), identity.name, custom=rules.custom)
+        return scope == "inherit" or bool(expand.intersect(named, identity.scopes, identity.members))
 
     return replace(wish, scopes=tuple(filter(is_theirs, wish.scopes)))
 

@@ -14,6 +14,9 @@ from functools import lru_cache
 from himalia_hub.errors import BadRequest
 from himalia_hub.rbac.scopes import FILTERS, META, SCOPES, SELF
 
+IDENTIFY = ("read:users:name!user", "read:users:groups!user")
+"""What comes with every token of a person: it may say whose it is."""
+
 Members = Mapping[str, Collection[str]]
 NO_GROUPS: Members = {}
 Custom = tuple[tuple[str, tuple[str, ...]], ...]
@@ -115,10 +118,13 @@ def of_token(
     members: Members = NO_GROUPS,
     custom: Custom = (),
 ) -> frozenset[str]:
-    """What a token may do: its own scopes, but never more than its owner may do at this moment."""
+    """What a token may do: its own scopes and to read its owner's name and groups, but never more than its owner may do
+    at this moment.
+    """
     if "inherit" in raw:
         return owner_scopes
-    return intersect(expand(raw, owner, server, custom=custom), owner_scopes, members)
+    named = expand((*raw, *IDENTIFY), owner, server, custom=custom)
+    return intersect(named, owner_scopes, members)
 
 
 def intersect(left: frozenset[str], right: frozenset[str], members: Members = NO_GROUPS) -> frozenset[str]:

@@ -55,7 +55,7 @@ def service_model(
         return identity.allows(scope, service=service.name)
 
     model: dict[str, Any] = {"kind": "service", "name": service.name, "admin": service.admin}
-    if may("read:services") or may("read:roles:services"):
+    if may("read:roles:services"):
         model["roles"] = sorted(
             {*role_names, *settings.rules.of_service(service.name), *(["admin"] if service.admin else [])}
         )

@@ -64,7 +64,8 @@ async def grant(request: web.Request, owner: str, name: str, body: NewShare) -> 
 async def revoke(request: web.Request, owner: str, name: str, body: ShareChange) -> Shared | None:
     """Take rights on a server from a person or a group; the share that is left. Who has none loses nothing."""
     # What cannot be shared nobody has; it need not be known any more.
-    bare = None if body.scopes is None else [scope.partition("!")[0] for scope in body.scopes]
+    # No names at all mean everything, as in JupyterHub: who revokes and names nothing wants nothing kept.
+    bare = [scope.partition("!")[0] for scope in body.scopes] if body.scopes else None
     async with request.app[DB].begin() as db:
         server = await server_of(db, owner, name)
         target = await (groups.by_name(db, body.group) if body.group else users.by_name(db, body.user or ""))

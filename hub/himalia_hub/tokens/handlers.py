@@ -135,9 +135,14 @@ async def _who_signs_in(request: web.Request, given: Credentials) -> User:
 
 
 async def _raw_scopes(db: AsyncSession, body: NewToken, rules: Rules) -> list[str]:
-    """What the new token shall carry; BadRequest for names that are not known."""
-    if body.scopes and body.roles:
+    """What the new token shall carry; BadRequest for names that are not known.
+
+    An empty list is no rights at all, and not those of a token whose maker says nothing of rights.
+    """
+    if body.scopes is not None and body.roles is not None:
         raise BadRequest("send scopes or roles, not both")
+    if body.scopes is None and body.roles is None:
+        return list(rules.scopes_of("token") or TOKEN)
     wanted = list(body.scopes or ())
     for name in body.roles or ():
         given = rules.scopes_of(name)
@@ -150,7 +155,7 @@ async def _raw_scopes(db: AsyncSession, body: NewToken, rules: Rules) -> list[st
         if len(scope) > 600:
             raise BadRequest(f"unknown scope {scope[:80]!r}")
         rules.check(scope)
-    return list(dict.fromkeys(wanted)) or list(rules.scopes_of("token") or TOKEN)
+    return list(dict.fromkeys(wanted))
 
 
 def may_issue(raw: list[str], owner: str, theirs: Rights, identity: Identity, rules: Rules) -> None:

@@ -171,7 +171,7 @@ async def create_users(request: web.Request) -> web.Response:
     return web.Response(body=answer, status=201, content_type="application/json", charset="utf-8")
 
 
-@scoped(*KEYS)
+@scoped(*(scope for scope in KEYS if scope != "admin:auth_state"))
 @takes(query=("include_stopped_servers",))
 async def get_user(request: web.Request) -> web.Response:
     """200 the model with the keys that the caller may see."""
@@ -182,10 +182,13 @@ async def get_user(request: web.Request) -> web.Response:
 @takes(NewUser)
 async def create_user(request: web.Request) -> web.Response:
     """201 the new person; 409 when there is one of that name."""
-    body = await read(request, NewUser)
-    _may_make_admin(request, wanted=body.admin)
+    body, name = await read(request, NewUser), request.match_info["user"]
+    _sets_neither_groups_nor_roles(body)
+    if body.auth_state or body.name not in (None, name, store.normalise(name)):
+        raise BadRequest("the name stands in the path, and auth_state comes when somebody signs in")
+    _may_make_admin(request, wanted=bool(body.admin))
     async with request.app[DB].begin() as db:
-        user = await store.create(db, request.match_info["user"], now=clock.now(), admin=body.admin)
+        user = await store.create(db, name, now=clock.now(), admin=bool(body.admin))
     log.info("users.created", count=1)
     return await _answer(request, user.name, status=201)
 
@@ -195,9 +198,7 @@ async def create_user(request: web.Request) -> web.Response:
 async def change_user(request: web.Request) -> web.Response:
     """200 the changed model. 400 for a name that is taken or cannot be used; 403 to reach above oneself."""
     body = await read(request, UserChange, needed=True)
-    for key, place in (("groups", "/groups/NAME/users"), ("roles", "/roles/NAME/members")):
-        if getattr(body, key):
-            raise BadRequest(f"{key} are not set with a person", remedy=f"POST {place}")
+    _sets_neither_groups_nor_roles(body)
     _may_make_admin(request, wanted=bool(body.admin))
     async with request.app[DB].begin() as db:
         user = await _user(db, request.match_info["user"])
@@ -276,6 +277,12 @@ def _identity(request: web.Request) -> Identity:
     return identity
 
 
+def _sets_neither_groups_nor_roles(body: UserChange) -> None:
+    for key, place in (("groups", "/groups/NAME/users"), ("roles", "/roles/NAME/members")):
+        if getattr(body, key):
+            raise BadRequest(f"{key} are not set with a person", remedy=f"POST {place}")
+
+
 def _may_make_admin(request: web.Request, *, wanted: bool) -> None:
     """Nobody grants what they do not hold in full: an administrator is made by one."""
     if wanted and not _identity(request).is_whole_admin:
@@ -283,4 +290,4 @@ def _may_make_admin(request: web.Request, *, wanted: bool) -> None:
 
 
 def _stopped_too(request: web.Request) -> bool:
-    return request.query.get("include_stopped_servers", "0").lower() not in ("", "0", "false")
+    return request.query.get("include_stopped_servers", "0").lower() not in ("0", "false")

@@ -30,7 +30,7 @@ class Filter:
 
 def read_filter(query: Any, only: Collection[str] | None) -> Filter:
     """The filter of a query string; BadRequest for a state or an order that is not known."""
-    state, sort = query.get("state"), query.get("sort", "id")
+    state, sort = query.get("state") or None, query.get("sort", "id")
     if state is not None and state not in STATES:
         raise BadRequest(f"state is {state[:30]!r}; it must be one of {', '.join(STATES)}")
     if sort.removeprefix("-") not in SORT_KEYS:

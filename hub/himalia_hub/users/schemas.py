@@ -16,12 +16,6 @@ class NewUsers(Body):
     admin: bool = False
 
 
-class NewUser(Body):
-    """POST /users/{user}: the name stands in the path."""
-
-    admin: bool = False
-
-
 class UserChange(Body):
     """PATCH /users/{user}. Groups and roles are known names that are not set here."""
 
@@ -30,3 +24,7 @@ class UserChange(Body):
     groups: list[str] | None = None
     roles: list[str] | None = None
     auth_state: dict[str, Any] | None = None
+
+
+class NewUser(UserChange):
+    """POST /users/{user}: the name stands in the path; clients may repeat it. Of the rest only `admin` is set here."""

@@ -13,17 +13,18 @@ from himalia_hub.servers.view import pending, ready, server_model, server_url, s
 from himalia_hub.settings import HubSettings
 from himalia_hub.users.models import User
 
-NAME = frozenset({"kind", "name", "admin", "user_info"})
+SHOWN = frozenset({"kind", "name"})
+NAME = SHOWN | {"admin", "user_info"}
 KEYS: dict[str, frozenset[str]] = {
     "read:users": NAME | {"roles", "groups", "server", "pending", "created", "last_activity"},
     "read:users:name": NAME,
-    "read:users:groups": NAME | {"groups"},
-    "read:users:activity": NAME | {"last_activity"},
-    "read:servers": NAME | {"servers"},
-    "read:roles:users": NAME | {"roles", "admin"},
-    "admin:auth_state": NAME | {"auth_state"},
+    "read:users:groups": SHOWN | {"groups"},
+    "read:users:activity": SHOWN | {"last_activity"},
+    "read:servers": SHOWN | {"servers"},
+    "read:roles:users": SHOWN | {"roles", "admin"},
+    "admin:auth_state": SHOWN | {"auth_state"},
 }
-"""Which keys each scope shows."""
+"""Which keys each scope shows, as in JupyterHub."""
 
 
 def user_model(

@@ -36,6 +36,11 @@ PASSWORD = "a long enough password"
 HASH = password.hash_password(PASSWORD)
 
 
+def identify(name: str) -> set[str]:
+    """What every token of a person may read of them."""
+    return {f"read:users:groups!user={name}", f"read:users:name!user={name}"}
+
+
 class EmptyProxy:
     """A proxy without routes."""
 

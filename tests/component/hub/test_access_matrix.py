@@ -16,6 +16,8 @@ import sqlalchemy as sa
 from component.hub.hub_site import Client, Site, site
 from himalia_hub import clock
 from himalia_hub.app import all_routes
+from himalia_hub.audit.models import AuditRow
+from himalia_hub.audit.record import UNRECORDED
 from himalia_hub.rbac import expand
 from himalia_hub.rbac.guard import Access, access_of
 from himalia_hub.rbac.identity import Identity
@@ -85,8 +87,10 @@ HELD: dict[str, Callable[[], frozenset[str]]] = {
     "bob": lambda: expand.expand(USER, "bob"),
     "max": lambda: expand.expand(USER + manager_of("g"), "max"),
     "service": lambda: expand.expand(("read:users", "read:servers!user=bob"), "", service="x"),
-    "narrow": lambda: expand.expand(("read:users:name!user=bob", "list:groups", "read:hub"), "root"),
-    "nothing": frozenset,
+    "narrow": lambda: expand.expand(
+        ("read:users:name!user=bob", "list:groups", "read:hub", *expand.IDENTIFY), "root"
+    ),
+    "nothing": lambda: expand.expand(expand.IDENTIFY, "ann"),
 }
 
 
@@ -117,14 +121,16 @@ async def asks(hub: Site, who: str, by: str) -> AsyncIterator[Client]:
     ("who", "by"), [*((who, "token") for who in HELD), *((who, "cookie") for who in HELD if who in OWNERS)]
 )
 async def test_who_lacks_the_right_is_refused_and_who_has_it_is_not(hub: Site, who: str, by: str) -> None:
-    held = HELD[who]()
+    held, changes = HELD[who](), 0
     async with asks(hub, who, by) as client:
+        rows_before = await hub.count(AuditRow)
         for method, path, access in API:
             allowed = may(access, path, held)
             listed = "{" not in path and any(expand.filters_of(held, scope) for scope in access.scopes)
             if (allowed or listed) and method != "GET":
                 continue  # what it does has tests of its own; here it would change the matrix
             answer = await client(method, filled(path), **({} if method == "GET" else {"json": {}}))
+            changes += method != "GET" and path.removeprefix("/hub/") not in UNRECORDED
             if allowed:
                 assert answer.status not in (403, 500), f"{who}: {method} {path}: {answer.text}"
             elif not listed:
@@ -132,6 +138,9 @@ async def test_who_lacks_the_right_is_refused_and_who_has_it_is_not(hub: Site, w
                 if answer.status == 404:  # held, though not on this target; or else it would tell what exists
                     assert "{" in path
                     assert any(expand.filters_of(held, scope) for scope in access.scopes), f"{method} {path}"
+        assert await hub.count(AuditRow) - rows_before == changes, (
+            "each change that was tried is in the audit"
+        )
 
 
 TAKEN = "its owner is an administrator no longer"

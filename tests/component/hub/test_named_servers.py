@@ -25,7 +25,7 @@ async def ann(hub_on_each: Site) -> AsyncIterator[Client]:
 
 
 async def names(client: Client) -> list[str]:
-    return sorted((await client("GET", f"{ANN}?include_stopped_servers=1")).json["servers"])
+    return sorted((await client("GET", f"{ANN}?include_stopped_servers")).json["servers"])
 
 
 async def test_a_named_server_is_made_without_being_started(ann: Client) -> None:
