@@ -92,14 +92,20 @@ async def nothing_is_left(hub: Hub, admin: Client, folder: Path) -> None:
 async def test_a_link_becomes_a_session_with_the_repositorys_packages_and_files(
     launch: Launch, folder: Path, url: str, notes: Repository
 ) -> None:
-    hub, admin = await launch(config(folder))
+    hub, admin = await launch(config(folder, "build_only = true"))
     hub.homes = folder
+
+    made = await opened(hub, f"{link(url)}?build_only=true")
+    assert phases(made) == ["waiting", "fetching", "building", "built", "ready"], made[-1]
+    assert any(PACKAGE in event["message"] for event in made if event["phase"] == "building")
+    assert "url" not in made[-1]
+    await nothing_is_left(hub, admin, folder)
 
     told = await opened(hub, link(url))
 
-    assert phases(told) == ["waiting", "fetching", "building", "built", "launching", "ready"], told[-1]
+    assert phases(told) == ["waiting", "built", "launching", "ready"], told[-1]
     ready = told[-1]
-    assert any(PACKAGE in event["message"] for event in told if event["phase"] == "building")
+    assert ready["image"] == made[-1]["imageName"]
     assert ready["binder_request"] == f"v2/{link(url)}"
     assert ready["binder_persistent_request"].endswith(notes.git("rev-parse", "HEAD"))
     assert "index.ipynb" in await run(ready, f"import os, {PACKAGE}; print(os.listdir())")

@@ -15,7 +15,7 @@ from himalia_hub.auth import begin, origin
 from himalia_hub.auth.xsrf import xsrf_token
 from himalia_hub.ephemeral import git, session, sources, store, stream
 from himalia_hub.ephemeral.admission import Admitted, Click
-from himalia_hub.ephemeral.models import OVER, Launch, Stage
+from himalia_hub.ephemeral.models import BUILD_ONLY, OVER, Launch, Stage
 from himalia_hub.errors import BadRequest, HimaliaError, NotAuthenticated, NotAuthorized, NotFound
 from himalia_hub.keys import DB, IDENTITY, LAUNCH_BELL, LAUNCH_DOOR, SETTINGS
 from himalia_hub.languages import sentence
@@ -206,12 +206,26 @@ async def build(request: web.Request) -> web.StreamResponse:
             try:
                 source, opening = _asked(request)
                 _may_open(request)
+                if _builds_only(request):
+                    opening = BUILD_ONLY
                 launch, standing = await _add(request, source, opening)
             except HimaliaError as error:
                 return await stream.refuse(request, error)
         return await stream.tell(
             request, launch, cursor, ready, standing=standing, answered=waits.close, hold_s=HOLD_S
         )
+
+
+def _builds_only(request: web.Request) -> bool:
+    """Whether no session is wanted, as BinderHub reads it. BadRequest where that is not offered."""
+    if request.query.get("build_only", "").lower() != "true":
+        return False
+    if not request.app[SETTINGS].ephemeral.build_only:
+        raise BadRequest(
+            "This hub makes no environments without a session.",
+            remedy="Leave out build_only, or ask an administrator to allow it (ephemeral.build_only).",
+        )
+    return True
 
 
 async def _returned_to(request: web.Request) -> tuple[Launch | None, stream.Cursor]:
@@ -253,7 +267,7 @@ async def _ready_for_programs(request: web.Request, launch: Launch) -> stream.Pa
         "message": f"server running at {url}\n",
         "url": url,
         "token": token,
-        "image": f"himalia/{launch.environment[:12]}",
+        "image": stream.image_of(request.app, launch),
         "repo_url": sources.told_url(launch.provider, launch.url),
         "binder_ref_url": sources.page_of(launch.provider, launch.url, launch.stem, launch.commit),
         "binder_launch_host": host + settings.base_url,

@@ -32,8 +32,14 @@ OVER = (Stage.ENDED, Stage.FAILED)
 """Nothing is left of these but their row."""
 
 
+BUILD_ONLY = "/"
+"""In the place of what a session opens on, which never begins with a slash: there is to be none."""
+MADE = "its environment is there"
+"""Why a launch without a session ended well."""
+
+
 class Launch(Base):
-    """One opened link, from the click to the end of its session.
+    """One opened link, from the click to the end of its session, or of the build that alone was asked for.
 
     `key` names it in addresses. `visitor` is `user:ID` or `net:ADDRESS`. `seated` is the reservation: it is given and
     taken in one transaction that counts. `uid` is the account of the session's processes, never shared by two.
@@ -74,6 +80,11 @@ class Launch(Base):
     keep_problem: Mapped[str] = mapped_column(sa.Text, default="", server_default="")
     used_s: Mapped[float | None] = mapped_column(sa.Double)
     memory_gib_s: Mapped[float | None] = mapped_column(sa.Double)
+
+    @property
+    def build_only(self) -> bool:
+        """Whether it is to end once its environment is made. It takes no place, for there is no session."""
+        return self.opening == BUILD_ONLY
 
 
 class LaunchEvent(Base):

@@ -135,6 +135,11 @@ class EphemeralSection(Section):
     repository_build_limit: int = Field(
         1, ge=0, description="environments of one repository that are made at once; 0: no limit of its own"
     )
+    build_only: bool = Field(
+        False,
+        description="let programs have an environment made without a session: `/build/…?build_only=true`, as BinderHub "
+        "does in its API-only mode",
+    )
     queue_limit: int = Field(200, ge=0, description="links that may wait; further ones are refused")
     idle_s: float = Field(600, gt=0, description="end a session that nobody has used for this long")
     max_age_s: float = Field(6 * 3600, gt=0, description="end a session after this long, used or not")

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from himalia_hub.ephemeral.models import OVER, BuildLine, Environment, Launch, LaunchEvent, Stage
+from himalia_hub.ephemeral.models import BUILD_ONLY, OVER, BuildLine, Environment, Launch, LaunchEvent, Stage
 from himalia_hub.ephemeral.settings import EphemeralSection
 from himalia_hub.errors import TooMany
 
@@ -62,7 +62,7 @@ async def under_way(db: AsyncSession) -> list[Launch]:
 async def sessions_of(db: AsyncSession, user_id: int) -> list[Launch]:
     """What is under way for this person, or this guest is in; newest first."""
     mine = sa.or_(Launch.guest_id == user_id, Launch.visitor == f"user:{user_id}")
-    going = Launch.stage.not_in([*OVER, Stage.ENDING])
+    going = sa.and_(Launch.stage.not_in([*OVER, Stage.ENDING]), Launch.opening != BUILD_ONLY)
     return list(await db.scalars(sa.select(Launch).where(mine, going).order_by(Launch.id.desc())))
 
 

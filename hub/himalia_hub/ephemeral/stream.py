@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -19,9 +20,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.ephemeral import store
-from himalia_hub.ephemeral.models import BuildLine, Launch, LaunchEvent, Stage
+from himalia_hub.ephemeral.models import MADE, BuildLine, Launch, LaunchEvent, Stage
+from himalia_hub.ephemeral.session import image_name
 from himalia_hub.errors import HimaliaError, TooMany
-from himalia_hub.keys import DB, LAUNCH_BELL, LAUNCH_QUEUE, SETTINGS, TOGETHER
+from himalia_hub.keys import DB, LAUNCH_BELL, LAUNCH_QUEUE, SECRETS, SETTINGS, TOGETHER
 
 HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 KEEP_ALIVE_S = 15.0
@@ -106,8 +108,12 @@ async def refuse(request: web.Request, error: HimaliaError) -> web.Response:
     """
     words = f"{error.message} {error.remedy}".strip()
     if isinstance(error, TooMany):
-        words += f" Try again in {error.retry_after_s / 60:.0f} minutes."
-    payload = {"phase": "failed", "failed": True, "message": words + "\n", "at": clock.iso(clock.now())}
+        minutes = math.ceil(error.retry_after_s / 60)
+        words += " Try again in a minute." if minutes <= 1 else f" Try again in {minutes} minutes."
+    payload = {
+        "phase": "failed", "failed": True, "message": words + "\n", "status_code": error.status,
+        "at": clock.iso(clock.now()),
+    }  # fmt: skip
     return web.Response(headers=HEADERS, text=f"data: {json.dumps(payload)}\n\n")
 
 
@@ -208,9 +214,13 @@ async def _follow(
             launch, standing = news.launch, news.standing
             for event in news.events:
                 cursor.event = event.id
-                await write(
-                    {"phase": event.phase, "message": words(event.message) + "\n", "at": clock.iso(event.at)}
-                )
+                built = {"imageName": image_of(request.app, launch)} if event.phase == "built" else {}
+                said = {
+                    "phase": event.phase,
+                    "message": words(event.message) + "\n",
+                    "at": clock.iso(event.at),
+                }
+                await write(said | built)
             for line in news.lines:
                 cursor.line = line.id
                 await write({"phase": "building", "message": line.text + "\n", "at": clock.iso(clock.now())})
@@ -218,6 +228,10 @@ async def _follow(
             answered()
             if launch.stage is Stage.READY:
                 await write({"phase": "ready", **await ready(launch)})
+                return True
+            if launch.build_only and launch.ended_because == MADE:
+                name = image_of(request.app, launch)
+                await write({"phase": "ready", "message": f"{launch.label}: {MADE}\n", "imageName": name})
                 return True
             if launch.failure is not None or launch.stage in (Stage.ENDING, Stage.ENDED):
                 await write({"phase": "failed", "failed": True, "message": ended(launch) + "\n"})
@@ -228,6 +242,13 @@ async def _follow(
             if request.app[TOGETHER].leaving.is_set():
                 return False  # whoever comes back with `Last-Event-ID` is told the rest by another hub
             await watch.wait(LOOK_IN_QUEUE_S if standing is not None else LOOK_S)
+
+
+def image_of(app: web.Application, launch: Launch) -> str:
+    """What BinderHub's clients read as the image: the engine's name of it, else one that tells environments apart."""
+    if app[SETTINGS].spawner.kind == "docker":
+        return image_name(app[SECRETS].hub_id, launch.environment)
+    return f"himalia/{launch.environment[:12]}"
 
 
 def ended(launch: Launch) -> str:

@@ -32,7 +32,7 @@ from himalia_hub.ephemeral.gists import Gists
 from himalia_hub.ephemeral.git import Bounds
 from himalia_hub.ephemeral.ground import uids_for
 from himalia_hub.ephemeral.making import maker_of
-from himalia_hub.ephemeral.models import Launch, Stage
+from himalia_hub.ephemeral.models import MADE, Launch, Stage
 from himalia_hub.ephemeral.questions import Questions
 from himalia_hub.ephemeral.submodules import Submodules
 from himalia_hub.ephemeral.sweep import Sweep
@@ -245,7 +245,8 @@ class Works:
             if found.files
             else "No packages are asked for"
         )
-        await self._move(launch, Stage.WAITING, ("waiting", said), environment=found.key)
+        stage = Stage.BUILDING if launch.build_only else Stage.WAITING
+        await self._move(launch, stage, ("waiting", said), environment=found.key)
         self._bell.ring(launch.id)
 
     async def _bring(self, launch: Launch, checkout: Path) -> None:
@@ -288,7 +289,9 @@ class Works:
 
     async def _build(self, launch: Launch) -> None:
         await self._builds.until_made(launch)
-        await self._move(launch, Stage.LAUNCHING, ("built", "The environment is ready"))
+        end = {"ended_because": MADE} if launch.build_only else {}
+        stage = Stage.ENDING if launch.build_only else Stage.LAUNCHING
+        await self._move(launch, stage, ("built", "The environment is ready"), **end)
 
     async def _launch(self, launch: Launch) -> None:
         if self._uids:

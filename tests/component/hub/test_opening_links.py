@@ -67,6 +67,7 @@ async def test_monitors_read_versions_from_any_site_and_whether_there_is_room(hu
         ("/build/gh/evil/repo/HEAD", "does not open this repository"),
         ("/build/nowhere/repo/HEAD", "no provider 'nowhere'"),
         ("/build/gh/ann/-repo;/--upload-pack", "is no repository's name"),
+        ("/build/gh/ann/notes/HEAD?build_only=true", "no environments without a session"),
     ],
 )
 async def test_a_program_reads_in_an_event_why_nothing_is_opened(hub: Site, path: str, words: str) -> None:
