@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from himalia_hub.health import database, machine, parts
 from himalia_hub.health.finding import Finding
 from himalia_hub.settings import HubSettings
+from himalia_spawner.base import Spawner
 
 
-async def examine(settings: HubSettings) -> AsyncIterator[Finding]:
-    """What is found, as it is found. Nothing is changed by asking."""
+async def examine(settings: HubSettings, spawner: Spawner | None = None) -> AsyncIterator[Finding]:
+    """What is found, as it is found; nothing is changed by asking. `spawner` is that of the hub that asks, if any."""
     for look in (machine.folder, machine.secret, database.database):
         for finding in await asyncio.to_thread(_all, look, settings):
             yield finding
@@ -20,7 +21,7 @@ async def examine(settings: HubSettings) -> AsyncIterator[Finding]:
     yield await parts.hub(settings)
     for finding in await parts.names(settings):
         yield finding
-    yield await parts.spawner(settings)
+    yield await (parts.held_by(settings, spawner) if spawner else parts.spawner(settings))
     yield parts.account(settings)
     for finding in machine.front_end(settings):
         yield finding

@@ -113,10 +113,9 @@ class Feed:
 
     async def routes(self) -> dict[str, Route]:
         """As the Protocol says; `last_activity` is that through any of the proxies."""
-        before = self._revision
-        routes = await self._proxy.routes()
-        if before == self._revision:  # otherwise what was read is older than what was told
-            self._compare(routes)
+        routes = await (self._compared() if self._followers else self._proxy.routes())
+        if not self._activity:
+            return routes
         self._activity = {path: at for path, at in self._activity.items() if path in self._table}
         return {spec: self._used(route) for spec, route in routes.items()}
 
@@ -143,7 +142,7 @@ class Feed:
 
     async def join(self, last_event_id: str) -> Follower:
         """One more: it is told what has changed since that event, or the whole table. ProxyError."""
-        await self.routes()
+        await self._compared()  # nobody does while nobody follows: 10,000 routes take 30 ms
         follower = Follower()
         follower.tell({"report": follower.id})
         born, _, number = last_event_id.partition("-")
@@ -196,6 +195,13 @@ class Feed:
         if isinstance(known, str) and datetime.fromisoformat(known).timestamp() >= at:
             return route
         return Route(route.routespec, route.target, {**route.data, "last_activity": _iso(at)})
+
+    async def _compared(self) -> dict[str, Route]:
+        before = self._revision
+        routes = await self._proxy.routes()
+        if before == self._revision:  # otherwise what was read is older than what was told
+            self._compare(routes)
+        return routes
 
     def _compare(self, routes: Mapping[str, Route]) -> None:
         """Tell followers what is different from what they know, whoever changed it."""

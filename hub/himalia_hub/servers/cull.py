@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.audit import beside
@@ -28,6 +30,8 @@ from himalia_hub.users.models import User
 log = structlog.get_logger()
 
 LEASE = "cull"
+CHUNK = 500
+"""So many servers are judged before others get their turn."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -175,23 +179,56 @@ async def cull(world: World) -> list[int]:
     Judged by the moment that `awake` last saw: a clock that jumps from here on is forgiven first.
     """
     now = world.looks.clock or clock.now()
-    async with world.db.read() as db:
-        # Throw-away sessions are ended by who ends all else that is theirs (`ephemeral/works.py`).
-        running = sa.and_(
-            Server.desired == Desired.RUNNING, Server.phase == Phase.READY, Server.extended_s.is_(None)
-        )
-        rows = await db.execute(
-            sa.select(Server, User.name).join(User, User.id == Server.user_id).where(running)
-        )
-        servers = [(row[0], row[1]) for row in rows]
-        member_of = await groups.of_users(db, list({server.user_id for server, _ in servers}))
-    culled = []
-    for server, username in servers:
-        mine = member_of[server.user_id]
-        due = ending_of(server, username, mine, world.settings)
-        if due is not None and due.at <= now and await _stop(world, server.id, username, mine, now):
-            culled.append(server.id)
+    culled: list[int] = []
+    after_id = 0
+    while found := await world.db.read_in_one(
+        partial(_candidates, world.settings, now=now, after_id=after_id)
+    ):
+        for server, username, mine in found:
+            due = ending_of(server, username, mine, world.settings)
+            if due is not None and due.at <= now and await _stop(world, server.id, username, mine, now):
+                culled.append(server.id)
+        after_id = found[-1][0].id
     return culled
+
+
+async def _candidates(
+    settings: HubSettings, db: AsyncSession, *, now: datetime, after_id: int
+) -> list[tuple[Server, str, list[str]]]:
+    """The next running servers whose time is over by the shortest limits that anybody has, with person and groups.
+
+    So most of those that are used are never loaded: what one look costs the hub follows what there is to stop.
+    """
+    # Throw-away sessions are ended by who ends all else that is theirs (`ephemeral/works.py`).
+    running = sa.and_(
+        Server.desired == Desired.RUNNING, Server.phase == Phase.READY, Server.extended_s.is_(None)
+    )
+    rows = await db.execute(
+        sa.select(Server, User.name)
+        .join(User, User.id == Server.user_id)
+        .where(running, Server.id > after_id, _over(settings, now))
+        .order_by(Server.id)
+        .limit(CHUNK)
+    )
+    found = [(row[0], row[1]) for row in rows]
+    member_of = await groups.of_users(db, list({server.user_id for server, _ in found}))
+    return [(server, username, member_of[server.user_id]) for server, username in found]
+
+
+def _over(settings: HubSettings, now: datetime) -> sa.ColumnElement[bool]:
+    """Not used, or running, for longer than the shortest limit of that kind."""
+    idle = [place.idle_s for place in settings.cull.limits if place.idle_s]
+    age = [place.max_age_s for place in settings.cull.limits if place.max_age_s]
+    over: list[sa.ColumnElement[bool]] = [sa.false()]
+    if idle:
+        before = now - timedelta(seconds=min(idle))
+        used = (
+            sa.or_(moment.is_(None), moment <= before) for moment in (Server.started, Server.last_activity)
+        )
+        over.append(sa.and_(*used))
+    if age:
+        over.append(Server.started <= now - timedelta(seconds=min(age)))
+    return sa.or_(*over)
 
 
 async def _stop(

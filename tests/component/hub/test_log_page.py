@@ -13,7 +13,8 @@ from himalia_hub import clock, logs
 from himalia_hub.health import running
 from himalia_hub.health.finding import Grade
 from himalia_hub.servers.models import Server
-from himalia_spawner.fake import FakeSpawner
+from himalia_spawner.base import Handle, ServerRef
+from himalia_spawner.fake import FakeServer, FakeSpawner
 
 CANARY = "kX9vQ2mC7tR4wZ8nB3yL6p"
 
@@ -102,3 +103,16 @@ async def test_health_says_when_servers_were_looked_at_and_what_belongs_to_nobod
     assert ill[1].said.startswith("2 folders, 1 server without a row")
     assert ill[2].said == "1 that led to no server were removed 0 s ago: /user/gone/"
     assert all(one.remedy for one in ill)
+
+
+async def test_the_health_page_asks_the_spawner_that_the_hub_has(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"x" * 32)  # with it, one more could be made
+    async with site(tmp_path) as hub, hub.client() as browser:
+        await hub.person("root", admin=True)
+        await browser.login("root")
+        spawner = hub.world.spawner
+        assert isinstance(spawner, FakeSpawner)
+        spawner.backend.servers["ann"] = FakeServer(Handle(ServerRef("ann", "1.1"), "http://127.0.0.1:1"), {})
+        page = await browser("GET", "/hub/admin/health")
+
+    assert "holds 1 server" in page.text

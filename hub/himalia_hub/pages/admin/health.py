@@ -51,9 +51,9 @@ def routes(prefix: str) -> list[web.RouteDef]:
 async def health(request: web.Request) -> web.Response:
     """200 everything that was looked at, what is wrong first, each with what to do."""
     viewer.must_be(request, "read:hub")
-    findings = [finding async for finding in examine(request.app[SETTINGS])]
-    if WORLD in request.app:
-        findings += await running.examine(request.app[WORLD])
+    world = request.app[WORLD]
+    findings = [finding async for finding in examine(request.app[SETTINGS], world.spawner)]
+    findings += await running.examine(world)
     order = [Grade.PROBLEM, Grade.ADVICE, Grade.OK]
     return await page(
         request,
