@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _LISTEN = "0A"
 _LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}
@@ -15,8 +15,8 @@ _NETLINK_SOCK_DIAG = 4
 _ANSWER_S = 1.0
 _HEADER = struct.Struct("=IHHII")
 """A netlink message's: length with the header, type, flags, sequence number, port id (netlink(7))."""
-_FOUND = struct.Struct("=4x2s2x16s16x4x8x12xI4x")
-"""Of `struct inet_diag_msg`: port, address, and the owner's user id (sock_diag(7))."""
+_FOUND = struct.Struct("=4x2s2x16s16x4x8x12xII")
+"""Of `struct inet_diag_msg`: port, address, the owner's user id and the inode (sock_diag(7))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,23 +27,25 @@ class Listener:
     uid: int
     loopback: bool
     """Bound to 127.0.0.1 itself, which wins over a socket bound to every address."""
+    inode: int = field(default=0, compare=False)
+    """Of the socket, by which its holder is known (`procfs.holds_socket`)."""
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on just now; only `listener_uid` can tell who takes it afterwards."""
+    """A loopback port nobody listens on just now; only `listener` can tell who takes it afterwards."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def listener_uid(port: int) -> int | None:
-    """The user id of the process that a connection to 127.0.0.1:`port` reaches, None if nobody listens."""
+def listener(port: int) -> Listener | None:
+    """What a connection to 127.0.0.1:`port` reaches, None if nobody listens."""
     try:
         found = ask_kernel(port)
     except OSError:  # no sock_diag in this kernel: it is optional, the tables never are
         found = read_tables(port)
     found.sort(key=lambda each: not each.loopback)
-    return found[0].uid if found else None
+    return found[0] if found else None
 
 
 def ask_kernel(port: int) -> list[Listener]:
@@ -82,11 +84,11 @@ def parse_answer(datagram: bytes) -> tuple[list[Listener], bool]:
         if kind == 2:  # NLMSG_ERROR
             number = -struct.unpack_from("=i", body)[0]
             raise OSError(number, os.strerror(number))
-        port, address, uid = _FOUND.unpack_from(body)
+        port, address, uid, inode = _FOUND.unpack_from(body)
         name = (address[:4] if body[0] == socket.AF_INET else address).hex()
         loopback = name in ("7f000001", "00000000000000000000ffff7f000001")
         if loopback or not name.strip("0"):
-            found.append(Listener(int.from_bytes(port), uid, loopback))
+            found.append(Listener(int.from_bytes(port), uid, loopback, inode))
     return found, False
 
 
@@ -100,11 +102,11 @@ def parse_listeners(table: str) -> list[Listener]:
     listeners = []
     for line in table.splitlines()[1:]:
         columns = line.split()
-        if len(columns) < 8 or columns[3] != _LISTEN:
+        if len(columns) < 10 or columns[3] != _LISTEN:
             continue
         address, _, port = columns[1].partition(":")
         if address in _LOOPBACK or address in _ANY:
-            listeners.append(Listener(int(port, 16), int(columns[7]), address in _LOOPBACK))
+            listeners.append(Listener(int(port, 16), int(columns[7]), address in _LOOPBACK, int(columns[9])))
     return listeners
 
 

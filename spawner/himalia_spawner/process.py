@@ -19,7 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from himalia_spawner import cgroups, ending, giving, measuring, ports, procfs, serverlog
+import structlog
+
+from himalia_spawner import cgroups, ending, giving, measuring, procfs, serverlog
 from himalia_spawner.base import (
     Cause,
     Exit,
@@ -35,8 +37,9 @@ from himalia_spawner.base import (
     Write,
     silent,
 )
-from himalia_spawner.errors import BackendGone, SpawnFailed, SpawnRefused
-from himalia_spawner.launch import Launch, port_of
+from himalia_spawner.claimed import Claims
+from himalia_spawner.errors import BackendGone, SpawnError, SpawnFailed, SpawnRefused
+from himalia_spawner.launch import Launch
 from himalia_spawner.ledger import Ledger, runtime_folder
 from himalia_spawner.nest_client import NestUnusable, nest_for
 from himalia_spawner.records import Folder, Record
@@ -64,6 +67,8 @@ _HOUSEKEEPING_S = 30.0
 _WORKERS = 4
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 
 def _no_fault(point: str) -> None:
@@ -107,6 +112,7 @@ class ProcessSpawner:
         self._fault = fault
         self._busy: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._stopping: set[str] = set()
+        self._claims = Claims()
         self._giving = asyncio.Semaphore(1)
         self._threads = running_threads(_WORKERS, "spawner")
         self._watch = Watch(self._ledger, self._nest, self._threads, self._ended)
@@ -241,6 +247,7 @@ class ProcessSpawner:
                     loop.call_soon_threadsafe(say, sentence)
 
                 record = await self._in_thread(self._start_here, spec, aloud)
+                self._claims.begun(spec)
                 self._watch.attend(record)
                 self._watch.attend_nest()
                 return record.handle
@@ -285,6 +292,7 @@ class ProcessSpawner:
 
     async def _stop(self, ref: ServerRef, grace_s: float | None) -> None:
         async with self._busy[ref.name]:
+            self._claims.forget(ref.name)
             seen = await self.look(ref.name)
             folder = self._ledger.folder(ref.name)
             record = folder.read()
@@ -349,8 +357,30 @@ class ProcessSpawner:
         return running, dead
 
     async def _ended(self, record: Record) -> None:
-        if record.name not in self._stopping:
-            await self._clean_up_after(record)
+        if record.name in self._stopping:
+            return
+        await self._on_another_port(record)
+        await self._clean_up_after(record)
+
+    async def _on_another_port(self, record: Record) -> None:
+        """Once, where its port was taken before it could listen there; the rest is as with any end."""
+        async with self._busy[record.name]:
+            now = self._ledger.folder(record.name).read()
+            if (
+                now is None
+                or (now.pid, now.ticks) != (record.pid, record.ticks)
+                or not self._claims.lost(now)
+            ):
+                return
+            spec = self._claims.move(now)
+            try:
+                await self._sweep_before(record.name)
+                self._watch.attend(await self._in_thread(self._start_here, spec, silent))
+            except (SpawnError, OSError) as error:
+                log.warning("spawner.not_moved", server=record.name, why=str(error))
+            finally:
+                self._claims.moved(record.name)
+                self._watch.changed.put_nowait(record.name)
 
     async def _clean_up_after(self, record: Record) -> None:
         async with self._busy[record.name]:
@@ -378,24 +408,16 @@ class ProcessSpawner:
 
     def _present(self, record: Record) -> Sighting:
         self._watch.attend(record)
-        port = port_of(record.url)
-        if port is None:
-            return Sighting(Presence.PRESENT, record.handle)
-        uid = ports.listener_uid(port)
-        if uid == record.uid:
-            return Sighting(Presence.PRESENT, record.handle)
-        detail = (
-            "the server does not listen yet"
-            if uid is None
-            else f"port {port} was taken by a process of another account (user id {uid}); "
-            "start the server again"
-        )
-        return Sighting(Presence.PRESENT, record.handle, detail=detail, listening=False)
+        hindrance = self._claims.hindrance(record)
+        return Sighting(Presence.PRESENT, record.handle, detail=hindrance, listening=not hindrance)
 
     async def _absent(self, record: Record) -> Sighting:
         await self._watch.settled(record)
         folder = self._ledger.folder(record.name)
-        record = await self._remains.examine(folder.read() or record, folder)
+        record = folder.read() or record
+        if self._claims.lost(record):
+            return Sighting(Presence.UNKNOWN, detail="the server's port was taken; it is given another")
+        record = await self._remains.examine(record, folder)
         if record.exit_reason:
             cause = Cause(record.exit_cause or Cause.CRASHED)
             how = Exit(record.exit_reason, record.exit_status, record.exit_signal, cause=cause)

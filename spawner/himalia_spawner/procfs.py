@@ -7,9 +7,11 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 _CAP_SYS_PTRACE = 19
+_FAMILY = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,31 @@ def holds_lock(pid: int, device: int, inode: int) -> bool:
         except OSError:
             continue
     return False
+
+
+def holds_socket(pid: int, inode: int) -> bool | None:
+    """Whether it, or a process that it made, has the socket of that inode; None where this may not be seen."""
+    wanted, ahead, seen = f"socket:[{inode}]", [pid], set[int]()
+    while ahead and len(seen) < _FAMILY:
+        seen.add(pid := ahead.pop(0))
+        try:
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                with suppress(FileNotFoundError):  # closed meanwhile
+                    if os.readlink(f"/proc/{pid}/fd/{name}") == wanted:
+                        return True
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+                    ahead += (int(word) for word in file.read().split())
+        except (FileNotFoundError, ProcessLookupError):  # it has ended
+            continue
+        except OSError:
+            return None
+    return False
+
+
+def age_s(ticks: int) -> float:
+    """Seconds since this start time."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 @functools.cache

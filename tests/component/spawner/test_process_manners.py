@@ -10,14 +10,16 @@ import socket
 import stat
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
+import structlog
 
 from himalia_spawner import procfs
-from himalia_spawner.base import Presence, ServerRef
+from himalia_spawner.base import Presence, ServerRef, Sighting
 from himalia_spawner.errors import SpawnRefused
-from himalia_spawner.ports import Listener, ask_kernel, listener_uid, read_tables
+from himalia_spawner.ports import Listener, ask_kernel, listener, read_tables
 from himalia_spawner.process import ProcessSpawner
 from himalia_spawner.records import Record
 from himalia_spawner.settings import ProcessSettings
@@ -131,7 +133,7 @@ async def test_a_strangers_listener_on_the_servers_port_is_never_taken_for_it(ri
     listen = f"import os, socket, time; os.setuid(65534); s = socket.create_server(('127.0.0.1', {port})); time.sleep(60)"
     stranger = child_process(listen)
     try:
-        await eventually(lambda: listener_uid(port) == 65534)
+        await eventually(lambda: (found := listener(port)) and found.uid == 65534)
 
         sighting = await spawner.look("ada-server")
 
@@ -142,13 +144,46 @@ async def test_a_strangers_listener_on_the_servers_port_is_never_taken_for_it(ri
         stranger.wait()
 
 
+@pytest.mark.parametrize("taken", [1, 2])
+async def test_a_server_whose_port_was_taken_is_given_another_once(
+    rig, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    spawner, heard = rig.spawner(), list[Presence]()
+    with ExitStack() as held, structlog.testing.capture_logs() as said:
+        others = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(taken)]
+        given = [*(other.getsockname()[1] for other in others), free_port()]
+        monkeypatch.setattr("himalia_spawner.ports.free_port", iter(given).__next__)
+        watching = asyncio.create_task(anext(spawner.watch()))
+        await spawner.start(told(rig, "serve"))
+
+        async def settled() -> Sighting | None:
+            sighting = await spawner.look("ada-server")
+            heard.append(sighting.presence)
+            unsettled = sighting.presence is Presence.UNKNOWN or not sighting.listening
+            return None if unsettled else sighting
+
+        sighting = await eventually(settled)
+        assert await watching == "ada-server"
+        warned = [line["port"] for line in said if line["event"] == "spawner.port_taken"]
+
+    assert warned == given[:1]
+    assert set(heard[:-1]) <= {Presence.PRESENT, Presence.UNKNOWN}
+    if taken == 1:
+        assert sighting.handle.url == f"http://127.0.0.1:{given[1]}"
+        assert (await rig.environment(sighting.handle))["JUPYTERHUB_SERVICE_URL"].startswith(
+            sighting.handle.url
+        )
+    else:
+        assert (sighting.presence, sighting.exit.status) == (Presence.ABSENT, 1)
+
+
 def test_the_owner_of_a_listening_port_is_known() -> None:
     port = free_port()
-    assert listener_uid(port) is None
+    assert listener(port) is None
     with socket.create_server(("127.0.0.1", port)):
-        assert listener_uid(port) == os.getuid()
+        assert (found := listener(port)) and found.uid == os.getuid()
     with socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True):
-        assert listener_uid(port) == os.getuid()
+        assert (found := listener(port)) and found.uid == os.getuid()
 
 
 def test_the_kernel_says_of_listeners_what_its_tables_say() -> None:
