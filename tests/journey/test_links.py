@@ -148,10 +148,14 @@ async def test_binderhubs_own_client_opens_a_link(launch: Launch, folder: Path, 
 async def test_who_comes_back_is_at_the_same_launch(launch: Launch, folder: Path, url: str) -> None:
     hub, _ = await launch(config(folder))
     hub.homes = folder
-    first = await anext(events(hub, link(url)))
-    rest = [event async for event in events(hub, link(url), after=first["id"])]
+    old = link(url, "master")
+    first = await anext(events(hub, old))
+    rest = [event async for event in events(hub, old, after=first["id"])]
     assert {event["launch_id"] for event in rest} == {first["launch_id"]}
     assert rest[-1]["phase"] == "ready"
+    assert any("no branch master any more" in event["message"] for event in rest), (
+        "links of READMEs outlive the name of a default branch"
+    )
 
 
 async def test_many_clicks_are_one_build_and_never_more_sessions_than_places(

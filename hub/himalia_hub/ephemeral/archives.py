@@ -91,6 +91,11 @@ class Archives:
             raise GitError(
                 f"The archive did not come within {self.bounds.seconds:g} seconds.", remedy="Try again later."
             ) from None
+        except aiohttp.ClientConnectorError as error:
+            raise GitError(
+                "The archive's server does not answer.",
+                remedy="Check the address in the link, or try again later.",
+            ) from error
         except (aiohttp.ClientError, json.JSONDecodeError) as error:
             raise GitError(
                 f"The archive cannot be fetched: {str(error)[:200] or type(error).__name__}.",

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ipaddress
 import os
+import re
 import resource
 import shutil
 import socket
@@ -110,8 +111,10 @@ async def resolve(remote: Remote, ref: str, *, seconds: float) -> str:
     for name in (f"refs/heads/{ref}", f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}", ref):
         if name in found:
             return found[name]
+    short = re.fullmatch("[0-9a-f]{7,39}", ref) is not None
     raise NoSuchRef(
-        f"The repository has no branch or tag {ref!r}.", remedy="Check the last part of the link."
+        f"The repository has no branch or tag {ref!r}.",
+        remedy="Write all 40 digits of a commit." if short else "Check the last part of the link.",
     )
 
 
@@ -338,7 +341,17 @@ def _explained(complaint: str, status: int) -> GitError:
         return GitError("There is no such repository.", remedy="Check the address in the link.")
     if "returned error: 30" in low or "redirect" in low:
         return GitError("The repository has moved.", remedy="Use its new address in the link.")
+    if re.search(
+        r"failed to connect|unable to connect|connection (refused|reset|timed out)|no route to host", low
+    ):
+        return GitError(
+            "The repository's server does not answer.",
+            remedy="Check the address in the link, or try again later.",
+        )
     last = next(
         (line for line in reversed(complaint.splitlines()) if line.strip()), f"git ended with {status}"
     )
-    return GitError(f"The repository cannot be fetched: {last.strip()[:300]}", remedy="Try again later.")
+    return GitError(
+        f"The repository cannot be fetched: {last.strip().removeprefix('fatal: ')[:300]}",
+        remedy="Try again later.",
+    )

@@ -39,14 +39,14 @@ REFRESH_S = 2
 def routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     """Handler paths. Links are opened below the hub's prefix, where its cookies come along; `/v2/…` leads there."""
     return [
-        web.get(prefix + "v2/{provider}/{spec:.+}", open_link, allow_head=False),
-        web.post(prefix + "v2/{provider}/{spec:.+}", open_link_form),
+        web.get(prefix + "v2/{provider}/{spec:.*}", open_link, allow_head=False),
+        web.post(prefix + "v2/{provider}/{spec:.*}", open_link_form),
         web.get(prefix + "launches/{key}", show),
         web.post(prefix + "launches/{key}", cancel),
         web.get(prefix + "launches/{key}/events", events, allow_head=False),
         web.get(prefix + "launches/{key}/enter", enter, allow_head=False),
-        web.get(base_url + "build/{provider}/{spec:.+}", build, allow_head=False),
-        web.get(prefix + "build/{provider}/{spec:.+}", build, allow_head=False),
+        web.get(base_url + "build/{provider}/{spec:.*}", build, allow_head=False),
+        web.get(prefix + "build/{provider}/{spec:.*}", build, allow_head=False),
         web.get(base_url + "api/repoproviders", repo_providers),
         web.get(base_url + "_config", repo_providers),
         web.get(base_url + "repo/{owner}/{repository}", old_link),
@@ -302,7 +302,7 @@ def _asked(request: web.Request) -> tuple[sources.Source, str]:
     section = request.app[SETTINGS].ephemeral
     if not section.on:
         raise NotFound("This hub opens no links to repositories.")
-    found = re.search(r"/(?:v2|build)/([^/]+)/(.+)$", request.rel_url.raw_path)
+    found = re.search(r"/(?:v2|build)/([^/]+)/(.*)$", request.rel_url.raw_path)
     provider, spec = (found[1], found[2]) if found else ("", "")
     if provider in sources.PROVIDERS and provider not in section.providers:
         raise BadRequest(f"this hub opens no links of {sources.PROVIDERS[provider].name}")

@@ -16,6 +16,8 @@ from himalia_hub.errors import BadRequest
 LONGEST_SPEC = 2000
 LONGEST_REF = 250
 DEFAULT_REF = "HEAD"
+RENAMED = ("master", "main")
+"""Links of READMEs name a default branch that was called so once: where it is gone, the default one is meant."""
 PACKED = ("archive", "zenodo", "figshare", "dataverse", "hydroshare", "ckan")
 """Providers of archives and of records. What stands for a commit there is the content, so the only other ref is one."""
 
@@ -229,6 +231,11 @@ def read(provider: str, spec: str, hosts: Mapping[str, str]) -> Source:
     parts = spec.split("/", known.parts)
     if len(spec) > LONGEST_SPEC or len(parts) < known.parts or not all(parts):
         raise BadRequest(f"{spec[:100]!r} names no repository", remedy=f"such as {provider}/{known.example}")
+    if known.read in (_git, _archive, _ckan) and re.match("[a-z]+:/", spec):
+        raise BadRequest(
+            f"the address in {spec[:100]!r} is not percent-encoded",
+            remedy="write its : as %3A and its / as %2F",
+        )
     stem, ref = parts[: known.parts], unquote("".join(parts[known.parts :])) or DEFAULT_REF
     host = hosts.get(provider, known.host).rstrip("/")
     url, label = known.read(host, [unquote(part) for part in stem])

@@ -106,7 +106,7 @@ async def refuse(request: web.Request, error: HimaliaError) -> web.Response:
 
     A browser's `EventSource` shows its page nothing of an answer with another status.
     """
-    words = f"{error.message} {error.remedy}".strip()
+    words = joined(error.message, error.remedy)
     if isinstance(error, TooMany):
         minutes = math.ceil(error.retry_after_s / 60)
         words += " Try again in a minute." if minutes <= 1 else f" Try again in {minutes} minutes."
@@ -234,7 +234,7 @@ async def _follow(
                 await write({"phase": "ready", "message": f"{launch.label}: {MADE}\n", "imageName": name})
                 return True
             if launch.failure is not None or launch.stage in (Stage.ENDING, Stage.ENDED):
-                await write({"phase": "failed", "failed": True, "message": ended(launch) + "\n"})
+                await write({"phase": "failed", "failed": True, "message": ended(launch, words) + "\n"})
                 return False
             if time.monotonic() - spoke > KEEP_ALIVE_S:
                 await response.write(b":keepalive\n\n")
@@ -251,8 +251,16 @@ def image_of(app: web.Application, launch: Launch) -> str:
     return f"himalia/{launch.environment[:12]}"
 
 
-def ended(launch: Launch) -> str:
+def ended(launch: Launch, words: Callable[[str], str] = str) -> str:
     """Why there is no session, or none any more, in one or two sentences."""
     if launch.failure is not None:
-        return f"{launch.failure['message']} {launch.failure['remedy']}".strip()
-    return f"The session is over: {launch.ended_because}." if launch.ended_because else "The session is over."
+        return joined(words(launch.failure["message"]), words(launch.failure["remedy"]))
+    if not launch.ended_because:
+        return words("The session is over.")
+    return words(f"The session is over: {words(launch.ended_because)}.")
+
+
+def joined(message: str, remedy: str) -> str:
+    """What happened and what to do, as sentences. Pages show each by itself, and errors begin either way."""
+    told = [f"{one[0].upper()}{one[1:]}" for one in (message, remedy) if one]
+    return " ".join(one if one.endswith((".", "!", "?", "…")) else f"{one}." for one in told)

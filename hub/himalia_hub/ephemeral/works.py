@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -220,9 +221,18 @@ class Works:
         if commit is None:
             if not self._questions.answered(source, launch.created):
                 await self._say(launch, "waiting", f"Asking {source.url} for {source.ref}")
-            commit = await self._questions.commit(source, launch.created)
+            try:
+                commit = await self._questions.commit(source, launch.created)
+            except git.NoSuchRef:
+                if source.packed or source.ref not in sources.RENAMED:
+                    raise
+                await self._say(
+                    launch, "waiting", f"There is no branch {source.ref} any more; the default one is opened"
+                )
+                source = replace(source, ref=sources.DEFAULT_REF)
+                commit = await self._questions.commit(source, launch.created)
         line = f"{source.label} at {source.ref} is commit {commit[:12]}"
-        await self._move(launch, Stage.FETCHING, ("waiting", line), commit=commit)
+        await self._move(launch, Stage.FETCHING, ("waiting", line), commit=commit, ref=source.ref)
 
     async def _ask(self, source: sources.Source) -> str:
         if source.packed:

@@ -61,6 +61,12 @@ async def test_branches_tags_and_commits_are_found(notes: Repository, url: str) 
     assert await resolved("feature/new") == second
     with pytest.raises(NoSuchRef, match="no branch or tag 'gone'"):
         await resolved("gone")
+    with pytest.raises(NoSuchRef) as short:
+        await resolved(first[:7])
+    assert "40 digits" in short.value.remedy
+    nobody = await git.checked("http://127.0.0.1:1/a.git", HERE)
+    with pytest.raises(GitError, match="server does not answer"):
+        await git.resolve(nobody, "HEAD", seconds=30)
 
 
 async def test_the_files_of_one_commit_come_without_history(
