@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 import uuid
@@ -32,6 +33,8 @@ CLAIMS = 8
 """At most so many rows are claimed in one transaction: no replica takes all, and none waits long for its work."""
 SLOW_RESYNC_S = 300.0
 """How often rows that rest while running are looked at again: the net below `watch()`, not the mechanism."""
+RESYNC_PARTS = 60
+"""So many turns it takes: behind all of 10,000 servers at once, somebody's start would wait for half a minute."""
 
 
 class Owner:
@@ -188,9 +191,12 @@ async def _watch(world: World) -> None:
 
 
 async def _resync(world: World) -> None:
-    while True:
-        await asyncio.sleep(SLOW_RESYNC_S)
+    for part in itertools.cycle(range(RESYNC_PARTS)):
+        await asyncio.sleep(SLOW_RESYNC_S / RESYNC_PARTS)
         with contextlib.suppress(SQLAlchemyError, OSError):
             async with world.db.begin() as db:
-                await store.wake_active(db, node=world.spawner.node, now=clock.now())
-            world.doorbell.ring(0)
+                woken = await store.wake_active(
+                    db, node=world.spawner.node, now=clock.now(), part=part, parts=RESYNC_PARTS
+                )
+            if woken:
+                world.doorbell.ring(0)

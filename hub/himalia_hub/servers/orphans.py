@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.servers.models import Server
@@ -22,6 +23,9 @@ from himalia_spawner.base import LeavesTraces, ServerRef
 from himalia_spawner.errors import SpawnError
 
 log = structlog.get_logger()
+
+PAGE = 500
+"""Rows that are read in one visit to the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +98,24 @@ async def _rows(world: World) -> tuple[Collection[str], Collection[str]]:
     resting = sa.and_(
         Server.phase == Phase.STOPPED, Server.desired == Desired.STOPPED, Server.due_at.is_(None)
     )
-    async with world.db.read() as db:
-        rows = (await db.execute(sa.select(Server.backend_name, resting))).all()
-    return {name for name, _ in rows}, {name for name, rests in rows if rests}
+    every, at_rest, after_id = set[str](), set[str](), 0
+
+    async def look(db: AsyncSession) -> int:
+        rows = await db.execute(
+            sa.select(Server.id, Server.backend_name, resting.label("rests"))
+            .where(Server.id > after_id)
+            .order_by(Server.id)
+            .limit(PAGE)
+        )
+        found = rows.all()
+        every.update(row.backend_name for row in found)
+        at_rest.update(row.backend_name for row in found if row.rests)
+        return found[-1].id if found else 0
+
+    # All at once, on the event loop, held it for 150 ms with 6,000 servers. A row made meanwhile comes last.
+    while after_id := await world.db.read_in_one(look):
+        pass
+    return every, at_rest
 
 
 async def _wake(world: World, names: Iterable[str]) -> None:

@@ -300,15 +300,17 @@ async def wake(db: AsyncSession, backend_names: Sequence[str], *, now: datetime)
     return list(done)
 
 
-async def wake_active(db: AsyncSession, *, node: str | None, now: datetime) -> list[int]:
-    """Make every server that is not at rest due now: after a hub's start, and as the slow net."""
+async def wake_active(
+    db: AsyncSession, *, node: str | None, now: datetime, part: int = 0, parts: int = 1
+) -> list[int]:
+    """Make every server that is not at rest due now: after a hub's start, and one of `parts` as the slow net."""
     mine = sa.or_(Server.node.is_(None), Server.node == node)
     active = sa.or_(
         Server.desired == Desired.RUNNING, Server.phase.in_([Phase.STARTING, Phase.STOPPING, Phase.READY])
     )
     done = await db.scalars(
         sa.update(Server)
-        .where(active, mine, Server.due_at.is_(None), Server.queued_at.is_(None))
+        .where(active, mine, Server.due_at.is_(None), Server.queued_at.is_(None), Server.id % parts == part)
         .values(due_at=now)
         .returning(Server.id)
     )

@@ -15,8 +15,9 @@ import pytest
 from component.hub.hub_site import Client, Site, site
 from himalia_hub import clock
 from himalia_hub.db.engine import Database
-from himalia_hub.servers import asking, leases, queue, store
+from himalia_hub.servers import asking, leases, orphans, queue, store
 from himalia_hub.servers.models import Server
+from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.users import store as users
 
 LIMITS = {"concurrent_start_limit": 1, "slow_start_s": 0, "slow_stop_s": 0}
@@ -116,6 +117,28 @@ async def test_no_hub_works_on_a_start_that_waits(hub: Site, people: dict[str, C
     assert other is None
     assert due is not None
     assert waits
+
+
+async def test_the_slow_net_wakes_each_server_once_in_all_its_parts_and_nobody_is_taken_for_an_orphan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orphans, "PAGE", 2)
+    async with site(tmp_path) as hub:
+        ann = await hub.person("ann")
+        servers = [await hub.server(ann, f"s{number}") for number in range(5)]
+        async with hub.db.begin() as db:
+            (await db.get_one(Server, servers[4].id)).desired = Desired.STOPPED
+            (await db.get_one(Server, servers[4].id)).phase = Phase.STOPPED
+        async with hub.db.begin() as db:
+            woken = [
+                await store.wake_active(db, node=None, now=clock.now(), part=p, parts=3) for p in range(3)
+            ]
+        every, at_rest = await orphans._rows(hub.world)
+
+    assert all(woken)
+    assert sorted(one for part in woken for one in part) == [server.id for server in servers[:4]]
+    assert every == {server.backend_name for server in servers}
+    assert at_rest == {servers[4].backend_name}
 
 
 async def test_the_story_tells_the_place_until_the_start_begins(hub: Site, people: dict[str, Client]) -> None:
