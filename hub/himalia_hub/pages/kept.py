@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Mapping
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from aiohttp import web
+from markupsafe import Markup
 
 from himalia_hub import clock
 from himalia_hub.auth.xsrf import masked, xsrf_token
@@ -15,6 +18,9 @@ from himalia_hub.notices import board
 from himalia_hub.pages.packing import Packed
 from himalia_hub.pages.render import as_page, render
 from himalia_hub.secrets import mint
+from himalia_hub.settings import HubSettings
+
+V = TypeVar("V")
 
 OLD_S = 10
 """A kept page's "3 min ago" is at most so much behind; our script writes it anew every now and then anyway."""
@@ -22,11 +28,52 @@ HOLE = mint(24)
 """Stands for the token of forms. Of this process alone, so nothing that people wrote can be taken for it."""
 
 
+AT, ROWS = mint(24), Markup(mint(24))  # noqa: S704 -- no markup is in it
+"""Stand in a frame for the moment that was read, and for all rows."""
+FRAMES = 64
+"""Of 10 kB each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a page shows: `rows`, of which most commits change one; the moment `at` which they were read; and all else,
+    the `frame`, whose values can be hashed, and after most commits are what they were. `always` never changes.
+    """
+
+    rows: Sequence[Markup]
+    at: str
+    frame: Mapping[str, Hashable]
+    always: Mapping[str, object]
+
+
+class Lately(Generic[V]):
+    """The values that were used last, at most so many; all are forgotten when the settings were read anew."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._kept = most, OrderedDict[Hashable, V]()
+        self._settings: HubSettings | None = None
+
+    def get(self, settings: HubSettings, key: Hashable) -> V | None:
+        """What was kept under these settings, or None."""
+        if settings is not self._settings:
+            self._settings, self._kept = settings, OrderedDict()
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def keep(self, key: Hashable, value: V) -> V:
+        """Keep a value under the settings that were asked with last."""
+        self._kept[key] = value
+        if len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+        return value
+
+
+_frames = Lately[str](FRAMES)
+
+
 async def kept_page(
-    request: web.Request,
-    template: str,
-    seen_by: Hashable,
-    context: Callable[[], Awaitable[Mapping[str, Any]]],
+    request: web.Request, template: str, seen_by: Hashable, context: Callable[[], Awaitable[Shown]]
 ) -> web.Response:
     """A template as an HTML answer, as `render.page` gives it, packed where the browser takes that.
 
@@ -34,17 +81,31 @@ async def kept_page(
     OLD_S and `seen_by`, which must name all else: who looks, with what rights.
     """
     announcements = tuple(await board.shown_if_readable(request.app))
+    settings = request.app[SETTINGS]
+    about = template, request.path_qs, spoken().tag, announcements, seen_by
+    own = bool(settings.pages.template_paths)  # a site's own may show anything, such as the request's id
 
     async def draw() -> Packed:
-        about = {**await context(), "announcements": announcements, "xsrf": HOLE}
-        return Packed.of(render(request, template, about), HOLE)
+        shown = await context()
 
-    if request.app[SETTINGS].pages.template_paths:
-        drawn = await draw()  # a site's own templates may show anything, such as the request's id
+        def text(rows: Sequence[Markup], at: str) -> str:
+            known = {"announcements": announcements, "xsrf": HOLE, "rows": rows, "rev": at, "at": at}
+            return render(request, template, {**shown.always, **shown.frame, **known})
+
+        if own:
+            return Packed.of(text(shown.rows, shown.at), HOLE)
+        key = about, len(shown.rows), *shown.frame.values()
+        frame = _frames.get(settings, key)
+        if frame is None:
+            holes = [ROWS, *[Markup()] * (len(shown.rows) - 1)] if shown.rows else []
+            frame = _frames.keep(key, text(holes, AT))
+        return Packed.of(frame.replace(AT, shown.at).replace(ROWS, "".join(shown.rows)), HOLE)
+
+    if own:
+        drawn = await draw()
     else:
         moment = int(clock.now().timestamp()) // OLD_S
-        key = (template, request.path_qs, spoken().tag, announcements, moment, seen_by)
-        drawn = await request.app[MEMO].get(key, draw)
+        drawn = await request.app[MEMO].get((about, moment), draw)
     token = masked(xsrf_token(request))
     if "gzip" not in request.headers.get("Accept-Encoding", ""):
         return as_page(request, drawn.filled(token))

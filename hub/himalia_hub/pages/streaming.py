@@ -41,8 +41,8 @@ async def stream(request: web.Request, draw: Draw) -> web.StreamResponse:
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
-    await response.prepare(request)
     try:
+        await response.prepare(request)
         login = hash_token(cookies.login_secret(request) or "")
         async with request.app[LIVE].watching(login):
             async for text in _events(request, login, draw):

@@ -43,7 +43,10 @@ async def waiting(db: AsyncSession) -> list[SignUp]:
 
 async def count(db: AsyncSession) -> int:
     """How many wait."""
-    return await db.scalar(sa.select(sa.func.count()).select_from(SignUp)) or 0
+    return (await db.execute(_HOW_MANY)).scalar_one()
+
+
+_HOW_MANY = sa.select(sa.func.count()).select_from(SignUp)
 
 
 async def let_in(db: AsyncSession, sign_up_id: int, *, now: datetime) -> User:

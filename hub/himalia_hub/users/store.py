@@ -59,8 +59,12 @@ async def create(
 
 async def preference(db: AsyncSession, user_id: int, name: str) -> dict[str, Any] | None:
     """What the person chose, or None."""
-    found = await db.get(Preference, (user_id, name))
-    return None if found is None else found.value
+    return (await db.execute(_PREFERENCE, {"user_id": user_id, "name": name})).scalar_one_or_none()
+
+
+_PREFERENCE = sa.select(Preference.value).where(
+    Preference.user_id == sa.bindparam("user_id"), Preference.name == sa.bindparam("name")
+)
 
 
 async def prefer(db: AsyncSession, user_id: int, name: str, value: dict[str, Any]) -> None:

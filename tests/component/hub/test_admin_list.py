@@ -6,6 +6,7 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from typing import Self
 
 import aiohttp
@@ -16,9 +17,14 @@ from component.hub.hub_site import Client, Site
 from himalia_hub import clock
 from himalia_hub.audit.models import AuditRow
 from himalia_hub.groups import store as groups
+from himalia_hub.keys import SETTINGS
+from himalia_hub.measures.store import Point, keep
 from himalia_hub.pages.admin import stream as stream_module
-from himalia_hub.pages.admin.listing import CHIPS, SORTS, STATE, Wanted, counts, page_of
+from himalia_hub.pages.admin.lines import made_of
+from himalia_hub.pages.admin.listing import CHIPS, SORTS, STATE, Wanted, counts, page_of, rows_of
 from himalia_hub.pages.admin.query import parse
+from himalia_hub.pages.admin.rows import row
+from himalia_hub.pages.cards import Use
 from himalia_hub.pages.live import LIVE
 from himalia_hub.rbac.models import Role, RoleAssignment
 from himalia_hub.servers.models import Server
@@ -51,13 +57,41 @@ async def test_a_state_is_the_same_in_sql_as_on_pages(hub: Site) -> None:
 
         counted = await counts(db, now=clock.now())
         found = {
-            name: (await page_of(db, Wanted(parse(text)), now=clock.now(), offset=0, limit=1))[1]
+            name: (await page_of(db, Wanted(parse(text)), now=clock.now(), offset=0, limit=1)).total
             for name, text in {"all": "", **CHIPS}.items()
         }
 
     assert len(rows) == 40
     assert [row[1] for row in rows] == [phase_word(row[0]) for row in rows]
     assert counted == found, "and each chip counts what a click on it finds"
+
+
+async def test_a_line_makes_the_row_that_its_objects_make(hub: Site) -> None:
+    now, settings = clock.now(), hub.app[SETTINGS]
+    ann, bob = await hub.person("ann", admin=True), await hub.person("bob")
+    await hub.person("cleo")
+    ready = await hub.server(ann)
+    failed = await hub.server(bob, "b", desired=Desired.STOPPED, phase=Phase.FAILED)
+    known = {"url": "http://127.0.0.1:9", "node": "here", "started": now - timedelta(1), "last_activity": now}
+    why = {"cause": "crashed", "message": "it ended", "kept_until": "2999-01-01T00:00:00Z"}
+    used = [Point(ready.id, now, 2**30, 0.5)]
+    await hub.db.write(partial(keep, now_used=used, minutes=used))
+    async with hub.db.begin() as db:
+        await db.execute(sa.update(Server).where(Server.id == ready.id).values(known))
+        await db.execute(sa.update(Server).where(Server.id == failed.id).values(failure=why))
+    async with hub.db.begin() as db:
+        group = await groups.create(db, "ml")
+        await groups.add(db, group, await groups.people(db, ["ann", "bob"]))
+        await db.execute(sa.update(User).where(User.name == "cleo").values(suspended=now, last_activity=now))
+
+    async with hub.db.read() as db:
+        page = await page_of(db, Wanted(parse("")), now=now, offset=0, limit=9)
+        found = await rows_of(db, users=[line[0] for line in page.lines])
+
+    made = [one.row for one in made_of(page, settings, hub.db.engine.dialect, now)]
+    assert made == sorted((row(one, settings) for one in found), key=lambda one: one.card.owner)
+    assert [one.card.state for one in made] == ["ready", "failed", "stopped"]
+    assert made[0].card.use == Use("1 GB", "50%")
 
 
 async def test_every_term_and_every_order_is_understood_and_ties_keep_their_order(hub: Site) -> None:
@@ -73,9 +107,9 @@ async def test_every_term_and_every_order_is_understood_and_ties_keep_their_orde
 
     async def names(text: str, sort: str = "user") -> list[str]:
         async with hub.db.read() as db:
-            found, total = await page_of(db, Wanted(parse(text), sort), now=now, offset=0, limit=9)
-        assert total == len(found)
-        return [one.user.name for one in found]
+            page = await page_of(db, Wanted(parse(text), sort), now=now, offset=0, limit=9)
+        assert page.total == len(page.lines)
+        return [line[1] for line in page.lines]
 
     for sort in SORTS:
         for way in ("", "-"):

@@ -41,8 +41,8 @@ async def runs(hub: Site, name: str, *, memory: int) -> Server:
 
 async def names(hub: Site, text: str, sort: str = "user") -> list[str]:
     async with hub.db.read() as db:
-        found, _ = await page_of(db, Wanted(parse(text), sort), now=clock.now(), offset=0, limit=9)
-    return [one.user.name for one in found]
+        page = await page_of(db, Wanted(parse(text), sort), now=clock.now(), offset=0, limit=9)
+    return [line[1] for line in page.lines]
 
 
 async def test_what_runs_is_measured_found_and_sorted_by_and_what_does_not_run_is_not(hub: Site) -> None:

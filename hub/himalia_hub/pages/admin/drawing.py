@@ -21,10 +21,10 @@ KEPT = 1024
 def drawn(row: Row, may: May, columns: tuple[str, ...], settings: HubSettings) -> Markup:
     """The row for those who may do this with it, with these columns, in this request's language."""
     at = _Now(settings, clock.now())
-    return _drawn(row, may, columns, spoken().tag, _times(row, at.now), at)
+    return _drawn(row, may, columns, spoken().tag, words_of(row, at.now), at)
 
 
-def _times(row: Row, now: datetime) -> tuple[str, ...]:
+def words_of(row: Row, now: datetime) -> tuple[str, ...]:
     """What the clock alone changes in a row: its words for how long ago, and until when."""
     card = row.card
     said = [words.ago(then, now) for then in (card.since, row.last) if then is not None]

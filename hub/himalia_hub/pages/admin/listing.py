@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import functools
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from himalia_hub.db.base import Document
 from himalia_hub.groups import store as groups
 from himalia_hub.groups.models import Group, Membership
 from himalia_hub.measures.models import ServerUse
@@ -20,6 +22,8 @@ from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.users.models import User
 
+Line = tuple[Any, ...]
+"""A row of the list as the driver gives it: `lines.py` reads it."""
 PAGE_SIZE = 50
 CHUNK = 500
 
@@ -78,6 +82,37 @@ class Found:
     use: ServerUse | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of the list, as the driver gives it; `lines.py` makes rows of it. `groups` are the people's, by id."""
+
+    lines: list[Line]
+    groups: dict[int, list[str]]
+    total: int
+
+
+_UNSEEN = {"password_hash", "due_at", "lease_owner", "lease_until", "lease_epoch", "attempts"}
+"""Columns from which nothing follows that a row shows."""
+COLUMNS = {
+    model: [one for one in model.__table__.columns if one.key not in _UNSEEN]
+    for model in (User, Server, ServerUse)
+}
+"""What a line holds, one after the other."""
+
+
+def _unread() -> list[sa.Label[Any]]:
+    """The same as values that can be compared, and that nothing is made of yet."""
+    return [
+        (
+            sa.cast(one, sa.Text)
+            if isinstance(one.type, Document)
+            else sa.type_coerce(one, sa.types.NullType())
+        ).label(f"{one.table.name}_{one.key}")
+        for columns in COLUMNS.values()
+        for one in columns
+    ]
+
+
 def joined(*what: Any) -> sa.Select[Any]:
     """A query over all rows of the list."""
     rows = sa.select(*what).select_from(User).outerjoin(Server, Server.user_id == User.id)
@@ -89,18 +124,30 @@ def _rows() -> sa.Select[Any]:
 
 
 async def page_of(
-    db: AsyncSession, wanted: Wanted, *, now: datetime, offset: int, limit: int, total: int | None = None
-) -> tuple[list[Found], int]:
-    """One page of the list, and how many rows match in all, where that is not known. A query with a problem matches
-    nothing.
+    db: AsyncSession, wanted: Wanted, *, now: datetime, offset: int, limit: int, counted: bool = False
+) -> Page:
+    """One page of the list, with how many rows match in all unless that is `counted` already. A query with a problem
+    matches nothing.
     """
     if wanted.query.problems:
-        return [], 0
-    where = sa.and_(sa.true(), *conditions(wanted, now))
-    if total is None:
-        total = await db.scalar(joined(sa.func.count()).where(where))
-    rows = await db.execute(_rows().where(where).order_by(*_order(wanted.sort)).offset(offset).limit(limit))
-    return await _with_groups(db, rows.all()), total or 0
+        return Page([], {}, 0)
+    times = moments_of(wanted.query.terms, now)
+    total = 0 if counted else await db.scalar(_number(wanted), times)
+    rows = await db.execute(_page(wanted), {"from_row": offset, "at_most": limit, **times})
+    lines = [tuple(row) for row in rows]
+    return Page(lines, await groups.of_users(db, list({line[0] for line in lines})), total or 0)
+
+
+@functools.lru_cache(maxsize=64)
+def _page(wanted: Wanted) -> sa.Select[Any]:
+    """Made once for all who ask it: SQLAlchemy takes longer to make such a query than SQLite to answer it."""
+    page = joined(*_unread()).where(*conditions(wanted, PARAMETERS)).order_by(*_order(wanted.sort))
+    return page.offset(sa.bindparam("from_row")).limit(sa.bindparam("at_most"))
+
+
+@functools.lru_cache(maxsize=64)
+def _number(wanted: Wanted) -> sa.Select[Any]:
+    return joined(sa.func.count()).where(*conditions(wanted, PARAMETERS))
 
 
 async def matching(db: AsyncSession, wanted: Wanted, *, now: datetime, at_most: int) -> list[tuple[str, str]]:
@@ -168,18 +215,24 @@ _STIRRING = sa.or_(_wanted, Server.phase != Phase.STOPPED)
 
 async def counts(db: AsyncSession, *, now: datetime, only: frozenset[str] | None = None) -> dict[str, int]:
     """How many rows there are (`all`), and how many match each chip, in one statement."""
+    terms = [term for text in CHIPS.values() for term in parse(text).terms]
+    row = (await db.execute(_counting(only), moments_of(terms, now))).one()
+    return {name: int(row._mapping[name]) for name in ("all", *CHIPS)}
+
+
+@functools.lru_cache(maxsize=16)
+def _counting(only: frozenset[str] | None) -> sa.Select[Any]:
     listed = sa.true() if only is None else User.name.in_(only)
-    of_states, of_people = list[Any](), [_counted(listed).label("all")]
+    of_states, of_people = list[Any](), [(_everything() if only is None else _counted(listed)).label("all")]
     for name, text in CHIPS.items():
         query = parse(text)
-        holds = sa.and_(*conditions(Wanted(query), now))
+        holds = sa.and_(*conditions(Wanted(query), PARAMETERS))
         if any(term.key == "state" and "stopped" not in term.value for term in query.terms):  # type: ignore[operator]
             of_states.append(sa.func.coalesce(sa.func.sum(sa.case((holds, 1), else_=0)), 0).label(name))
         else:
             of_people.append(_counted(listed, holds).label(name))
     stirring = sa.select(*of_states, *of_people).select_from(Server).join(User, User.id == Server.user_id)
-    row = (await db.execute(stirring.where(_STIRRING, listed))).one()
-    return {name: int(row._mapping[name]) for name in ("all", *CHIPS)}
+    return stirring.where(_STIRRING, listed)
 
 
 def _counted(*which: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
@@ -188,13 +241,42 @@ def _counted(*which: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
     return rows.where(*which).correlate(None).scalar_subquery()
 
 
-def conditions(wanted: Wanted, now: datetime) -> list[sa.ColumnElement[bool]]:
+def _everything() -> sa.ColumnElement[int]:
+    """The same of all, by three counts of which none joins: each server, and each person who has none."""
+    owners = sa.func.count(Server.user_id.distinct())
+    people, held, having = (
+        sa.select(what).select_from(of).correlate(None).scalar_subquery()
+        for what, of in ((sa.func.count(), User), (sa.func.count(), Server), (owners, Server))
+    )
+    return people + held - having
+
+
+class _Parameters:
+    """Stands for the moment of a query that is asked again later: what is so long before it is named, not given."""
+
+    def __sub__(self, span: timedelta) -> Any:
+        return sa.bindparam(_before(span), type_=User.last_activity.type)
+
+
+PARAMETERS = _Parameters()
+
+
+def _before(span: timedelta) -> str:
+    return f"before_{int(span.total_seconds())}"
+
+
+def moments_of(terms: Iterable[Term], now: datetime) -> dict[str, datetime]:
+    """What these terms' parameters are at this moment."""
+    return {_before(term.value.than): now - term.value.than for term in terms if isinstance(term.value, Age)}
+
+
+def conditions(wanted: Wanted, now: datetime | _Parameters) -> list[sa.ColumnElement[bool]]:
     """What a row must meet."""
     found = [] if wanted.only is None else [User.name.in_(wanted.only)]
     return [*found, *(_condition(term, now) for term in wanted.query.terms)]
 
 
-def _condition(term: Term, now: datetime) -> sa.ColumnElement[bool]:
+def _condition(term: Term, now: datetime | _Parameters) -> sa.ColumnElement[bool]:
     match term.key, term.value:
         case "", str(word):
             in_name = User.name.contains(word, autoescape=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
@@ -13,11 +14,11 @@ from himalia_hub import clock
 from himalia_hub.keys import DB, SETTINGS
 from himalia_hub.languages import later
 from himalia_hub.pages.admin import columns, listing, viewer
-from himalia_hub.pages.admin.drawing import drawn
-from himalia_hub.pages.admin.listing import CHIPS, PAGE_SIZE, SORTS, Found, Wanted
+from himalia_hub.pages.admin.lines import made_of
+from himalia_hub.pages.admin.listing import CHIPS, PAGE_SIZE, SORTS, Page, Wanted
 from himalia_hub.pages.admin.query import EXAMPLES, parse
-from himalia_hub.pages.admin.rows import COLUMNS, may, rights_in_rows, row
-from himalia_hub.pages.kept import kept_page
+from himalia_hub.pages.admin.rows import COLUMNS, may, rights_in_rows
+from himalia_hub.pages.kept import Shown, kept_page
 from himalia_hub.pages.live import LIVE
 from himalia_hub.pages.render import moment_of_rows, wants_fragment
 from himalia_hub.rbac.guard import signed_in
@@ -89,48 +90,48 @@ async def admin(request: web.Request) -> web.Response:
     return await kept_page(request, template, seen_by, lambda: _shown(request, identity))
 
 
-async def _shown(request: web.Request, identity: Identity) -> dict[str, Any]:
+async def _shown(request: web.Request, identity: Identity) -> Shown:
     """What the templates show of the list at this address, to who holds these rights."""
     where, now, settings = where_of(request.query), clock.now(), request.app[SETTINGS]
     only, query = viewer.listable(identity), parse(where.q)
     # Named before the rows are read: what changes in between makes the page read them again.
     at = await moment_of_rows(request)
-    counts = await request.app[LIVE].counts(only)
 
-    async def read(db: AsyncSession) -> tuple[list[Found], int, int, tuple[str, ...]]:
-        found, total = await listing.page_of(
+    async def read(db: AsyncSession) -> tuple[Page, int, tuple[str, ...]]:
+        page = await listing.page_of(
             db,
             Wanted(query, where.sort, only),
             now=now,
             offset=(where.page - 1) * PAGE_SIZE,
             limit=PAGE_SIZE,
-            total=None if query.terms else counts["all"],
+            counted=not query.terms,
         )
         waiting = await signups.count(db) if identity.allows("admin:users") else 0
-        return found, total, waiting, await columns.of(db, identity)
+        return page, waiting, await columns.of(db, identity)
 
-    found, total, waiting, shown = await request.app[DB].read_in_one(read)
-    rows = [row(one, settings) for one in found]
-    rights = [may(identity, one.card.owner, one.card.name) for one in rows]
-    return {
-        "rows": [
-            drawn(one, right, shown, settings) for one, right in zip(rows, rights, strict=True) if right.see
-        ],
+    # Asked for together they are found in one visit to the database.
+    counts, (found, waiting, shown) = await asyncio.gather(
+        request.app[LIVE].counts(only), request.app[DB].read_in_one(read)
+    )
+    total = found.total if query.terms else counts["all"]
+    lines = made_of(found, settings, request.app[DB].engine.dialect, now)
+    rights = [may(identity, one.row.card.owner, one.row.card.name) for one in lines]
+    rows = [
+        one.html(right, shown, settings, now) for one, right in zip(lines, rights, strict=True) if right.see
+    ]
+    frame = {
         "changeable": any(right.change for right in rights),
         "can_add": identity.allows("admin:users"),
         "waiting": waiting,
         "total": total,
         "where": where,
         "query": query,
-        "examples": EXAMPLES,
         "pages": max(-(-total // PAGE_SIZE), 1),
         "first": (where.page - 1) * PAGE_SIZE + 1,
         "columns": shown,
-        "every_column": COLUMNS,
-        "chips": [
+        "chips": tuple(
             (name, title, icon, CHIPS.get(name, ""), counts[name])
             for name, (title, icon) in CHIP_TITLES.items()
-        ],
-        "rev": at,
-        "at": at,
+        ),
     }
+    return Shown(rows, at, frame, always={"examples": EXAMPLES, "every_column": COLUMNS})
