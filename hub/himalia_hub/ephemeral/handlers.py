@@ -260,6 +260,8 @@ async def _ready_for_programs(request: web.Request, launch: Launch) -> stream.Pa
         _, token = await tokens.issue(
             db, launch.guest_id, now=clock.now(), scopes=scopes, note="for whoever opened the link"
         )
+        server = await db.get(Server, launch.server_id) if launch.server_id else None
+    latest = session.latest_of(settings.ephemeral, server)
     host = settings.public_url.rstrip("/") or f"{origin.scheme(request)}://{request.host}"
     path = server_url(settings, launch.guest, "")
     url = full_url(settings, path) or host + path
@@ -267,6 +269,7 @@ async def _ready_for_programs(request: web.Request, launch: Launch) -> stream.Pa
         "message": f"server running at {url}\n",
         "url": url,
         "token": token,
+        "expires_at": clock.iso(latest) if latest is not None else None,
         "image": stream.image_of(request.app, launch),
         "repo_url": sources.told_url(launch.provider, launch.url),
         "binder_ref_url": sources.page_of(launch.provider, launch.url, launch.stem, launch.commit),

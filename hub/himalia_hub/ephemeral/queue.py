@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 import time
 
+from himalia_hub import clock
 from himalia_hub.db.engine import Database
 from himalia_hub.ephemeral import store
 
 FRESH_S = 0.25
 """A place that is told is as old as this at most."""
+
+KNOWN_FOR_S = 30.0
+"""How long sessions last changes slowly."""
 
 
 class Queue:
@@ -24,6 +28,8 @@ class Queue:
         self._reading = asyncio.Lock()
         self._seen = store.Standing((), 0)
         self._seen_at = -FRESH_S
+        self._typical_s: float | None = None
+        self._typical_at = -KNOWN_FOR_S
 
     async def place(self, launch_id: int) -> store.Place:
         """Where the launch stands. Whoever came after the last look makes a new one: it would count too few."""
@@ -31,4 +37,16 @@ class Queue:
             if launch_id > self._seen.last or time.monotonic() - self._seen_at > FRESH_S:
                 self._seen = await self._db.read_in_one(store.standing)
                 self._seen_at = time.monotonic()
+                if self._seen_at - self._typical_at > KNOWN_FOR_S:
+                    self._typical_at = self._seen_at
+                    self._typical_s = await self._db.read_in_one(
+                        lambda db: store.typical_s(db, now=clock.now())
+                    )
             return self._seen.place(launch_id)
+
+    def eta_s(self, place: store.Place) -> float | None:
+        """About how long until that place's turn: places come free at the pace at which sessions of the last day ended.
+
+        None while nothing is known of that.
+        """
+        return place.number * self._typical_s / place.running if self._typical_s and place.running else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +20,7 @@ UNDER_WAY = [stage for stage in Stage if stage not in OVER]
 """By name, not as what is left without those that are over: the index finds them among a year of history."""
 QUEUE = sa.and_(Launch.stage.in_([Stage.RESOLVING, Stage.FETCHING, Stage.WAITING]), ~Launch.seated)
 LONGEST_LOG = 2000
+DAY = timedelta(days=1)
 POOL, NET = "pool:", "net:"
 """Visitors: of launches that are made before anybody asks, and how the address of one without an account begins."""
 
@@ -147,6 +148,12 @@ async def standing(db: AsyncSession) -> Standing:
     )
     found = (await db.execute(rows.order_by(Launch.id))).all()
     return Standing(tuple(row.id for row in found if not row.seated), sum(row.seated for row in found))
+
+
+async def typical_s(db: AsyncSession, *, now: datetime) -> float | None:
+    """How long a session of the last day had its place, on average; None before any has ended."""
+    ended = sa.and_(Launch.stage.in_(OVER), Launch.stage_since > now - DAY, Launch.visitor != POOL)
+    return await db.scalar(sa.select(sa.func.avg(Launch.used_s)).where(ended, Launch.used_s > 0))
 
 
 async def take_uid(db: AsyncSession, launch: Launch, uids: range) -> int:

@@ -192,8 +192,15 @@ async def _follow(
         if standing is None or standing.number == place:
             return []
         place = standing.number
+        numbers: Payload = {"queue_position": place, "place": place, "at": clock.iso(clock.now())}
         line = words(f"Number {place} in the queue; {standing.running} sessions are running")
-        numbers = {"queue_position": place, "place": place, "at": clock.iso(clock.now())}
+        if standing.running == 1:
+            line = words(f"Number {place} in the queue; one session is running")
+        if (eta_s := request.app[LAUNCH_QUEUE].eta_s(standing)) is not None:
+            minutes, numbers["eta_s"] = math.ceil(eta_s / 60), round(eta_s)
+            line += ". " + words(
+                f"That takes about {minutes} minutes" if minutes > 1 else "That takes about a minute"
+            )
         return [{"phase": "waiting", "message": line + "\n", **numbers}]
 
     first: list[Payload] = []

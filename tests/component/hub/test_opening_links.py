@@ -212,6 +212,16 @@ async def test_a_place_in_the_queue_counts_who_came_before_and_falls_as_they_are
 
     await eventually(fell, within_s=30, what="the next look is not that of before")
 
+    assert queue.eta_s(store.Place(4, 2)) is None, "no session has ended yet"
+    async with hub.db.begin() as db:
+        for used_s in (0.0, 500.0, 700.0):
+            db.add(Launch(
+                key=mint(15), provider="gh", spec="a/b/HEAD", stem="a/b", url="u", label="a/b", ref="HEAD",
+                visitor="net:10.0.0.7", created=clock.now(), stage_since=clock.now(), stage=Stage.ENDED, used_s=used_s,
+            ))  # fmt: skip
+    queue = Queue(hub.db)
+    assert queue.eta_s(await queue.place(late)) == pytest.approx(4 * 600 / 2)
+
 
 async def test_work_stands_back_until_everybody_who_clicked_was_answered_but_not_for_ever(hub: Site) -> None:
     door = admission.Admission(hub.db, Doorbell(), lambda: hub.world.settings.ephemeral)
