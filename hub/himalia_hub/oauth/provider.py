@@ -131,6 +131,10 @@ def read_wish(
     state = query.get("state", "")
     if len(state) > MOST_STATE:
         return Refusal("invalid_request", f"state is longer than {MOST_STATE} characters", "")
+    if (
+        "response_type" not in query
+    ):  # RFC 6749 §4.1.2.1: the request lacks something, rather than asks for too much
+        return Refusal("invalid_request", "response_type is missing", state)
     if query.get("response_type") != "code":
         return Refusal("unsupported_response_type", "response_type must be code", state)
     challenge, method = query.get("code_challenge"), query.get("code_challenge_method")

@@ -189,7 +189,17 @@ async def test_csv_has_every_row_and_no_formula(
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [("=x", "'=x"), ("@x", "'@x"), (None, ""), (5, "5"), ({"a": 1}, '{"a": 1}')]
+    ("value", "text"),
+    [
+        ("=x", "'=x"),
+        ("@x", "'@x"),
+        ("a;=x", "a;'=x"),
+        ("\uff1dx", "'\uff1dx"),
+        ("a=b;c-d\n", "a=b;c-d\n"),
+        (None, ""),
+        (5, "5"),
+        ({"a": 1}, '{"a": 1}'),
+    ],
 )
 def test_a_cell_is_never_a_formula(value: object, text: str) -> None:
     assert cell(value) == text

@@ -51,7 +51,7 @@ def test_the_proof_of_rfc_7636_fits_and_no_other() -> None:
 @pytest.mark.parametrize(
     ("query", "error"),
     [
-        ({}, "unsupported_response_type"),
+        ({}, "invalid_request"),
         ({"response_type": "token"}, "unsupported_response_type"),
         ({"response_type": "code", "scope": "admin:users"}, "invalid_scope"),
         ({"response_type": "code", "code_challenge": CHALLENGE, "code_challenge_method": "S512"}, "invalid_request"),
