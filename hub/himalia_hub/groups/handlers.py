@@ -10,21 +10,24 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock, paging
+from himalia_hub.audit.record import tell
 from himalia_hub.auth import out
 from himalia_hub.body import json_object
 from himalia_hub.errors import BadRequest, NotAuthorized, NotFound
 from himalia_hub.groups import store
+from himalia_hub.groups.change import may_put_in, who_loses
 from himalia_hub.groups.models import Group
 from himalia_hub.groups.schemas import NewGroup, NewGroups, People
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
 from himalia_hub.rbac import rights
-from himalia_hub.rbac.expand import expand, filters_of
+from himalia_hub.rbac.expand import filters_of
 from himalia_hub.rbac.guard import NO_ACCESS, scoped
 from himalia_hub.rbac.identity import Identity
 from himalia_hub.rbac.models import RoleAssignment
 from himalia_hub.schemas import Anything, read, takes
-from himalia_hub.shares import store as share_store
-from himalia_hub.users.models import User
+
+TOLD = 1000
+"""So many names of one request stand in the audit."""
 
 log = structlog.get_logger()
 
@@ -83,9 +86,10 @@ async def create_groups(request: web.Request) -> web.Response:
         people = await store.people(db, body.users)
         made = [await store.create(db, name) for name in dict.fromkeys(body.groups)]
         for group in made:
-            await _may_put_in(request, db, group.name, people)
+            await may_put_in(request, db, group.name, people)
             await store.add(db, group, people)
         models = await _models(request, db, made)
+    _told(request, after={"groups": list(body.groups)[:TOLD], "users": list(body.users)[:TOLD]})
     log.info("groups.created", count=len(made))
     return web.json_response(models, status=201)
 
@@ -107,8 +111,9 @@ async def create_group(request: web.Request) -> web.Response:
     async with request.app[DB].begin() as db:
         people = await store.people(db, body.users)
         group = await store.create(db, request.match_info["group"])
-        await _may_put_in(request, db, group.name, people)
+        await may_put_in(request, db, group.name, people)
         await store.add(db, group, people)
+        _told(request, after={"users": list(body.users)[:TOLD]})
         log.info("groups.created", count=1)
         return await _answer(request, db, group, status=201)
 
@@ -118,7 +123,9 @@ async def delete_group(request: web.Request) -> web.Response:
     """204; the people in it stay, without what it gave them. 404 unknown."""
     async with request.app[DB].begin() as db:
         group = await _group(request, db)
-        losing = await _who_loses(request, db, group)
+        losing = await who_loses(request, db, group)
+        members = (await store.members(db, [group.id]))[group.id]
+        _told(request, before={"users": list(members)[:TOLD]})
         await db.delete(group)
     await out.cut_people(request, losing)
     log.info("groups.deleted")
@@ -132,8 +139,9 @@ async def add_users(request: web.Request) -> web.Response:
     body = await read(request, People)
     async with request.app[DB].begin() as db:
         group, people = await _group(request, db), await store.people(db, body.users)
-        await _may_put_in(request, db, group.name, people)
+        await may_put_in(request, db, group.name, people)
         await store.add(db, group, people)
+        _told(request, after={"added": list(body.users)[:TOLD]})
         return await _answer(request, db, group)
 
 
@@ -144,8 +152,9 @@ async def remove_users(request: web.Request) -> web.Response:
     body = await read(request, People)
     async with request.app[DB].begin() as db:
         group, people = await _group(request, db), await store.people(db, body.users)
-        losing = (await _who_loses(request, db, group)) & {user.id for user in people}
+        losing = await who_loses(request, db, group, people)
         await store.remove(db, group, people)
+        _told(request, after={"removed": list(body.users)[:TOLD]})
         answer = await _answer(request, db, group)
     await out.cut_people(request, losing)
     return answer
@@ -188,27 +197,15 @@ async def _set_managers(request: web.Request, *, manager: bool) -> web.Response:
     async with request.app[DB].begin() as db:
         group, people = await _group(request, db), await store.people(db, body.users)
         if manager:
-            await _may_put_in(request, db, group.name, people)
+            await may_put_in(request, db, group.name, people)
             await store.add(db, group, people)
         await store.set_manager(db, group, people, manager=manager)
+        _told(request, after={"managers" if manager else "managers no longer": list(body.users)[:TOLD]})
         return web.json_response(await store.managers(db, group))
 
 
-async def _may_put_in(request: web.Request, db: AsyncSession, group: str, people: Sequence[User]) -> None:
-    """A group's roles become those of who is put into it: nobody gives so what they do not hold."""
-    rules, identity = request.app[SETTINGS].rules, _identity(request)
-    raw = await rights.of_group(db, group, rules, now=clock.now())
-    if people and raw and not identity.may_give(expand(raw, identity.person_name, custom=rules.custom)):
-        raise NotAuthorized(f"members of {group!r} may do more than you, so you cannot choose them")
-
-
-async def _who_loses(request: web.Request, db: AsyncSession, group: Group) -> set[int]:
-    """Who is in the group, when it gives its members anything."""
-    rules, now = request.app[SETTINGS].rules, clock.now()
-    _, shares = await share_store.page_of(db, share_store.with_group(group), now=now, limit=1)
-    if not shares and not await rights.of_group(db, group.name, rules, now=now):
-        return set()
-    return await store.member_ids(db, group)
+def _told(request: web.Request, **change: Any) -> None:
+    tell(request, change=change)
 
 
 async def _models(request: web.Request, db: AsyncSession, groups: Sequence[Group]) -> list[dict[str, Any]]:

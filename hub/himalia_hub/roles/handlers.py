@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,8 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
+from himalia_hub.audit.record import tell
+from himalia_hub.auth import out
 from himalia_hub.errors import BadRequest, Conflict, NotAuthorized, NotFound
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
 from himalia_hub.rbac import expand
@@ -74,11 +77,15 @@ async def put_role(request: web.Request) -> web.Response:
     async with request.app[DB].begin() as db:
         role = await store.by_name(db, name)
         status = 201 if role is None else 200
-        role = role or Role(name=name)
+        role = role or Role(name=name, scopes=[])
+        before = list(role.scopes)
+        losing = await _who_loses(request, db, role, set(before) - set(body.scopes)) if before else set()
         role.description, role.scopes = body.description, list(body.scopes)
         db.add(role)
         await db.flush()
         model = await _model(db, role)
+    tell(request, target=name, change={"before": {"scopes": before}, "after": {"scopes": body.scopes}})
+    await out.cut_people(request, losing)
     log.info("role.put", name=name, scopes=body.scopes)
     return web.json_response(model, status=status)
 
@@ -88,7 +95,11 @@ async def delete_role(request: web.Request) -> web.Response:
     """204; who had it has it no longer. 409 for one of the configuration."""
     _refuse_fixed(request)
     async with request.app[DB].begin() as db:
-        await db.delete(await _role(db, request))
+        role = await _role(db, request)
+        losing = await _who_loses(request, db, role, set(role.scopes))
+        tell(request, target=role.name, change={"before": {"scopes": list(role.scopes)}})
+        await db.delete(role)
+    await out.cut_people(request, losing)
     log.info("role.deleted", name=request.match_info["role"])
     return web.Response(status=204)
 
@@ -117,15 +128,28 @@ async def _change(request: web.Request, *, give: bool) -> web.Response:
         role = await _role(db, request)
         if give:
             _may_give(request, tuple(role.scopes))
+        had = set() if give else await _who_loses(request, db, role, set(role.scopes))
         for kind, names in (("user", body.users), ("group", body.groups), ("service", body.services)):
             if give:
                 await store.give(db, role, kind, names, until=until)
             else:
                 await store.take(db, role, kind, names)
         await db.flush()
+        losing = had - await store.people_with(db, role) if had else had
         model = await _model(db, role)
+    done = {"users": body.users, "groups": body.groups, "services": body.services, "until": clock.iso(until)}
+    tell(request, target=role.name, change={"after": {"given" if give else "taken": done}})
+    await out.cut_people(request, losing)
     log.info("role.given" if give else "role.taken", name=role.name, holders=model["members"][:20])
     return web.json_response(model)
+
+
+async def _who_loses(request: web.Request, db: AsyncSession, role: Role, scopes: Collection[str]) -> set[int]:
+    """Who has the role, when these of its scopes let anybody in somewhere: their WebSockets there are open still."""
+    expanded = expand.expand(tuple(sorted(scopes)), "", custom=request.app[SETTINGS].rules.custom)
+    if not any(scope.startswith("access:") for scope in expanded):
+        return set()
+    return await store.people_with(db, role)
 
 
 def _may_give(request: web.Request, raw: tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub.errors import BadRequest
-from himalia_hub.groups.models import Group
+from himalia_hub.groups.models import Group, Membership
 from himalia_hub.rbac.models import Role, RoleAssignment, RoleFromSignIn
 from himalia_hub.services.models import Service
 from himalia_hub.users.models import User
@@ -47,6 +47,17 @@ async def holders(db: AsyncSession, role: Role, *, now: datetime) -> list[tuple[
     given = sa.select(User.name).join(RoleFromSignIn, RoleFromSignIn.user_id == User.id)
     names = await db.scalars(given.where(RoleFromSignIn.role == role.name).order_by(User.name).distinct())
     return found + [("user", name, None) for name in names if ("user", name, None) not in found]
+
+
+async def people_with(db: AsyncSession, role: Role) -> set[int]:
+    """Who has a role, by themselves, by a group or by a sign-in."""
+    assigned = sa.select(RoleAssignment).where(RoleAssignment.role_id == role.id).subquery()
+    ways = (
+        sa.select(assigned.c.user_id).where(assigned.c.user_id.is_not(None)),
+        sa.select(Membership.user_id).join(assigned, assigned.c.group_id == Membership.group_id),
+        sa.select(RoleFromSignIn.user_id).where(RoleFromSignIn.role == role.name),
+    )
+    return {user_id for way in ways for user_id in await db.scalars(way)}
 
 
 async def give(

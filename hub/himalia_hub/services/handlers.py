@@ -10,6 +10,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
+from himalia_hub.audit.record import tell
 from himalia_hub.errors import BadRequest, Conflict, HimaliaError, NotAuthorized, NotFound
 from himalia_hub.keys import DB, IDENTITY, ROUTES_WAKE_UP, SETTINGS
 from himalia_hub.rbac import expand, rights
@@ -103,6 +104,8 @@ async def create_service(request: web.Request) -> web.Response:
         db.add(row)
         await db.flush()
         await tokens.put_service_token(db, service_id=row.id, secret=body.api_token, now=clock.now())
+    told = {"admin": row.admin, "oauth_client_allowed_scopes": row.oauth_client_allowed_scopes}
+    tell(request, change={"after": told | {"oauth_no_confirm": row.oauth_no_confirm}})
     request.app[ROUTES_WAKE_UP].set()
     log.info("service.created", name=name)
     return web.json_response(service_model(row, _identity(request), request.app[SETTINGS]), status=201)
@@ -118,6 +121,7 @@ async def delete_service(request: web.Request) -> web.Response:
                 f"service {row.name!r} stands in the configuration", remedy="remove it there"
             )
         await tokens.revoke_client_tokens(db, row.oauth_client_id)
+        tell(request, change={"before": {"admin": row.admin}})
         await db.delete(row)
     request.app[ROUTES_WAKE_UP].set()
     log.info("service.deleted", name=row.name)

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock, paging
 from himalia_hub.audit.record import tell
-from himalia_hub.auth import origin, state
+from himalia_hub.auth import origin, out, state
 from himalia_hub.auth.vault import VAULT
 from himalia_hub.errors import BadRequest, Conflict, NotAuthenticated, NotAuthorized, NotFound
 from himalia_hub.groups import store as groups
@@ -33,6 +33,8 @@ from himalia_hub.users.schemas import NewUser, NewUsers, UserChange
 from himalia_hub.users.view import KEYS, user_model
 
 KEPT_S = 5
+TOLD = 1000
+"""So many names of one request stand in the audit."""
 
 log = structlog.get_logger()
 
@@ -166,6 +168,7 @@ async def create_users(request: web.Request) -> web.Response:
         made = await many.create(db, names, admin=body.admin, now=now)
     if not made:
         raise Conflict(f"{', '.join(repr(name) for name in names[:5])} exist already")
+    tell(request, change={"after": {"users": made[:TOLD], "count": len(made), "admin": body.admin}})
     log.info("users.created", count=len(made))
     answer = await many.models(made, _identity(request), request.app[SETTINGS], admin=body.admin, now=now)
     return web.Response(body=answer, status=201, content_type="application/json", charset="utf-8")
@@ -189,6 +192,7 @@ async def create_user(request: web.Request) -> web.Response:
     _may_make_admin(request, wanted=bool(body.admin))
     async with request.app[DB].begin() as db:
         user = await store.create(db, name, now=clock.now(), admin=bool(body.admin))
+    tell(request, change={"after": {"name": user.name, "admin": user.admin}})
     log.info("users.created", count=1)
     return await _answer(request, user.name, status=201)
 
@@ -213,6 +217,8 @@ async def change_user(request: web.Request) -> web.Response:
             if not kept and body.auth_state:
                 raise BadRequest(f"{user.name} signs in nowhere else, so there is no auth_state to keep")
         tell(request, change={"before": before, "after": {"name": user.name, "admin": user.admin}})
+    if before["admin"] and not user.admin:
+        await out.cut_people(request, [user.id])
     log.info("users.changed", changed=sorted(body.model_fields_set))
     # By row, not through the guard's scopes: the new name may lie outside the caller's filter.
     return await _answer(request, user.name, seen_as=request.match_info["user"])

@@ -73,6 +73,31 @@ async def test_a_change_says_who_what_whose_and_how_it_ended(root: Client, ann: 
     assert (row["address"], bool(row["token_id"]), bool(row["request_id"])) == ("127.0.0.1", True, True)
 
 
+async def test_a_change_of_rights_says_whose_and_which(root: Client, ann: User) -> None:
+    for method, path, body in (
+        ("POST", "users", {"usernames": ["bob"]}),
+        ("POST", "groups/staff", {"users": ["ann"]}),
+        ("DELETE", "groups/staff/users", {"users": ["ann"]}),
+        ("PUT", "roles/readers", {"scopes": ["list:users"]}),
+        ("PUT", "roles/readers", {"scopes": ["read:hub"]}),
+        ("POST", "roles/readers/members", {"groups": ["staff"]}),
+        ("POST", "services/s", {"admin": True, "api_token": CANARY}),
+    ):
+        assert (await root(method, f"/hub/api/{path}", json=body)).status < 300
+
+    told = [row["change"] for row in reversed(await rows(root))]
+    given = {"users": [], "groups": ["staff"], "services": [], "until": None}
+    assert told == [
+        {"after": {"users": ["bob"], "count": 1, "admin": False}},
+        {"after": {"users": ["ann"]}},
+        {"after": {"removed": ["ann"]}},
+        {"before": {"scopes": []}, "after": {"scopes": ["list:users"]}},
+        {"before": {"scopes": ["list:users"]}, "after": {"scopes": ["read:hub"]}},
+        {"after": {"given": given}},
+        {"after": {"admin": True, "oauth_client_allowed_scopes": [], "oauth_no_confirm": False}},
+    ]
+
+
 async def test_a_refused_change_leaves_a_row_and_reading_leaves_none(
     hub: Site, root: Client, ann: User
 ) -> None:

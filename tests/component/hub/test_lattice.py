@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from component.hub.hub_site import Client, Site
-from component.hub.test_access_matrix import API, OWNERS, filled, hub, may, person  # noqa: F401 -- `hub` is a fixture
+from component.hub.test_access_matrix import API, OWNERS, asks, filled, hub, may, person  # noqa: F401 -- `hub` is a fixture
 from himalia_hub.rbac import expand
 from himalia_hub.rbac.scopes import SCOPES
 
@@ -97,6 +97,30 @@ async def test_nobody_gives_a_right_that_they_lack_whatever_it_is(hub: Site) -> 
     async with hub.client(root) as whole:
         assert (await whole("GET", "/hub/api/users/root")).json["admin"]
         assert not (await whole("GET", "/hub/api/users/ann")).json["admin"]
+
+
+async def test_no_page_puts_anybody_into_a_group_that_may_more(hub: Site) -> None:  # noqa: F811
+    async with hub.client(await hub.token(await person(hub, "root"))) as whole:
+        for method, path, body in (
+            ("PUT", "roles/giver", {"scopes": [*GIVING, "admin-ui"]}),
+            ("POST", "roles/giver/members", {"users": ["ann"]}),
+            ("PUT", "roles/mighty", {"scopes": ["proxy"]}),
+            ("POST", "roles/mighty/members", {"groups": ["g"]}),
+        ):
+            assert (await whole(method, f"/hub/api/{path}", json=body)).status < 300
+
+        async with asks(hub, "ann", "cookie") as ann:
+            for path, form in (
+                ("groups", {"does": "add", "group": "g", "people": "ann"}),
+                ("people/add", {"names": "zoe", "group": "g", "sure": "1"}),
+            ):
+                answer = await ann("POST", f"/hub/admin/{path}", data=form)
+                assert (answer.status, "may do more than you" in answer.text) == (403, True), path
+            fine = {"does": "create", "group": "h", "people": "ann"}
+            assert (await ann("POST", "/hub/admin/groups", data=fine)).status == 303
+
+        assert (await whole("GET", "/hub/api/groups/g")).json["users"] == ["bob", "max"]
+        assert (await whole("GET", "/hub/api/users/zoe")).status == 404
 
 
 def ways_to_give(scope: str) -> list[tuple[str, str, Any]]:

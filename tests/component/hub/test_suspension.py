@@ -92,6 +92,36 @@ async def test_a_suspended_person_is_out_by_every_door_and_back_when_it_is_lifte
         assert (await script("GET", "/hub/api/user")).status == 200
 
 
+async def test_who_loses_a_right_to_come_in_by_role_or_group_or_as_administrator_is_cut(hub: Site) -> None:
+    root = await hub.token(await hub.person("root", admin=True))
+    await hub.person("ann")
+    async with hub.client() as browser, hub.client(root) as admin:
+        await browser.login("ann")
+        session = browser.cookie("jupyterhub-session-id")
+
+        async def told(*calls: tuple[str, str, Any]) -> list[str | None]:
+            hub.app[PROXY].told.clear()
+            for method, path, body in calls:
+                answer = await admin(method, f"/hub/api/{path}", json=body)
+                assert answer.status < 300, answer.text
+            return list(hub.app[PROXY].told)
+
+        people: Any = {"users": ["ann"]}
+        visits, reads = {"scopes": ["access:servers", "list:users"]}, {"scopes": ["list:users"]}
+        given = ("PUT", "roles/visitors", visits), ("POST", "roles/visitors/members", people)
+        assert await told(*given) == []
+        assert await told(("DELETE", "roles/visitors/members", people)) == [session]
+        assert await told(*given, ("PUT", "roles/visitors", reads)) == [session]
+        assert (
+            await told(("DELETE", "roles/visitors", None)) == []
+        )  # nothing that it still gave lets anybody in
+        grouped = ("POST", "groups/g", people), ("PUT", "roles/visitors", visits)
+        assert await told(*grouped, ("POST", "roles/visitors/members", {"groups": ["g"]})) == []
+        assert await told(("DELETE", "roles/visitors", None)) == [session]
+        assert await told(("PATCH", "users/ann", {"admin": True})) == []
+        assert await told(("PATCH", "users/ann", {"admin": False})) == [session]
+
+
 async def test_a_suspended_persons_token_opens_no_path(hub: Site) -> None:
     """CVE-2026-55435: one path still took a suspended person's key."""
     from component.hub.test_route_table import SCOPED, filled

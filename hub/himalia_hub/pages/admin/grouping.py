@@ -9,8 +9,10 @@ import sqlalchemy as sa
 from aiohttp import web
 
 from himalia_hub.audit.record import tell
+from himalia_hub.auth import out
 from himalia_hub.errors import BadRequest, HimaliaError, NotFound
 from himalia_hub.groups import store
+from himalia_hub.groups.change import may_put_in, who_loses
 from himalia_hub.groups.models import Group
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
 from himalia_hub.pages.admin import viewer
@@ -93,6 +95,7 @@ async def change(request: web.Request) -> web.Response:
 
 
 async def _do(request: web.Request, does: str, name: str, names: list[str], sure: str) -> None:
+    losing: set[int] = set()
     async with request.app[DB].begin() as db:
         if does == "create":
             group = await store.create(db, name)
@@ -104,13 +107,17 @@ async def _do(request: web.Request, does: str, name: str, names: list[str], sure
         if does == "profiles":
             _set_profiles(request, group, names)
         elif does in ("create", "add"):
+            await may_put_in(request, db, group.name, people)
             await store.add(db, group, people)
         elif does == "remove":
+            losing = await who_loses(request, db, group, people)
             await store.remove(db, group, people)
         elif sure != name:
             raise BadRequest(f"what was typed is not {name!r}", remedy="type the group's name to confirm")
         else:
+            losing = await who_loses(request, db, group)
             await db.execute(sa.delete(Group).where(Group.id == group.id))
+    await out.cut_people(request, losing)
 
 
 def _set_profiles(request: web.Request, group: Group, names: list[str]) -> None:

@@ -13,8 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.audit.record import tell
+from himalia_hub.auth import out
 from himalia_hub.errors import BadRequest, HimaliaError, NotAuthorized, NotFound
 from himalia_hub.groups import store as groups
+from himalia_hub.groups.change import may_put_in
 from himalia_hub.keys import DB, SETTINGS, SPAWNER
 from himalia_hub.languages import gettext, sentence
 from himalia_hub.pages.admin import viewer
@@ -85,8 +87,7 @@ async def ask(request: web.Request) -> web.Response:
 @signed_in
 async def add(request: web.Request) -> web.Response:
     """200 the preview, where every name is judged; with `sure` the good ones are added: 303 to the list of them."""
-    viewer.must_be(request, "admin:users")
-    fields = await _fields(request)
+    identity, fields = viewer.must_be(request, "admin:users"), await _fields(request)
     text, group = fields.get("names", ""), fields.get("group", "").strip()
     async with request.app[DB].begin() as db:
         lines = await _judged(db, text)
@@ -98,7 +99,11 @@ async def add(request: web.Request) -> web.Response:
             db.add_all(made)
             await db.flush()
             if group:
-                found = await groups.by_name(db, group) or await groups.create(db, group)
+                found = await groups.by_name(db, group)
+                if not identity.allows("groups" if found else "admin:groups", group=group):
+                    raise NotAuthorized("This group is not yours to fill.", remedy="leave its field empty")
+                found = found or await groups.create(db, group)
+                await may_put_in(request, db, group, made)
                 await groups.add(db, found, made)
     if not made:
         return await _add_page(request, text, lines, group)
@@ -134,6 +139,8 @@ async def change(request: web.Request) -> web.Response:
             after = {"name": user.name, "admin": user.admin}
     except HimaliaError as problem:
         return await _person_page(request, identity, name, problem=problem)
+    if before["admin"] and not admin:
+        await out.cut_people(request, [user.id])
     tell(request, target_user=name, change={"before": before, "after": after})
     url = f"{request.app[SETTINGS].hub_prefix}admin/people?name={quote(str(after['name']))}"
     return redirect(url, status=303)
