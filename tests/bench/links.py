@@ -1,10 +1,12 @@
 """What a click on a link costs, phase by phase, with a session kept warm and without; and many clicks at once.
 
-    make bench WHAT=links    or    .venv/bin/python tests/bench/links.py [--rounds 10] [--clicks 200] [--launches 0]
+    make bench WHAT=links    or
+    .venv/bin/python tests/bench/links.py [--rounds 10] [--clicks 200] [--answers 0] [--launches 0]
 
 The environment is known (built before the first figure); the repository lies on this machine. Seconds from the click to
 the first `/lab` 200 and to a kernel's first reply, as a program sees them: a browser's own loading comes on top.
-`--clicks` open one link at once on a hub of ten places; `--launches` are opened and ended, and what is left is counted.
+`--clicks` open one link at once on a hub of ten places; `--answers` so many times, each with a hub of its own, until the
+others have been told their place. `--launches` are opened and ended, and what is left is counted.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 import aiohttp
+import psutil
 from spawn import p95, say
 
 from hubs import Client, Hub, client, free_port
@@ -177,6 +180,46 @@ async def crowd(folder: Path, port: int, number: int) -> None:
         await count_what_is_left(hub, admin, folder)
 
 
+async def answers(folder: Path, port: int, number: int) -> None:
+    """All at once on one link, until those without a place of the first ten were told theirs."""
+    async with place(folder, port, f"total_limit = {PLACES}", f"queue_limit = {number}") as (hub, _, address):
+        assert hub.process is not None
+        process, told = psutil.Process(hub.process.pid), []
+        request = f"GET /build/{address} HTTP/1.1\r\nHost: hub\r\nAccept: text/event-stream\r\n\r\n".encode()
+
+        async def one() -> None:
+            # A bare socket: a client of aiohttp's for each would need as much of the machine as the hub.
+            reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
+            writer.write(request)
+            try:
+                while b'"queue_position"' not in await reader.readline():
+                    assert not reader.at_eof()
+                told.append((time.monotonic() - began, used()))
+                if len(told) >= number - PLACES:
+                    all_told.set()
+                await reader.read()
+            finally:
+                writer.close()
+
+        def used() -> float:
+            times = process.cpu_times()
+            return times.user + times.system - before
+
+        all_told, before = asyncio.Event(), 0.0
+        before, began = used(), time.monotonic()
+        clicks = [asyncio.create_task(one()) for _ in range(number)]
+        await asyncio.wait_for(all_told.wait(), 120)
+        for click_ in clicks:
+            click_.cancel()
+        await asyncio.gather(*clicks, return_exceptions=True)
+        heard, late = [seconds for seconds, _ in told], told[int(0.95 * len(told))]
+        print(
+            f"{len(heard)} of {number} told their place: median {statistics.median(heard):.2f}, "
+            f"p95 {p95(heard):.2f}, last {max(heard):.2f} s; the hub needed {late[1]:.2f} s of a processor for 95 %"
+        )
+        hub.kill()
+
+
 async def many(folder: Path, port: int, number: int) -> None:
     """One after the other, ten at a time; what is left of them."""
     async with place(folder, port, f"total_limit = {PLACES}") as (hub, admin, address):
@@ -226,6 +269,7 @@ async def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=10, help="clicks of each kind, taken in turn; 0: none")
     parser.add_argument("--clicks", type=int, default=200, help="clicks at once; 0: none")
+    parser.add_argument("--answers", type=int, default=0, help="how often to measure their answers alone")
     parser.add_argument("--launches", type=int, default=0, help="launches whose remains are counted")
     told = parser.parse_args()
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
@@ -233,7 +277,9 @@ async def main() -> None:
         folder, port = Path(name), free_port()
         if told.rounds:
             await rounds(folder, port, told.rounds)
-        if told.clicks:
+        for turn in range(told.answers):
+            await answers(folder / f"answers-{turn}", port, told.clicks)
+        if told.clicks and not told.answers:
             await crowd(folder / "crowd", port, told.clicks)
         if told.launches:
             await many(folder / "many", port, told.launches)
