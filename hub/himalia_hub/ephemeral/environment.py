@@ -230,7 +230,13 @@ def _pipfile_lock(files: Mapping[str, str], python: str) -> Recipe:
         wanted = document.get("_meta", {}).get("requires", {}).get("python_version", "")
     except (ValueError, AttributeError, TypeError):
         raise CannotHonour("Pipfile.lock cannot be read.", remedy="Make it again by `pipenv lock`.") from None
-    return Recipe(python or str(wanted), "".join(f"{line}\n" for line in lines), ("Pipfile.lock",))
+    # Nothing else: as the path of a program it would be run, by the hub.
+    if wanted and not (isinstance(wanted, str) and re.fullmatch(r"3\.\d{1,2}", wanted)):
+        raise CannotHonour(
+            f"Pipfile.lock wants Python {str(wanted)[:40]!r}.",
+            remedy="Only Python is offered here: python-3.12.",
+        )
+    return Recipe(python or wanted, "".join(f"{line}\n" for line in lines), ("Pipfile.lock",))
 
 
 def _pipfile_line(name: str, entry: Mapping[str, object]) -> str:

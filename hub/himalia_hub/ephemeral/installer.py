@@ -76,7 +76,7 @@ async def find_python(wanted: str, *, passable: bool) -> str:
     if not wanted:
         # Not the interpreter of the hub's virtualenv: that would tie the two together.
         return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-    words = ("python", "find", "--no-project", "--system", wanted)
+    words = ("python", "find", "--no-project", "--system", "--", wanted)
     try:
         out = await _run(*words, env=_environ(None), say=None, seconds=30)
     except BuildFailed:
@@ -149,7 +149,7 @@ async def _requirements(recipe: Recipe, folder: Path, env: dict[str, str]) -> st
         "--format",
         "requirements.txt",
     )
-    out = await _run(*words, "--project", str(project), env=env, say=None)
+    out = await _run(*words, env=env, say=None, cwd=project)
     shutil.rmtree(project)
     for line in out.replace("\\\n", " ").splitlines():
         if line.strip():
@@ -159,8 +159,7 @@ async def _requirements(recipe: Recipe, folder: Path, env: dict[str, str]) -> st
 
 async def _install(folder: Path, requirements: str, env: dict[str, str], say: Say, most: int) -> None:
     """Theirs first and as they say, then the kernel: their pins win, and hashes are asked for where they gave them."""
-    file = folder / "himalia-requirements.txt"
-    file.write_text(requirements)
+    (folder / "requirements.txt").write_text(requirements)
     common = (
         "pip",
         "install",
@@ -172,7 +171,7 @@ async def _install(folder: Path, requirements: str, env: dict[str, str], say: Sa
         str(folder),
     )
     if requirements.strip():
-        await _run(*common, "--requirement", str(file), env=env, say=say, most=most)
+        await _run(*common, "--requirement", "requirements.txt", env=env, say=say, most=most, cwd=folder)
     await _run(*common, KERNEL, env=env, say=say, most=most)
 
 
@@ -207,14 +206,21 @@ def _environ(cache: Path | None) -> dict[str, str]:
 
 
 async def _run(
-    *words: str, env: dict[str, str], say: Say | None, seconds: float = 3600, most: int | None = None
+    *words: str,
+    env: dict[str, str],
+    say: Say | None,
+    seconds: float = 3600,
+    most: int | None = None,
+    cwd: Path = Path("/"),
 ) -> str:
     """One uv command; what it printed on standard output. Lines of its complaints go to `say` as they come.
+
+    They name files as they were given: a path below `cwd` tells nobody where on this machine that is.
 
     It ends with the hub: the successor of one that was killed makes the same folder anew, alone.
     """
     process = await asyncio.create_subprocess_exec(
-        *tied(uv(), *words), env=env, cwd="/", stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
+        *tied(uv(), *words), env=env, cwd=cwd, stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     if most is not None:

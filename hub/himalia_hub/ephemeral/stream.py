@@ -268,6 +268,9 @@ def ended(launch: Launch, words: Callable[[str], str] = str) -> str:
 
 
 def joined(message: str, remedy: str) -> str:
-    """What happened and what to do, as sentences. Pages show each by itself, and errors begin either way."""
-    told = [f"{one[0].upper()}{one[1:]}" for one in (message, remedy) if one]
-    return " ".join(one if one.endswith((".", "!", "?", "…")) else f"{one}." for one in told)
+    """What happened and what to do: two sentences, or one where the second goes on. Pages show each by itself."""
+    if not remedy:
+        return message
+    if message.endswith((".", "!", "?")):
+        return f"{message} {remedy[0].upper()}{remedy[1:]}"
+    return f"{message}{'; ' if remedy[0].islower() else '. '}{remedy}"

@@ -67,10 +67,10 @@ async def test_monitors_read_versions_from_any_site_and_whether_there_is_room(hu
         ("/build/gh/evil/repo/HEAD", "does not open this repository"),
         ("/build/nowhere/repo/HEAD", "no provider 'nowhere'"),
         ("/build/gh/ann/-repo;/--upload-pack", "is no repository's name"),
-        ("/build/gh/", "'' names no repository. Such as gh/owner/repository/HEAD."),
+        ("/build/gh/", "'' names no repository; such as gh/owner/repository/HEAD"),
         (
             "/build/git/https://example.org/a/HEAD",
-            "not percent-encoded. Write its : as %3A and its / as %2F.",
+            "not percent-encoded; write its : as %3A and its / as %2F",
         ),
         ("/build/gh/ann/notes/HEAD?build_only=true", "no environments without a session"),
     ],

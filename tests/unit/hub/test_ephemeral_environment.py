@@ -69,6 +69,10 @@ def test_files_say_what_is_installed(files: dict[str, str], python: str, require
         ({"environment.yml": "dependencies: [numpy]"}, "environment.yml wants 'numpy' of conda"),
         ({"environment.yml": "{"}, "environment.yml is not valid YAML"),
         ({"Pipfile": ""}, "no Pipfile.lock"),
+        (
+            {"Pipfile.lock": '{"_meta": {"requires": {"python_version": "/srv/x/python"}}}'},
+            "wants Python '/srv/x",
+        ),
         ({"Pipfile.lock": "[]"}, "Pipfile.lock cannot be read"),
         ({"Pipfile.lock": '{"default": {"a": {"git": "x"}}}'}, "Pipfile.lock takes 'a' from elsewhere"),
         ({"setup.py": ""}, "setup.py finds its dependencies by running code"),

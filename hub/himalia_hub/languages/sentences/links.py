@@ -100,6 +100,7 @@ LINKS: Final = (
     "such as lab/tree/index.ipynb",
 )
 LINK_FAILURES: Final = (
+    "Pipfile.lock wants Python %(text)s.",
     "There is no host %(host)s.",
     "Check the address in the link.",
     "%(host)s is an address inside this hub's network.",
