@@ -10,11 +10,13 @@ from himalia_hub.audit.record import tell
 from himalia_hub.errors import NotFound
 from himalia_hub.groups import store as groups
 from himalia_hub.groups.models import Group
-from himalia_hub.keys import DB, SETTINGS
+from himalia_hub.keys import DB, IDENTITY, SETTINGS
 from himalia_hub.rbac.guard import scoped
+from himalia_hub.rbac.identity import Identity
 from himalia_hub.schemas import read, takes
 from himalia_hub.usage import store
 from himalia_hub.usage.schemas import QuotaBody, standing_model
+from himalia_hub.users import changes
 from himalia_hub.users import store as users
 from himalia_hub.users.models import User
 
@@ -57,7 +59,7 @@ async def set_quota_of_user(request: web.Request) -> web.Response:
     """200 what this person may use and uses from now on; it counts at their next start."""
     body = await read(request, QuotaBody)
     async with request.app[DB].begin() as db:
-        await store.set_quota(db, await _user(request, db), body.model_dump())
+        await store.set_quota(db, await _touchable(request, db), body.model_dump())
     tell(request, change={"after": body.model_dump()})
     return await usage_of_user(request)
 
@@ -66,7 +68,7 @@ async def set_quota_of_user(request: web.Request) -> web.Response:
 async def drop_quota_of_user(request: web.Request) -> web.Response:
     """204: the configuration decides again."""
     async with request.app[DB].begin() as db:
-        await store.set_quota(db, await _user(request, db), None)
+        await store.set_quota(db, await _touchable(request, db), None)
     return web.Response(status=204)
 
 
@@ -94,6 +96,14 @@ async def _user(request: web.Request, db: AsyncSession) -> User:
     user = await users.by_name(db, name)
     if user is None:
         raise NotFound(f"there is no user {name!r}")
+    return user
+
+
+async def _touchable(request: web.Request, db: AsyncSession) -> User:
+    identity: Identity | None = request[IDENTITY]
+    assert identity is not None  # the guard let it through
+    user = await _user(request, db)
+    changes.may_touch(identity, user)
     return user
 
 

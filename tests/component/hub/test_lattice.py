@@ -144,6 +144,8 @@ def ways_to_reach_above() -> list[tuple[str, str, Any]]:
         ("PATCH", "users/root", {"name": "other"}),
         ("PATCH", "users/root", {"admin": False}),
         ("PUT", "users/root/suspension", {}),
+        ("PUT", "users/root/quota", {}),
+        ("DELETE", "users/root/quota", {}),
         ("DELETE", "users/root/second-step", {}),
         ("DELETE", "users/root", {}),
     ]
