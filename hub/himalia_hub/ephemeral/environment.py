@@ -12,7 +12,7 @@ import platform
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -63,13 +63,15 @@ class Recipe:
     """A kernel's environment. `requirements` is one text for the installer.
 
     `project` is the text of pyproject.toml beside `requirements` that is a whole uv.lock. `files` are the names it
-    was read from, for people. `python` is `3.12`, or empty for the hub's choice.
+    was read from, for people. `python` is `3.12`, or empty for the hub's choice, which must be one of `needs`, such as
+    `>=3.9,<3.13`.
     """
 
     python: str
     requirements: str = ""
     files: tuple[str, ...] = ()
     project: str = ""
+    needs: str = ""
 
     def key(self, *, python: str, index_url: str) -> str:
         """What names the environment: equal for all commits whose files ask for the same. 64 hex digits."""
@@ -120,6 +122,50 @@ def _python(files: Mapping[str, str]) -> str:
         refusal = NeedsRepo2docker if text.startswith("r-") else CannotHonour
         raise refusal(f"runtime.txt says {text[:40]!r}.", remedy="Only Python is offered here: python-3.12.")
     return found[1]
+
+
+_CLAUSE = re.compile(r"\s*(>=|<=|==|!=|~=|>|<)\s*(\d+(?:\.\d+){0,2})(\.\*)?\s*")
+
+
+def fits(version: tuple[int, int, int], needs: str) -> bool:
+    """Whether this Python is one of `requires-python` (the packaging guide's version specifiers). Pure."""
+    return all(_fits(version, *clause) for clause in _clauses(needs))
+
+
+def _fits(version: tuple[int, int, int], sign: str, wanted: tuple[int, ...], starred: bool) -> bool:
+    whole = (*wanted, 0, 0)[:3]
+    same = version[: len(wanted)] == wanted if starred else version == whole
+    match sign:
+        case "==":
+            return same
+        case "!=":
+            return not same
+        case ">=":
+            return version >= whole
+        case "<=":
+            return version <= whole
+        case ">":
+            return version > whole
+        case "<":
+            return version < whole
+        case _:
+            return version >= whole and version[: len(wanted) - 1] == wanted[:-1]
+
+
+def _clauses(needs: str) -> list[tuple[str, tuple[int, ...], bool]]:
+    """CannotHonour for what is no version specifier: the rest of it would be read as something else."""
+    found = [_CLAUSE.fullmatch(part) for part in needs.split(",") if part.strip()]
+    if not all(found):
+        raise CannotHonour(
+            f"pyproject.toml requires Python {needs[:40]!r}.", remedy="Write it like >=3.10 or >=3.10,<3.13."
+        )
+    return [(one[1], tuple(map(int, one[2].split("."))), one[3] is not None) for one in found if one]
+
+
+def _needs(project: Mapping[str, Any]) -> str:
+    needs = str(project.get("requires-python") or "")
+    _clauses(needs)
+    return needs
 
 
 # ------------------------------------------------------------------ requirements.txt
@@ -194,7 +240,7 @@ def _pyproject(files: Mapping[str, str], python: str) -> Recipe:
         raise CannotHonour(
             "project.dependencies of pyproject.toml is no list of texts.", remedy="Mend the file."
         )
-    return _listed("pyproject.toml", listed, python)
+    return replace(_listed("pyproject.toml", listed, python), needs=_needs(project))
 
 
 def _table(text: str) -> Mapping[str, Any]:
@@ -213,8 +259,9 @@ def _uv_lock(files: Mapping[str, str], python: str) -> Recipe:
     """The lock as it is: uv alone knows which of its packages this machine needs."""
     if "pyproject.toml" not in files:
         raise CannotHonour("uv.lock has no pyproject.toml beside it.", remedy="Commit both.")
-    _table(files["pyproject.toml"])
-    return Recipe(python, files["uv.lock"], ("uv.lock",), files["pyproject.toml"])
+    project = _table(files["pyproject.toml"]).get("project")
+    needs = _needs(project) if isinstance(project, dict) else ""
+    return Recipe(python, files["uv.lock"], ("uv.lock",), files["pyproject.toml"], needs)
 
 
 def _pipfile(files: Mapping[str, str], python: str) -> Recipe:

@@ -28,6 +28,9 @@ READY = "himalia-ready.json"
 KERNEL = "ipykernel>=7"
 """Put into every environment, for its kernel."""
 
+NEWEST = 99
+"""More patches than any Python has."""
+
 TOO_SLOW = "Ask for fewer packages, or try again later."
 
 Say = Callable[[str], None]
@@ -68,8 +71,16 @@ def uv() -> str:
     return found
 
 
+def version_of(wanted: str) -> tuple[int, int, int] | None:
+    """Of `3.12` its newest patch, of nothing the hub's own; None of what names an interpreter in another way."""
+    if not wanted:
+        return sys.version_info[:3]
+    found = re.fullmatch(r"3\.(\d{1,2})", wanted)
+    return (3, int(found[1]), NEWEST) if found else None
+
+
 async def find_python(wanted: str, *, passable: bool) -> str:
-    """The path of an installed interpreter: `3.12`, a path, or empty for the hub's own.
+    """The path of an installed interpreter: `3.12`, `>=3.9,<3.13`, a path, or empty for the hub's own.
 
     `passable`: other accounts must be able to run it. CannotHonour when there is none.
     """

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from himalia_hub.ephemeral import installer, repo2docker
 from himalia_hub.ephemeral.blueprint import INSTALLER, Blueprint, blueprint
-from himalia_hub.ephemeral.environment import CannotHonour, NeedsRepo2docker, Recipe, recipe
+from himalia_hub.ephemeral.environment import CannotHonour, NeedsRepo2docker, Recipe, fits, recipe
 from himalia_hub.ephemeral.folders import Files, Folders, folders_of
 from himalia_hub.ephemeral.ground import uids_for
 from himalia_hub.ephemeral.installer import BuildFailed, Say
@@ -93,7 +93,16 @@ class Virtualenvs:
         return await asyncio.to_thread(lambda: recipe(Files(checkout)))
 
     async def _python(self, found: Recipe) -> str:
-        return await installer.find_python(found.python or self._section.python, passable=self._passable)
+        wanted = found.python or self._section.python
+        version = installer.version_of(wanted)
+        if found.needs and version is not None and not fits(version, found.needs):
+            if found.python:
+                raise CannotHonour(
+                    f"runtime.txt says Python {found.python}, and pyproject.toml requires {found.needs[:40]!r}.",
+                    remedy="Make them agree.",
+                )
+            wanted = found.needs
+        return await installer.find_python(wanted, passable=self._passable)
 
 
 class Images:

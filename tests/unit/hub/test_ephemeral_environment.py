@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from himalia_hub.ephemeral.environment import CannotHonour, Recipe, recipe
+from himalia_hub.ephemeral.environment import CannotHonour, Recipe, fits, recipe
 from himalia_hub.ephemeral.folders import Files
 from himalia_hub.ephemeral.installer import remedy_for
 
@@ -73,6 +73,7 @@ def test_files_say_what_is_installed(files: dict[str, str], python: str, require
             {"Pipfile.lock": '{"_meta": {"requires": {"python_version": "/srv/x/python"}}}'},
             "wants Python '/srv/x",
         ),
+        ({"pyproject.toml": '[project]\nrequires-python = "/srv/x"'}, "requires Python '/srv/x'"),
         ({"Pipfile.lock": "[]"}, "Pipfile.lock cannot be read"),
         ({"Pipfile.lock": '{"default": {"a": {"git": "x"}}}'}, "Pipfile.lock takes 'a' from elsewhere"),
         ({"setup.py": ""}, "setup.py finds its dependencies by running code"),
@@ -191,3 +192,15 @@ def test_a_file_too_large_or_not_text_is_named(tmp_path: Path) -> None:
 def test_no_setup_files_break_the_reader(script: str, configuration: str) -> None:
     with contextlib.suppress(CannotHonour):
         recipe({"setup.py": script, "setup.cfg": configuration})
+
+
+@pytest.mark.parametrize(
+    ("needs", "fit"),
+    [
+        ("", "3.9 3.12 3.13"), (">=3.10,<3.13", "3.12"), ("~=3.9", "3.9 3.12 3.13"), ("~=3.12.1", "3.12"),
+        ("==3.12.*", "3.12"), ("!=3.12.*", "3.9 3.13"), (">3.12", "3.12 3.13"), ("<=3.12", "3.9"), ("==3.12", ""),
+    ],
+)  # fmt: skip
+def test_the_pythons_that_a_project_requires(needs: str, fit: str) -> None:
+    versions = {"3.9": (3, 9, 7), "3.12": (3, 12, 7), "3.13": (3, 13, 0)}
+    assert [name for name, version in versions.items() if fits(version, needs)] == fit.split()

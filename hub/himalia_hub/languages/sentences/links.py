@@ -101,6 +101,10 @@ LINKS: Final = (
 )
 LINK_FAILURES: Final = (
     "Pipfile.lock wants Python %(text)s.",
+    "pyproject.toml requires Python %(text)s.",
+    "Write it like >=3.10 or >=3.10,<3.13.",
+    "runtime.txt says Python %(version)s, and pyproject.toml requires %(text)s.",
+    "Make them agree.",
     "There is no host %(host)s.",
     "Check the address in the link.",
     "%(host)s is an address inside this hub's network.",
