@@ -29,7 +29,6 @@ from himalia_hub.ephemeral import handlers as links
 from himalia_hub.ephemeral import store as launches
 from himalia_hub.ephemeral.admission import Admission
 from himalia_hub.ephemeral.queue import Queue
-from himalia_hub.ephemeral.works import Works
 from himalia_hub.groups import handlers as groups
 from himalia_hub.keys import (
     DB,
@@ -171,9 +170,12 @@ async def _run_loops(app: web.Application, owner: Owner) -> None:
         "tick": metrics.tick(world.figures),
         "lean": lean.give_back(),
         "services": supervise.run(world, owner.name),
-        "launches": Works(world, app[LAUNCH_BELL], app[LAUNCH_DOOR], owner.name).run(),
         "purge": _purge(world, owner.name),
     }
+    if world.settings.ephemeral.on:  # else its 25 modules are never loaded
+        from himalia_hub.ephemeral.works import Works
+
+        parts["launches"] = Works(world, app[LAUNCH_BELL], app[LAUNCH_DOOR], owner.name).run()
     async with asyncio.TaskGroup() as group:
         for name, part in parts.items():
             group.create_task(part, name=f"hub.{name}")

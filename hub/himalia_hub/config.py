@@ -6,7 +6,6 @@ error with the nearest right one, because a typo that is silently ignored is a s
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import shlex
@@ -23,6 +22,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from himalia_hub.errors import ConfigError
+from himalia_hub.meant import nearest
 from himalia_hub.settings import HubSettings
 
 FILE_NAME = "himalia.toml"
@@ -265,7 +265,7 @@ def _meant_there(path: tuple[int | str, ...]) -> str:
     """The nearest right key of a table in a list or below free names, such as `profiles.0`."""
     info = _field_at(path[:-1])
     keys = [name for model in _tables_in(info) for name in model.model_fields] if info else []
-    near = difflib.get_close_matches(str(path[-1]), keys, 1, 0.6)
+    near = nearest(str(path[-1]), keys, 1, 0.6)
     return f"; did you mean {near[0]}?" if near else ""
 
 
@@ -290,9 +290,9 @@ def _tables_in(info: FieldInfo) -> list[type[BaseModel]]:
 def _did_you_mean(key: str) -> str:
     keys = [name for name, _info in all_fields()]
     last = key.rpartition(".")[2]
-    near = difflib.get_close_matches(key, keys, 1, 0.75)
+    near = nearest(key, keys, 1, 0.75)
     near = near or [name for name in keys if name.rpartition(".")[2] == last]
-    near = near or difflib.get_close_matches(key, keys, 1, 0.6)
+    near = near or nearest(key, keys, 1, 0.6)
     return f"; did you mean {' or '.join(near[:3])}?" if near else ""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -43,6 +42,8 @@ class Plugin:
     def _sentence(self, where: str, path: tuple[int | str, ...], message: str) -> str:
         key = ".".join([where, *map(str, path)])
         if path and path[0] not in self.settings.model_fields:
+            import difflib  # for errors only
+
             near = difflib.get_close_matches(str(path[0]), self.settings.model_fields, n=1)
             return f"{key} is unknown" + (f"; did you mean {near[0]!r}?" if near else "")
         return f"{key}: {message.removeprefix('Value error, ')}"
@@ -78,6 +79,8 @@ def find_plugin(name: str) -> Plugin:
     found = list(entry_points(group=GROUP, name=name))
     if not found:
         known = sorted({point.name for point in entry_points(group=GROUP)})
+        import difflib  # for errors only
+
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"installed: {', '.join(known) or 'none'}"
         raise SpawnerUnusable(f"there is no spawner {name!r}; {hint}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from himalia_hub.auth.base import Context, PasswordWay, RedirectWay, Traits, Way
 from himalia_hub.errors import ConfigError
+from himalia_hub.meant import nearest
 
 GROUP = "himalia.authenticators"
 OURS = {
@@ -50,7 +50,7 @@ class Plugin:
     def _sentence(self, where: str, path: tuple[int | str, ...], message: str) -> str:
         key = ".".join([where, *map(str, path)])
         if message == "Extra inputs are not permitted":
-            near = difflib.get_close_matches(str(path[-1]), self.settings.model_fields, n=1)
+            near = nearest(str(path[-1]), self.settings.model_fields, n=1)
             return f"{key} is unknown" + (f"; did you mean {near[0]!r}?" if near else "")
         return f"{key}: {message.removeprefix('Value error, ')}"
 
@@ -73,7 +73,7 @@ def find_plugin(kind: str) -> Plugin:
     found = list(entry_points(group=GROUP, name=kind))
     if not found:
         known = sorted(OURS.keys() | {point.name for point in entry_points(group=GROUP)})
-        near = difflib.get_close_matches(kind, known, n=1)
+        near = nearest(kind, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"installed: {', '.join(known) or 'none'}"
         raise ConfigError(f"there is no way to sign in of the kind {kind!r}; {hint}")
     if len(owners := sorted({_distribution(point) for point in found})) > 1:

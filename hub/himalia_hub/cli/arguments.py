@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from himalia_hub.config import section_of
+from himalia_hub.meant import nearest
 from himalia_hub.settings import HubSettings
 
 SETTING_FLAG = re.compile(r"--([a-z][a-z0-9_-]*(?:\.[A-Za-z0-9_-]+)+)(?:=(.*))?", re.DOTALL)
@@ -125,7 +125,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _meant(word: str, choices: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(choices), 1, 0.5)
+    near = nearest(word, list(choices), 1, 0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
 

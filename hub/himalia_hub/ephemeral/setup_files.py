@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import configparser
 from collections import Counter
 from collections.abc import Mapping
 
@@ -71,6 +70,8 @@ def _texts(value: ast.expr, lists: Mapping[str, ast.expr]) -> list[str]:
 
 
 def _of_configuration(text: str) -> list[str]:
+    import configparser  # by few, and here only
+
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(text)

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-import tarfile
 import time
-import zipfile
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -111,6 +109,8 @@ def zipped(folder: Path, *, owner: int | None, most: int, inside: str) -> Genera
     Symbolic links are left out, for unpacking them is not safe everywhere. It ends short, as a broken archive, when
     the files have grown beyond `most` meanwhile.
     """
+    import zipfile  # like tarfile below: half a megabyte, for sessions from links
+
     sink = _Sink()
     size = 0
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:  # type: ignore[call-overload]
@@ -136,6 +136,8 @@ def zipped(folder: Path, *, owner: int | None, most: int, inside: str) -> Genera
 
 def packed(folder: Path, sink: BinaryIO, *, owner: int | None, most: int, end: str) -> None:
     """The folder as a tar archive with symbolic links, and a last member `end` once all is in it. Blocking."""
+    import tarfile
+
     left = most
     with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         for entry in entries(folder, owner=owner):

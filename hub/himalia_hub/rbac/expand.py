@@ -7,11 +7,11 @@ kept as it is; who is in a group is for the caller to say (`members`), because o
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 
 from himalia_hub.errors import BadRequest
+from himalia_hub.meant import nearest
 from himalia_hub.rbac.scopes import FILTERS, META, SCOPES, SELF
 
 IDENTIFY = ("read:users:name!user", "read:users:groups!user")
@@ -38,7 +38,7 @@ def check(scope: str, custom: Custom = ()) -> None:
             raise BadRequest(f"the scope {name!r} takes no filter, but got {scope!r}")
         return
     if name not in SCOPES and name != "identify" and name not in dict(custom):
-        near = difflib.get_close_matches(name[:100], [*SCOPES, *dict(custom)], 1, 0.7)
+        near = nearest(name[:100], [*SCOPES, *dict(custom)], 1, 0.7)
         raise BadRequest(f"unknown scope {name!r}", remedy=f"did you mean {near[0]!r}?" if near else "")
     if "!" in scope and (kind not in FILTERS or ("=" in scope.partition("!")[2] and not value)):
         raise BadRequest(
