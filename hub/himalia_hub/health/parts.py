@@ -42,7 +42,11 @@ async def proxy(settings: HubSettings) -> Finding:
         return problem(
             "proxy", f"{where} answers, but has no route to the hub", "start the hub: it sets its route"
         )
-    return ok("proxy", f"{where} answers and has {len(table)} routes")
+    count = len(table)
+    return ok(
+        "proxy",
+        f"{where} answers and has 1 route" if count == 1 else f"{where} answers and has {count} routes",
+    )
 
 
 def _token_elsewhere(settings: HubSettings) -> bool:

@@ -34,7 +34,8 @@ def unreadable(connection: Connection) -> Iterator[str]:
             wrong, connection.execute(sa.select(*sums).select_from(table)).one(), strict=True
         ):
             if count:
-                yield f"{count} rows of {table.name!r} cannot be read in {name!r}"
+                one = f"1 row of {table.name!r} cannot be read in {name!r}"
+                yield one if count == 1 else f"{count} rows of {table.name!r} cannot be read in {name!r}"
 
 
 def _bad(column: sa.Column[object], dialect: str) -> sa.ColumnElement[bool] | None:

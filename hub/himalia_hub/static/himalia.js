@@ -45,18 +45,12 @@ async function refresh(part, url = part.dataset.fragment, more = {}) {
   show(part, text);
 }
 function show(part, html) {
-  const fresh = parsed(html);
-  const focused = document.activeElement?.id;
+  const fresh = parsed(html), { live, rev } = fresh.dataset, focused = document.activeElement?.id;
   const before = new Map($$("[data-state]", part).map((row) => [named(row), row.dataset.state]));
-  const { live, rev } = fresh.dataset;
   renew(part.firstElementChild, fresh);
-  part.dataset.live = live;
-  document.body.dataset.rev = rev;
+  [part.dataset.live, document.body.dataset.rev] = [live, rev];
   refocus(focused);
-  for (const row of $$("[data-state]", part)) {
-    const state = before.get(named(row));
-    if (state && state !== row.dataset.state) told(row, named(row));
-  }
+  for (const row of $$("[data-state]", part)) if (![row.dataset.state, undefined].includes(before.get(named(row)))) told(row, named(row));
 }
 function told(row, who) { // its state is another: what went wrong before does not matter any more
   say(`${who}: ${$(".state", row)?.textContent ?? row.dataset.state}`);
@@ -69,13 +63,11 @@ const VIEWERS = ["open", "checked", "selected"]; // what only who looks at the p
 const means = (one) => one.attributes ? JSON.stringify([one.localName, one.classList[0], one.matches("option, button") && one.value,
   ...MEANS.map((name) => one.getAttribute(name))]) : one.nodeName;
 function renew(old, fresh) {
-  if (means(old) !== means(fresh)) return old.replaceWith(fresh);
-  if (!old.attributes) { if (old.data !== fresh.data) old.data = fresh.data; return; }
-  if (old.isEqualNode(fresh) || old.matches("[data-keep], [data-problem]")) return;
+  if (means(old) !== means(fresh)) { old.replaceWith(fresh); return fresh; }
+  if (old.isEqualNode(fresh) || old.matches?.("[data-keep], [data-problem]")) return old;
+  if (!old.attributes) { old.data = fresh.data; return old; }
   for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name) && !VIEWERS.includes(name)) old.removeAttribute(name);
-  for (const { name, value } of fresh.attributes) {
-    if (old.getAttribute(name) !== value && !VIEWERS.includes(name)) old.setAttribute(name, value);
-  }
+  for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value && !VIEWERS.includes(name)) old.setAttribute(name, value);
   const children = [...fresh.childNodes], wanted = children.map(means);
   let at = old.firstChild;
   for (const [number, child] of children.entries()) {
@@ -86,15 +78,12 @@ function renew(old, fresh) {
     at = same.nextSibling;
     renew(same, child);
   }
-  while (at) { const next = at.nextSibling; at.remove(); at = next; }
+  while (at && old.lastChild !== at) old.lastChild.remove();
+  return at?.remove(), old;
 }
 // Who works by keyboard goes on where they were: a replaced or disabled element has lost the focus.
 const refocus = (id) => { if (id && document.activeElement === document.body) document.getElementById(id)?.focus(); };
-function parsed(html) {
-  const box = document.createElement("template");
-  box.innerHTML = html;
-  return box.content.firstElementChild;
-}
+const parsed = (html) => Object.assign(document.createElement("template"), { innerHTML: html }).content.firstElementChild;
 const named = (row) => row.dataset.user ? `${row.dataset.user} ${row.dataset.server}`.trim() : $("h2", row).textContent;
 async function follow(part) {
   for (;;) {
@@ -171,9 +160,7 @@ function stream(root) {
     gone: (event) => gone(event.data),
     counts: (event) => { for (const [name, count] of Object.entries(JSON.parse(event.data))) { const chip = $(`[data-count="${name}"]`); if (chip) chip.textContent = count; } },
     cards: (event) => show(root, event.data),
-    banner: (event) => {
-      if ($("#notices")) renew($("#notices"), parsed(event.data)); // read out only when it is news
-    },
+    banner: (event) => { if ($("#notices")) renew($("#notices"), parsed(event.data)); }, // read out only when it is news
     resync: reread,
     out: () => location.reload(),
   };
@@ -210,8 +197,7 @@ function patch(html) {
   const fresh = parsed(html), old = document.getElementById(fresh.id), list = $("#list");
   if (!old) { if (list.dataset.moves === "yes" || !$(".pages", list)) note(fresh.id); return; }
   const active = old.contains(document.activeElement) && document.activeElement;
-  const way = active && (active.id === old.id ? null : active.id ? `#${active.id}` : active.localName);
-  const state = old.dataset.state;
+  const way = active && (active.id === old.id ? null : active.id ? `#${active.id}` : active.localName), { state } = old.dataset;
   old.classList.remove("gone");
   renew(old, fresh);
   window.htmx?.process(old);
@@ -311,10 +297,7 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   if (xhr.status !== 200 || !target.matches("tr[data-row], .job")) return;
   event.detail.shouldSwap = false;
   if (target.matches("tr")) return patch(serverResponse);
-  const { id } = target;
-  renew(target, parsed(serverResponse));
-  window.htmx.process(document.getElementById(id));
-  dismissable();
+  window.htmx.process(renew(target, parsed(serverResponse))), dismissable();
 });
 document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id === "ask") ask();
