@@ -153,7 +153,6 @@ async def _loops(app: web.Application) -> AsyncIterator[None]:
         async with world.db.begin() as db:
             await lease.give_up(db, owner.name)
             await replica_store.forget(db, owner.name, now=clock.now())
-    await world.probe.close()
 
 
 async def _run_loops(app: web.Application, owner: Owner) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -141,3 +143,12 @@ class Base(DeclarativeBase):
 def insert_of(model: type[Base]) -> sa.Insert:
     """A statement that adds one row, values by column name; the unit of work takes several times as long for one."""
     return sa.insert(cast("sa.Table", model.__table__))
+
+
+@functools.cache
+def insert_unless_there(model: type[Base], dialect: str) -> Any:
+    """The same, which does nothing where a row with one of its unique values is there; gives the new row's id."""
+    insert = importlib.import_module(
+        f"sqlalchemy.dialects.{dialect}"
+    ).insert  # the other one's is never loaded
+    return insert(model.__table__).on_conflict_do_nothing().returning(model.__table__.c.id)

@@ -127,15 +127,14 @@ def slug_of(launch: Launch) -> str:
 
 
 def furnisher(settings: HubSettings, folders: Folders, *, images_of: str = "") -> Furnish:
-    """What the reconciler asks at every start of a server. `images_of`: the hub's id, where sessions are containers."""
+    """What the reconciler asks at every start of a guest's server.
 
-    def furnish(db: Session, server: Server) -> Furnishing | None:
+    `images_of`: the hub's id, where sessions are containers.
+    """
+
+    def furnish(db: Session, server: Server) -> Furnishing:
         launch = store.of_server(db, server.id)
-        if launch is None:
-            if db.scalar(sa.select(User.guest).where(User.id == server.user_id)):
-                raise BadRequest("this session is over", remedy="open its link again")
-            return None
-        if launch.stage in OVER:
+        if launch is None or launch.stage in OVER:
             raise BadRequest("this session is over", remedy="open its link again")
         return furnishing(settings, folders, launch, images_of=images_of)
 

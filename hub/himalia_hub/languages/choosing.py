@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import functools
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from aiohttp import web
@@ -40,15 +41,16 @@ async def speak_it(request: web.Request, handler: Handler) -> web.StreamResponse
     chosen = request.cookies.get(COOKIE, "")
     speak(
         next((one for one in languages if one.tag == chosen), None)
-        or best(languages, request.headers.get("Accept-Language", ""))
+        or best(languages, request.headers.get("Accept-Language", "")[:1000])
     )
     return await handler(request)
 
 
-def best(languages: Sequence[Language], accepted: str) -> Language:
+@functools.lru_cache(maxsize=256)
+def best(languages: tuple[Language, ...], accepted: str) -> Language:
     """What `Accept-Language` likes most (RFC 9110 §12.5.4, RFC 4647 §3.4 lookup): `de-AT` takes `de`."""
     by_tag = {one.tag.lower(): one for one in languages}
-    for wanted in _by_weight(accepted[:1000]):
+    for wanted in _by_weight(accepted):
         while wanted:
             if wanted in by_tag:
                 return by_tag[wanted]

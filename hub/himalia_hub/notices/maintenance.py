@@ -43,9 +43,14 @@ async def get(db: AsyncSession, *, now: datetime) -> Notice | None:
     return None if said is None or said.over(now) else said
 
 
+async def hold_off(db: AsyncSession) -> None:
+    """Until this transaction ends, none begins."""
+    await _lock(db, "pg_advisory_xact_lock_shared")
+
+
 async def must_be_over(db: AsyncSession, *, now: datetime) -> None:
     """UnderMaintenance during one. Asked by whoever accepts a start, in the same transaction."""
-    await _lock(db, "pg_advisory_xact_lock_shared")
+    await hold_off(db)
     said = await get(db, now=now)
     if said is not None:
         raise UnderMaintenance(said, now)

@@ -16,7 +16,6 @@ from himalia_hub.servers import store
 from himalia_hub.servers.asking import ask
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.view import pending, ready
-from himalia_hub.users import store as users
 
 
 async def start(
@@ -47,15 +46,14 @@ async def start_in(
     safe_mode: bool = False,
 ) -> Server:
     """The same within a transaction of the caller's, who rings the bell after it."""
-    user = await users.by_name(db, username)
+    user, server = await store.find_with_user(db, username, name)
     if user is None:
         raise NotFound("There is no such person.")
-    server = await store.find(db, user.name, name)
     if server is not None and (ready(server) or pending(server) in ("spawn", "check")):
         return server
     if server is not None and pending(server) == "stop":
         raise Conflict("This server is still stopping.", remedy="Wait a moment, then start it again.")
-    return await ask(db, app[SETTINGS], user, name, options, safe_mode=safe_mode)
+    return await ask(db, app[SETTINGS], user, name, server, options, safe_mode=safe_mode)
 
 
 async def stop(request: web.Request, username: str, name: str, *, remove: bool = False) -> None:

@@ -85,12 +85,12 @@ class Watch:
         if not self._watchers[self._server_id]:
             del self._watchers[self._server_id]
 
-    async def wait(self, at_most_s: float) -> None:
-        """Until something happened to the server, or the time is over."""
+    async def wait(self, at_most_s: float) -> bool:
+        """Until something happened to the server; False when the time is over before."""
         try:
             async with asyncio.timeout(max(at_most_s, 0)):
-                await self._event.wait()
+                return await self._event.wait()
         except TimeoutError:
-            return
+            return False
         finally:
             self._event.clear()

@@ -29,7 +29,8 @@ class Furnishing:
 
 
 Furnish = Callable[[Session, Server], Furnishing | None]
-"""Asked in the transaction of every start; None for an ordinary server. BadRequest ends the start with its words."""
+"""Asked in the transaction of every start for a guest; None where there are none. BadRequest ends the start, with its
+words."""
 
 
 def nothing(_db: Session, _server: Server) -> Furnishing | None:

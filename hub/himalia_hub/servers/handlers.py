@@ -87,15 +87,17 @@ async def start_server(request: web.Request) -> web.Response:
     refuse = request.headers.get(WHEN_FULL, "").strip().lower() == "refuse"
 
     async def wish(db: AsyncSession) -> Server:
-        user = await _user(db, username)
-        server = await store.find(db, user.name, name)
+        user, server = await store.find_with_user(db, username, name)
+        if user is None:
+            raise NotFound(f"there is no user {username!r}")
         must_be_startable(server)
         if server is None or pending(server) != "spawn":
             safe = request.headers.get(SAFE_MODE, "").strip() == "1"
             server = await ask(
-                db, request.app[SETTINGS], user, name, options, refuse_when_full=refuse, safe_mode=safe
-            )
-        if display_name is not None:
+                db, request.app[SETTINGS], user, name, server, options,
+                refuse_when_full=refuse, safe_mode=safe, display_name=display_name,
+            )  # fmt: skip
+        elif display_name is not None:
             server.display_name = display_name
         fault("wish.before_commit")
         return server

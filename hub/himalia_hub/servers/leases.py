@@ -43,10 +43,15 @@ def _claim() -> sa.Update:
     node = sa.bindparam("at_node", type_=Server.node.type)
     free = sa.or_(Server.lease_until.is_(None), Server.lease_until < now)
     mine = sa.or_(Server.node.is_(None), Server.node == node)
-    due = sa.select(Server.id).where(free, mine, Server.due_at <= now).order_by(Server.due_at).limit(1)
+    due = sa.select(Server.id).where(free, mine, Server.due_at <= now).order_by(Server.due_at)
+    due = due.limit(sa.bindparam("most")).with_for_update(skip_locked=True)
     return (
         _update()
-        .where(Server.id == due.with_for_update(skip_locked=True).scalar_subquery(), free)
+        # Materialized: PostgreSQL may carry out a subquery once for each row, and lock more than it was asked for.
+        .where(
+            Server.id.in_(sa.select(due.cte("due").prefix_with("MATERIALIZED", dialect="postgresql").c.id)),
+            free,
+        )
         .values(
             lease_owner=sa.bindparam("owner", type_=Server.lease_owner.type),
             lease_until=sa.bindparam("until", type_=Server.lease_until.type),
@@ -58,7 +63,7 @@ def _claim() -> sa.Update:
 
 _CLAIM = _claim()
 """Built once, as are the two below: SQLAlchemy takes longer to build an expression than SQLite to carry it out."""
-_NAME = sa.select(User.name).where(User.id == sa.bindparam("user_id"))
+_NAMES = sa.select(User.id, User.name).where(User.id.in_(sa.bindparam("user_ids", expanding=True)))
 
 
 @functools.cache
@@ -73,19 +78,23 @@ def _fenced_update(names: frozenset[str], *, of_one_wish: bool) -> sa.Update:
 
 
 def claim_due(
-    db: Session, owner: str, *, node: str | None, now: datetime, ttl: timedelta
-) -> tuple[Lease, Server, str] | None:
-    """Lease the server that has waited longest: the lease, its row, its person's name. None when none is due."""
-    values = {"owner": owner, "at_node": node, "now": now, "until": now + ttl}
-    server = db.scalars(_CLAIM, values).one_or_none()
-    if server is None:
-        return None
-    username = db.scalars(_NAME, {"user_id": server.user_id}).one_or_none()
-    if username is None:
-        # A row of nobody, which no hub leaves: it rests, and nobody else waits for it. `himalia doctor` names it.
-        db.execute(_update().where(Server.id == server.id).values(due_at=None, **RELEASED))
-        return claim_due(db, owner, node=node, now=now, ttl=ttl)
-    return Lease(server.id, owner, server.lease_epoch), server, username
+    db: Session, owner: str, *, node: str | None, now: datetime, ttl: timedelta, most: int = 1
+) -> list[tuple[Lease, Server, str]]:
+    """Lease the servers that have waited longest, at most so many: each lease, its row, its person's name."""
+    values = {"owner": owner, "at_node": node, "now": now, "until": now + ttl, "most": most}
+    servers = list(db.scalars(_CLAIM, values))
+    if not servers:
+        return []
+    rows = db.execute(_NAMES, {"user_ids": [server.user_id for server in servers]})
+    names = {row[0]: row[1] for row in rows}
+    claimed = []
+    for server in servers:
+        if server.user_id in names:
+            claimed.append((Lease(server.id, owner, server.lease_epoch), server, names[server.user_id]))
+        else:
+            # A row of nobody, which no hub leaves: it rests, and nobody else waits for it. `himalia doctor` names it.
+            db.execute(_update().where(Server.id == server.id).values(due_at=None, **RELEASED))
+    return claimed
 
 
 def renew(db: Session, lease: Lease, *, until: datetime) -> None:

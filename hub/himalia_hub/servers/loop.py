@@ -15,7 +15,6 @@ from pathlib import Path
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
 
 from himalia_hub import clock
 from himalia_hub.db import lease as job_leases
@@ -113,23 +112,18 @@ async def _take_free(places: asyncio.Semaphore) -> int:
 async def _claim(world: World, owner: str, most: int) -> list[tuple[Lease, Server, str]]:
     """As many as are due, at most so many, in one transaction: a crowd is not claimed one by one."""
     ttl = timedelta(seconds=world.settings.servers.lease_s)
-    claim = partial(leases.claim_due, owner=owner, node=world.spawner.node, now=clock.now(), ttl=ttl)
-
-    def claim_all(db: Session) -> list[tuple[Lease, Server, str]]:
-        claimed: list[tuple[Lease, Server, str]] = []
-        while len(claimed) < most and (one := claim(db)) is not None:
-            claimed.append(one)
-        return claimed
-
-    claimed = await world.db.write(claim_all)
+    claim = partial(
+        leases.claim_due, owner=owner, node=world.spawner.node, now=clock.now(), ttl=ttl, most=most
+    )
+    claimed = await world.db.write(claim)
     if claimed:
         await async_fault("claim.after_commit")
     return claimed
 
 
 async def _give_places(world: World) -> bool:
-    async with world.db.begin() as db:
-        chosen = await queue.give_places(db, world.settings.servers, now=clock.now())
+    give = partial(queue.give_places, settings=world.settings.servers, now=clock.now())
+    chosen = await world.db.begin_in_one(give)
     for server_id in chosen:
         world.doorbell.tell(server_id)
     return bool(chosen)

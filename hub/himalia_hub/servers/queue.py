@@ -40,6 +40,14 @@ class Load(NamedTuple):
     active: int
 
 
+class Counts(NamedTuple):
+    """What one more start meets: how many are under way, how many servers have a place, whether anybody waits."""
+
+    starting: int
+    active: int
+    anybody_waits: bool
+
+
 def in_turn(waiting: Sequence[Waiting], starting: Mapping[int, int]) -> list[int]:
     """Server ids in the order in which they get a place. Pure.
 
@@ -76,6 +84,16 @@ _ACTIVE = sa.select(sa.func.count()).select_from(Server).where(_PLACED)
 """Built once: each start asks them."""
 
 
+def counted(settings: ServersSection) -> tuple[sa.ColumnElement[int], sa.ColumnElement[int]]:
+    """How many starts are under way, how many servers have a place; nothing is counted that has no bound."""
+    nothing = sa.literal_column("0", sa.Integer)
+    counts = sa.select(sa.func.count()).select_from(Server).where(_PLACED, _UNREADY).scalar_subquery()
+    return (
+        counts if settings.concurrent_start_limit else nothing,
+        _ACTIVE.scalar_subquery() if settings.active_limit else nothing,
+    )
+
+
 async def load(db: AsyncSession, settings: ServersSection) -> Load:
     """What has a place just now."""
     by_person = {row[0]: row[1] for row in await db.execute(_STARTING)}
@@ -88,20 +106,23 @@ async def waiting(db: AsyncSession) -> list[Waiting]:
     return [Waiting(*row) for row in await db.execute(found.order_by(Server.queued_at, Server.id))]
 
 
-async def must_wait(db: AsyncSession, settings: ServersSection, *, refuse: bool) -> bool:
-    """Whether one more start must wait, asked in the transaction of its wish. TooMany instead, when `refuse`."""
-    if not settings.active_limit and not settings.concurrent_start_limit:
-        return False
-    await lock(db)
-    now = await load(db, settings)
-    if room(now, settings) and not await waiting(db):
+def is_bounded(settings: ServersSection) -> bool:
+    """Whether a start can have to wait. Pure."""
+    return bool(settings.active_limit or settings.concurrent_start_limit)
+
+
+def must_wait(there: Counts, settings: ServersSection, *, refuse: bool) -> bool:
+    """Whether one more start must wait; TooMany instead, when `refuse`. Pure.
+
+    `there` was counted in the transaction of the wish, under the queue's lock.
+    """
+    if room(Load({0: there.starting}, there.active), settings) and not there.anybody_waits:
         return False
     if not refuse and settings.when_full == "wait":
         return True
-    starting = sum(now.starting.values())
-    full = f"{now.active} servers run" if settings.active_limit else "all places are taken"
+    full = f"{there.active} servers run" if settings.active_limit else "all places are taken"
     raise TooMany(
-        f"{full}, {starting} are starting just now; try again later",
+        f"{full}, {there.starting} are starting just now; try again later",
         retry_after_s=random.uniform(*RETRY_RANGE_S),  # noqa: S311 -- spreads the herd, keeps no secret
     )
 

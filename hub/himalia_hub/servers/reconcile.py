@@ -6,6 +6,7 @@ import asyncio
 import random
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
@@ -22,6 +23,8 @@ from himalia_hub.users.models import User
 
 log = structlog.get_logger()
 
+RECORD_WITHIN_S = 0.05
+"""A server that answers this soon is recorded as begun and as ready in one transaction."""
 EAGER_S = 2.0
 """So long a starting server is probed without giving the lease back: our own server answers far sooner."""
 
@@ -52,29 +55,31 @@ async def reconcile(lease: Lease, world: World, server: Server, username: str) -
 
     Safe to repeat, safe to be killed in.
     """
-    pause, begun = 0.01, False
+    pause, unrecorded = 0.01, False
     while True:
-        if begun:  # it is asked whether it answers while its start is recorded; only then is anything decided
-            seen, _ = await asyncio.gather(
-                observe(world, server, username), steps.record_start(world, lease, server)
-            )
-            begun = False
-        else:
-            seen = await observe(world, server, username)
+        # Nobody but who holds this lease gives it a route; without one, answering can only lead to putting it.
+        seen = await observe(world, server, username, surely_unrouted=unrecorded)
         now = clock.now()
         facts = situation(server, seen, now=now, start_timeout_s=world.settings.spawner.start_timeout_s)
         step = next_step(facts)
         log.debug("server.step", user=username, server=server.name, step=step.value, seen=seen.seen.value)
+        if unrecorded and step is not Step.PUBLISH and not (step is Step.WAIT and _just_begun(server, now)):
+            await steps.record_start(world, lease, server)
+            unrecorded = False
         if seen.seen is not Seen.UNKNOWN and server.unknown_since is not None:
             await _known_again(world, lease)
             server.unknown_since = None
         if step is Step.WAIT and seen.seen is not Seen.UNKNOWN:
-            if now - server.phase_since < timedelta(seconds=EAGER_S):
-                await _wait_a_little(world, server, seen, pause)
-                pause = min(pause * 1.5, 0.25)
+            if now - server.phase_since >= timedelta(seconds=EAGER_S):
+                return await _wait(world, lease, server, seconds=0.3)
+            rung = await _wait_a_little(world, server, seen, pause)
+            pause = min(pause * 1.5, 0.25)
+            if rung and unrecorded:
+                await steps.record_start(world, lease, server)
+                unrecorded = False
+            if rung:
                 server, username = await _read(world, lease)
-                continue
-            return await _wait(world, lease, server, seconds=0.3)
+            continue
         if step is Step.WAIT:
             await _wait_unknown(world, lease, server, why=seen.why)
             return False
@@ -83,15 +88,19 @@ async def reconcile(lease: Lease, world: World, server: Server, username: str) -
                 return True
         elif await _act(step, world, lease, server, username, seen):
             # It has just been seen answering and the proxy has confirmed its route: that is rest.
-            if step is Step.PUBLISH and await _rest(world, lease, server, username, seen):
-                return True
             if step is Step.PUBLISH:
+                if await _rest(world, lease, server, username, seen, unrecorded=unrecorded):
+                    return True
                 server, username = await _read(world, lease)
-            begun = step is Step.START
+            unrecorded = step is Step.START
             # What was just written need not be read again: every further write says which wish it is for, and with
             # a newer one it writes nothing and the row is read.
             continue
         server, username = await _read(world, lease)
+
+
+def _just_begun(server: Server, now: datetime) -> bool:
+    return server.started is not None and now - server.started < timedelta(seconds=RECORD_WITHIN_S)
 
 
 async def _act(
@@ -120,9 +129,11 @@ async def _act(
     return False
 
 
-async def _rest(world: World, lease: Lease, server: Server, username: str, seen: Observation) -> bool:
+async def _rest(
+    world: World, lease: Lease, server: Server, username: str, seen: Observation, *, unrecorded: bool = False
+) -> bool:
     if server.desired is Desired.RUNNING:
-        settled = await steps.rest_running(world, lease, server, seen)
+        settled = await steps.rest_running(world, lease, server, seen, unrecorded=unrecorded)
     else:
         settled = await steps.rest_stopped(world, lease, server, username, seen)
     if settled:
@@ -144,15 +155,17 @@ async def _read(world: World, lease: Lease) -> tuple[Server, str]:
     return row
 
 
-async def _wait_a_little(world: World, server: Server, seen: Observation, at_most_s: float) -> None:
-    """Until something happens to the server, or it begins to listen, or the time is over."""
+async def _wait_a_little(world: World, server: Server, seen: Observation, at_most_s: float) -> bool:
+    """Until something happens to the server (True), or it begins to listen, or the time is over."""
     with world.doorbell.watch(server.id) as watch:
         handle = seen.sighting.handle if seen.sighting else None
-        waits = [asyncio.ensure_future(watch.wait(at_most_s))]
+        rung = asyncio.ensure_future(watch.wait(at_most_s))
+        waits: list[asyncio.Future[Any]] = [rung]
         if handle is not None:
             waits.append(asyncio.ensure_future(world.probe.listens_soon(handle.url, within_s=at_most_s)))
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return rung.done() and rung.result()
         finally:
             for one in waits:
                 one.cancel()

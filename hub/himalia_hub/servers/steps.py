@@ -32,6 +32,7 @@ from himalia_spawner.base import Cause, Kept, Say, ServerRef
 from himalia_spawner.errors import BackendGone, SpawnError
 
 LOG_TAIL_LINES = 50
+RUNS = ("info", 50, "The process runs; waiting for it to answer")
 
 
 async def start(world: World, lease: Lease, server: Server, username: str) -> bool:
@@ -61,8 +62,8 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> bo
             now=moment,
         )
         store.add_event(db, server, "info", 20, "Starting the server", now=moment)
-        kept_as = homes.files_of(db, server.user_id)
-        return groups.names_of(db, server.user_id), kept_as, world.furnish(db, server)
+        kept_as, guest = homes.files_and_guest(db, server.user_id)
+        return groups.names_of(db, server.user_id), kept_as, world.furnish(db, server) if guest else None
 
     try:
         begun = await world.db.write(life)
@@ -104,6 +105,11 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> bo
     return True
 
 
+def _begun(server: Server) -> dict[str, Any]:
+    """What the row does not say yet of a server that `start` has just created."""
+    return {name: getattr(server, name) for name in ("url", "started", "acted_generation")}
+
+
 async def record_start(world: World, lease: Lease, server: Server) -> None:
     """Commit that this wish has led to a process, so that one that dies from here on is not started again.
 
@@ -112,9 +118,8 @@ async def record_start(world: World, lease: Lease, server: Server) -> None:
     """
 
     def facts(db: Session) -> None:
-        values = {name: getattr(server, name) for name in ("url", "started", "acted_generation")}
-        leases.record(db, lease, values)
-        store.add_event(db, server, "info", 50, "The process runs; waiting for it to answer", now=clock.now())
+        leases.record(db, lease, _begun(server))
+        store.add_event(db, server, *RUNS, now=clock.now())
 
     await world.db.write(facts)
     await async_fault("start.after_record")
@@ -260,8 +265,13 @@ def _decide(
     return settled
 
 
-async def rest_running(world: World, lease: Lease, server: Server, seen: Observation) -> bool:
-    """It runs and is routed: record it once and give the lease back. False when a newer wish came meanwhile."""
+async def rest_running(
+    world: World, lease: Lease, server: Server, seen: Observation, *, unrecorded: bool = False
+) -> bool:
+    """It runs and is routed: record it once and give the lease back. False when a newer wish came meanwhile.
+
+    With `unrecorded` that it was begun is written with it.
+    """
     values: dict[str, Any] = {"due_at": None, "attempts": 0, "unknown_since": None, **leases.RELEASED}
     values["acted_generation"] = server.generation
     announce = server.phase is not Phase.READY
@@ -271,9 +281,18 @@ async def rest_running(world: World, lease: Lease, server: Server, seen: Observa
         values |= {"phase": Phase.READY, "phase_since": moment, "failure": None, "last_activity": moment}
         values |= {"url": handle.url} if handle else {}
         values |= {} if server.started else {"started": moment}
+    values |= _begun(server) if unrecorded else {}
     await async_fault("ready.before_commit")
-    line = ("ready", 100, "Server ready") if announce else None
-    settled = await world.db.write(partial(_decide, lease, server, values, line))
+
+    def rest(db: Session) -> bool:
+        settled = leases.decide(db, lease, server.generation, values)
+        if settled and unrecorded:
+            store.add_event(db, server, *RUNS, now=server.started or clock.now())
+        if settled and announce:
+            store.add_event(db, server, "ready", 100, "Server ready", now=clock.now())
+        return settled
+
+    settled = await world.db.write(rest)
     await async_fault("ready.after_commit")
     if settled and server.phase is Phase.STARTING:
         world.figures.start_ended(server.phase_since, clock.now())

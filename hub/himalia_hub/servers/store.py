@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, make_transient_to_detached
 
 from himalia_hub import clock
-from himalia_hub.db.base import insert_of
+from himalia_hub.db.base import insert_of, insert_unless_there
 from himalia_hub.errors import Conflict
 from himalia_hub.servers import leases
 from himalia_hub.servers.models import Server, ServerEvent
@@ -30,6 +31,11 @@ _FOUND = (
     .where(User.name == sa.bindparam("username"), Server.name == sa.bindparam("name"))
 )
 """Built once, as are the others here that each start asks: building one takes longer than asking it."""
+_FOUND_WITH_USER = (
+    sa.select(User, Server)
+    .outerjoin(Server, sa.and_(Server.user_id == User.id, Server.name == sa.bindparam("name")))
+    .where(User.name == sa.bindparam("username"))
+)
 _CALLED = sa.select(Server.id).where(Server.backend_name == sa.bindparam("wanted"))
 _STORY = (
     sa.select(ServerEvent)
@@ -43,6 +49,12 @@ _STORY = (
 
 
 _EVENT = insert_of(ServerEvent)
+_BLANK: dict[str, Any] = {
+    column.key: column.default.arg if column.default is not None and column.default.is_scalar else None
+    for column in sa.inspect(Server).local_table.columns
+    if not column.primary_key
+}
+"""A row with nothing wished."""
 
 
 @functools.cache
@@ -63,6 +75,12 @@ def _wish(names: frozenset[str]) -> sa.Update:
 async def find(db: AsyncSession, username: str, name: str) -> Server | None:
     """The server of this person with this name ('' is the default one)."""
     return (await db.scalars(_FOUND, {"username": username, "name": name})).one_or_none()
+
+
+async def find_with_user(db: AsyncSession, username: str, name: str) -> tuple[User | None, Server | None]:
+    """A person and the server of theirs with this name, in one question."""
+    row = (await db.execute(_FOUND_WITH_USER, {"username": username, "name": name})).one_or_none()
+    return (None, None) if row is None else (row[0], row[1])
 
 
 async def list_for_user(db: AsyncSession, user_id: int) -> list[Server]:
@@ -96,13 +114,17 @@ async def get_or_create(db: AsyncSession, user: User, name: str, *, now: datetim
 
 
 async def _free_backend_name(db: AsyncSession, username: str, name: str) -> str:
-    """The name that follows from person and server, or a further one while a renamed server still carries that."""
-    for turn in itertools.count():
-        # No server's name holds a line break, so a further name is never the first name of another server.
-        wanted = backend_name(username, f"{name}\n{turn}" if turn else name)
+    for wanted in backend_names(username, name):
         if await db.scalar(_CALLED, {"wanted": wanted}) is None:
             return wanted
     raise AssertionError("counting never ends")
+
+
+def backend_names(username: str, name: str) -> Iterator[str]:
+    """The name that follows from person and server, then further ones while a renamed server still carries that."""
+    for turn in itertools.count():
+        # No server's name holds a line break, so a further name is never the first name of another server.
+        yield backend_name(username, f"{name}\n{turn}" if turn else name)
 
 
 async def rename(db: AsyncSession, server: Server, name: str) -> None:
@@ -122,44 +144,78 @@ async def rename(db: AsyncSession, server: Server, name: str) -> None:
     await db.refresh(server)
 
 
-async def want_running(
-    db: AsyncSession,
-    user: User,
-    name: str,
-    *,
-    options: dict[str, Any] | None,
-    now: datetime,
-    wait: bool = False,
-    reserve: tuple[int | None, float | None] = (None, None),
-    safe_mode: bool = False,
-) -> Server:
-    """Wish that the server runs, now or in its turn (`wait`). Wishing what is wished already changes nothing.
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How a server is to run: its options (None: the last ones), and whether it waits for its turn.
 
-    `reserve` is what it counts for in quotas: bytes of memory and CPUs.
+    `memory` (bytes) and `cpus` are what it counts for in quotas.
     """
-    server = await get_or_create(db, user, name, now=now)
-    values: dict[str, Any] = {
-        "due_at": None if wait else now,
-        "queued_at": now if wait else None,
-        "memory_reserved": reserve[0],
-        "cpus_reserved": reserve[1],
-        "attempts": 0,
-        "doomed": False,
-        "failure": None,
-        "safe_mode": safe_mode,
-    }
-    if server.phase is Phase.FAILED and kept_until(server.failure, now=now) is None:
-        values["node"] = None  # any hub may start it: what waited on that machine is over
-    if options is not None:
-        values["user_options"] = options
-    given = {f"to_{key}": value for key, value in values.items()} | {"of_server": server.id}
-    wished: Server | None = (await db.scalars(_wish(frozenset(values)), given)).one_or_none()
+
+    options: dict[str, Any] | None = None
+    wait: bool = False
+    memory: int | None = None
+    cpus: float | None = None
+    safe_mode: bool = False
+    display_name: str | None = None
+
+    def columns(self, now: datetime) -> dict[str, Any]:
+        """What it writes."""
+        values: dict[str, Any] = {
+            "due_at": None if self.wait else now, "queued_at": now if self.wait else None,
+            "memory_reserved": self.memory, "cpus_reserved": self.cpus,
+            "attempts": 0, "doomed": False, "failure": None, "safe_mode": self.safe_mode,
+        }  # fmt: skip
+        values |= {} if self.options is None else {"user_options": self.options}
+        return values | ({} if self.display_name is None else {"display_name": self.display_name})
+
+
+async def want_running(
+    db: AsyncSession, user: User, name: str, *, options: dict[str, Any] | None, now: datetime
+) -> Server:
+    """Wish that the server runs now. Wishing what is wished already changes nothing."""
+    return await wish_running(db, user, name, await find(db, user.name, name), Wish(options), now=now)
+
+
+async def wish_running(
+    db: AsyncSession, user: User, name: str, server: Server | None, wish: Wish, *, now: datetime
+) -> Server:
+    """The same with all that goes with a wish; `server` is the row as this transaction has found it."""
+    values = wish.columns(now)
+    wished = await _new_and_wished(db, user, name, values, now=now) if server is None else None
     if wished is None:
+        server = server or await find(db, user.name, name)
+        assert server is not None
+        if server.phase is Phase.FAILED and kept_until(server.failure, now=now) is None:
+            values["node"] = None  # any hub may start it: what waited on that machine is over
+        given = {f"to_{key}": value for key, value in values.items()} | {"of_server": server.id}
+        wished = (await db.scalars(_wish(frozenset(values)), given)).one_or_none()
+    if wished is None:
+        assert server is not None
         await db.refresh(server)
         return server
     await db.execute(_EVENT, _line(wished, "info", 0, "Server requested", now))
     await notify(db, wished.id)
     return wished
+
+
+async def _new_and_wished(
+    db: AsyncSession, user: User, name: str, values: dict[str, Any], *, now: datetime
+) -> Server | None:
+    """A row that begins with its first wish; None when another hub has just made one for this person and name."""
+    insert = insert_unless_there(Server, db.get_bind().dialect.name)
+    row = _BLANK | {"user_options": {}} | values
+    row |= {"user_id": user.id, "name": name, "phase_since": now, "desired": Desired.RUNNING, "generation": 1}
+    for wanted in backend_names(user.name, name):
+        row["backend_name"] = wanted
+        server_id = await db.scalar(insert, row)
+        if server_id is not None:
+            server = Server(id=server_id, **row)
+            make_transient_to_detached(server)
+            db.add(server)
+            return server
+        if await find(db, user.name, name) is not None:
+            return None
+    raise AssertionError("counting never ends")
 
 
 async def want_stopped(

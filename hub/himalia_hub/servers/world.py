@@ -7,8 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-import aiohttp
-
 from himalia_hub.db.engine import Database
 from himalia_hub.faults import async_fault
 from himalia_hub.metrics.figures import Figures
@@ -36,29 +34,24 @@ KNOCK_S = 0.01
 class Probe:
     """Asks a server for `<prefix>api`, which every Jupyter server answers without credentials."""
 
-    def __init__(self) -> None:
-        self._tcp: aiohttp.ClientSession | None = None
-
     async def answers(self, url: str, prefix: str, *, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
         """Whether it answered below 500 in time. A redirect counts: something HTTP-shaped is alive there."""
+        # The first line is all that counts: a whole client takes five times as long for it, at every start.
         parts = urlsplit(url)
-        total = aiohttp.ClientTimeout(total=timeout_s)
+        host = "server" if parts.scheme == "http+unix" else parts.netloc
+        asked = f"GET {prefix}api HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
         try:
-            if parts.scheme == "http+unix":
-                with pinned(unquote(parts.netloc)) as path:
-                    async with (
-                        aiohttp.ClientSession(
-                            connector=aiohttp.UnixConnector(path), timeout=total
-                        ) as session,
-                        session.get(f"http://server{prefix}api", allow_redirects=False) as answer,
-                    ):
-                        return answer.status < 500
-            if self._tcp is None:
-                self._tcp = aiohttp.ClientSession()
-            async with self._tcp.get(f"{url}{prefix}api", allow_redirects=False, timeout=total) as answer:
-                return answer.status < 500
-        except (aiohttp.ClientError, TimeoutError, OSError):
+            async with asyncio.timeout(timeout_s):
+                reader, writer = await _connect(url)
+                try:
+                    writer.write(asked.encode())
+                    said = await reader.readline()
+                finally:
+                    writer.close()
+        except (OSError, ValueError, TimeoutError):
             return False
+        protocol, _, rest = said.partition(b" ")
+        return protocol.startswith(b"HTTP/") and rest[:3].isdigit() and int(rest[:3]) < 500
 
     async def listens_soon(self, url: str, *, within_s: float) -> None:
         """Return as soon as a server that refused connections takes them, or when the time is over.
@@ -75,20 +68,21 @@ class Probe:
                 while not await _takes_connections(url):
                     await asyncio.sleep(KNOCK_S)
 
-    async def close(self) -> None:
-        """Close kept connections."""
-        if self._tcp is not None:
-            await self._tcp.close()
+
+async def _connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    parts = urlsplit(url)
+    if parts.scheme == "http+unix":
+        with pinned(unquote(parts.netloc)) as path:
+            return await asyncio.open_unix_connection(path)
+    secured = parts.scheme == "https"
+    return await asyncio.open_connection(
+        parts.hostname, parts.port or (443 if secured else 80), ssl=secured or None
+    )
 
 
 async def _takes_connections(url: str) -> bool:
-    parts = urlsplit(url)
     try:
-        if parts.scheme == "http+unix":
-            with pinned(unquote(parts.netloc)) as path:
-                _, writer = await asyncio.open_unix_connection(path)
-        else:
-            _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        _, writer = await _connect(url)
     except OSError:
         return False
     writer.close()
@@ -126,8 +120,13 @@ class Observation:
     why: str = ""
 
 
-async def observe(world: World, server: Server, username: str) -> Observation:
-    """What is there now for this server. Never guesses: what cannot be asked makes it UNKNOWN."""
+async def observe(
+    world: World, server: Server, username: str, *, surely_unrouted: bool = False
+) -> Observation:
+    """What is there now for this server. Never guesses: what cannot be asked makes it UNKNOWN.
+
+    `surely_unrouted` spares the question to the proxy where no step but putting the route can follow from it.
+    """
     try:
         with timed(world.figures.looks):
             sighting = await world.spawner.look(server.backend_name)
@@ -136,17 +135,26 @@ async def observe(world: World, server: Server, username: str) -> Observation:
     if sighting.presence is Presence.UNKNOWN:
         return Observation(Seen.UNKNOWN, routed=False, sighting=sighting, why=sighting.detail)
     spec = routespec(world.settings, username, server.name)
+    prefix = server_prefix(world.settings, username, server.name)
+    if surely_unrouted or _rests_unrouted(server, sighting):
+        return Observation(await _seen(world, server, sighting, prefix), routed=False, sighting=sighting)
     try:
-        route, seen = await asyncio.gather(
-            world.proxy.get(spec),
-            _seen(world, server, sighting, server_prefix(world.settings, username, server.name)),
-        )
+        route, seen = await asyncio.gather(world.proxy.get(spec), _seen(world, server, sighting, prefix))
     except ProxyError as error:
         return Observation(
             Seen.UNKNOWN, routed=False, sighting=sighting, why=f"the proxy cannot be asked: {error}"
         )
     await async_fault("observe.after")
     return Observation(seen, routed=_is_routed(server, seen, sighting, route), sighting=sighting)
+
+
+def _rests_unrouted(server: Server, sighting: Sighting) -> bool:
+    """Whether its route was seen gone when its row came to rest, and nothing has happened since but a wish to run.
+
+    A route that somebody put there all the same is replaced by the start, and `routes/sync.py` finds it before that.
+    """
+    absent = sighting.presence is Presence.ABSENT
+    return absent and server.phase is Phase.STOPPED and server.desired is Desired.RUNNING
 
 
 async def _seen(world: World, server: Server, sighting: Sighting, prefix: str) -> Seen:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from himalia_hub.auth.accounts import Ended
-from himalia_hub.db.base import insert_of
+from himalia_hub.db.base import insert_unless_there
 from himalia_hub.errors import Conflict
 from himalia_hub.secrets import hash_token, mint
 from himalia_hub.servers.models import Server
@@ -29,14 +29,12 @@ _LIVE = (
     .where(sa.or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > sa.bindparam("now")))
     .where(User.suspended.is_(None))  # also true for a service, which has no person
 )
-"""Built once: it is asked at each request. The next three are asked at each start."""
+"""Built once: it is asked at each request, the next at each start."""
 _OLDER = (
     sa.delete(ApiToken)
     .where(ApiToken.server_id == sa.bindparam("of_server"), ApiToken.hashed != sa.bindparam("hash"))
     .execution_options(synchronize_session=False)
 )
-_ADD = insert_of(ApiToken)
-_HASHED = sa.select(ApiToken.id).where(ApiToken.hashed == sa.bindparam("hash"))
 
 
 async def find_by_secret(
@@ -97,17 +95,16 @@ def put_server_token(
     """Make `secret` the only token of this server. Repeating it with the same secret changes nothing."""
     hashed = hash_token(secret)
     db.execute(_OLDER, {"of_server": server_id, "hash": hashed})
-    if db.scalar(_HASHED, {"hash": hashed}) is None:
-        token = {
-            "user_id": user_id,
-            "server_id": server_id,
-            "incarnation": incarnation,
-            "hashed": hashed,
-            "scopes": ["users:activity!user", "access:servers!server"],
-            "note": f"Server at {prefix}",
-            "created": now,
-        }
-        db.execute(_ADD, token)
+    token = {
+        "user_id": user_id,
+        "server_id": server_id,
+        "incarnation": incarnation,
+        "hashed": hashed,
+        "scopes": ["users:activity!user", "access:servers!server"],
+        "note": f"Server at {prefix}",
+        "created": now,
+    }
+    db.execute(insert_unless_there(ApiToken, db.get_bind().dialect.name), token)
 
 
 async def put_service_token(db: AsyncSession, *, service_id: int, secret: str | None, now: datetime) -> None:

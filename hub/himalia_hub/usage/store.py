@@ -18,7 +18,7 @@ from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.settings import HubSettings
 from himalia_hub.usage.models import Quota, UsageDay
 from himalia_hub.usage.quota import GIB, HOUR, Asked, Limits, Use, by_day, merged, refusal, window
-from himalia_hub.usage.settings import QuotaLimits
+from himalia_hub.usage.settings import QuotaLimits, QuotasSection
 from himalia_hub.users.models import User
 from himalia_spawner.limits import memory_bytes
 
@@ -66,6 +66,12 @@ async def of_group(db: AsyncSession, settings: HubSettings, group: Group, *, now
 async def has_limits(db: AsyncSession, settings: HubSettings, user: User) -> bool:
     """Whether anything bounds what this person uses."""
     return any(any(account.limits) for account in await _accounts(db, settings, user))
+
+
+def says_limits(section: QuotasSection) -> bool:
+    """Whether the configuration bounds anybody's use."""
+    places = [section, *section.users.values(), *section.groups.values()]
+    return any(any(limits_in(place)) for place in places)
 
 
 async def check(
@@ -144,9 +150,9 @@ def _limits_of(row: Quota | None) -> Limits:
     return Limits(row.servers, row.memory, row.cpus, row.server_hours, row.memory_hours)
 
 
-_MINE = sa.select(Membership.group_id).where(Membership.user_id == sa.bindparam("user_id"))
-_GROUPS = sa.select(Group).where(Group.id.in_(_MINE)).order_by(Group.name)
-_QUOTAS = sa.select(Quota).where(sa.or_(Quota.user_id == sa.bindparam("user_id"), Quota.group_id.in_(_MINE)))
+MINE = sa.select(Membership.group_id).where(Membership.user_id == sa.bindparam("user_id"))
+_GROUPS = sa.select(Group).where(Group.id.in_(MINE)).order_by(Group.name)
+_QUOTAS = sa.select(Quota).where(sa.or_(Quota.user_id == sa.bindparam("user_id"), Quota.group_id.in_(MINE)))
 """Built once: every start asks for the groups and quotas of its person."""
 
 

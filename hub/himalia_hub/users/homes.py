@@ -18,15 +18,21 @@ _ASKED = sa.select(
     User.name,
     User.kept_as,
     sa.exists().where(_OTHER.kept_as == User.name, _OTHER.id != User.id),
+    User.guest,
 ).where(User.id == sa.bindparam("user_id"))
 
 
 def files_of(db: Session, user_id: int) -> str:
     """The name for the spawner. Noted where it is not their own: whoever had that before left their files under it."""
-    name, kept_as, is_anothers = db.execute(_ASKED, {"user_id": user_id}).one()
+    return files_and_guest(db, user_id)[0]
+
+
+def files_and_guest(db: Session, user_id: int) -> tuple[str, bool]:
+    """The same, and whether the person is the guest of a throw-away session."""
+    name, kept_as, is_anothers, guest = db.execute(_ASKED, {"user_id": user_id}).one()
     if kept_as or not is_anothers:
-        return str(kept_as or name)
-    return keep(db, user_id, _free(db, name))
+        return str(kept_as or name), guest
+    return keep(db, user_id, _free(db, name)), guest
 
 
 def keep(db: Session, user_id: int, wanted: str) -> str:

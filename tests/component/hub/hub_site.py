@@ -189,5 +189,4 @@ async def site(
         yield Site(app, world, f"http://127.0.0.1:{runner.addresses[0][1]}")
     finally:
         await runner.cleanup()
-        await world.probe.close()
         await world.db.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Generator
 from functools import partial
 from pathlib import Path
@@ -215,7 +216,7 @@ async def test_who_is_cancelled_while_waiting_for_sqlites_one_writer_writes_noth
 async def test_when_sqlite_ends_the_transaction_of_many_each_of_them_is_told(sqlite: Database) -> None:
     def full(db: Session) -> None:
         db.connection().exec_driver_sql("ROLLBACK")  # as SQLite does by itself when the disk is full
-        raise OSError("no room")
+        raise sa.exc.OperationalError("INSERT", None, sqlite3.OperationalError("database or disk is full"))
 
     def refused(_db: Session) -> None:
         raise ValueError("no")

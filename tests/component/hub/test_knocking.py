@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,10 +13,8 @@ from himalia_hub.servers.world import Probe
 
 
 @pytest.fixture
-async def probe() -> AsyncIterator[Probe]:
-    probe = Probe()
-    yield probe
-    await probe.close()
+def probe() -> Probe:
+    return Probe()
 
 
 @pytest.mark.parametrize("kind", ["unix", "port"])

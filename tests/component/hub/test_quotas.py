@@ -124,7 +124,7 @@ async def test_many_starts_at_two_hubs_at_once_use_no_more_than_there_is(
         try:
             async with database.begin() as db:
                 user = await users.by_name(db, "ann" if name < "n5" else "ben")
-                await asking.ask(db, hub.world.settings, user, name, None)
+                await asking.ask(db, hub.world.settings, user, name, None, None)
         except TooMany:
             return False
         return True

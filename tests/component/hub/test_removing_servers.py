@@ -32,9 +32,7 @@ async def test_a_wish_to_remove_it_that_comes_while_its_end_is_being_recorded_is
         asked.phase = Phase.STOPPING
         await store.want_stopped(db, asked, now=now)
     claim = partial(leases.claim_due, owner="a", node=None, now=now, ttl=timedelta(hours=1))
-    claimed = await hub.db.write(claim)
-    assert claimed is not None
-    lease, server, name = claimed
+    [(lease, server, name)] = await hub.db.write(claim)
 
     async with hub.db.begin() as db:
         there = await db.get_one(Server, server.id)

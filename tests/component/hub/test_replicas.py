@@ -85,7 +85,7 @@ async def test_each_step_recorded_at_one_hub_is_in_the_story_that_the_other_tell
 
         assert (await next_event())["message"] == "Server requested"
         async with worker.db.begin() as db:
-            mine, server, _ = await db.run_sync(
+            [(mine, server, _)] = await db.run_sync(
                 leases.claim_due, "a", node=None, now=now, ttl=timedelta(hours=1)
             )
         for step in ("one", "two", "three"):

@@ -44,7 +44,8 @@ async def claim(
     db: Database, owner: str = "me", *, node: str | None = "here"
 ) -> tuple[Lease, Server, str] | None:
     async with db.begin() as session:
-        return await session.run_sync(leases.claim_due, owner, node=node, now=clock.now(), ttl=TTL)
+        claimed = await session.run_sync(leases.claim_due, owner, node=node, now=clock.now(), ttl=TTL)
+    return next(iter(claimed), None)
 
 
 async def read(db: Database, server_id: int) -> Server:
