@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -64,9 +65,13 @@ class Ledger:
         self._runtime = runtime
         self._hub = hub
         self._logs = logs
+        self._folders = functools.lru_cache(maxsize=4096)(self._folder)
 
     def folder(self, name: str) -> Folder:
         """Where the server of that name has its lock, record and socket."""
+        return self._folders(name)
+
+    def _folder(self, name: str) -> Folder:
         return Folder(self._runtime / short_name(name))
 
     def folder_of_mark(self, mark: str) -> Folder:

@@ -142,7 +142,8 @@ class Folder:
     def read(self) -> Record | None:
         """The record, or None if there is none that can be read."""
         try:
-            record = record_from(json.loads(self._record.read_bytes()))
+            with open(self._record, "rb", buffering=0) as file:
+                record = record_from(json.loads(file.read()))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, TypeError, KeyError, AttributeError):

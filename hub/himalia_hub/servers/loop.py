@@ -30,6 +30,8 @@ log = structlog.get_logger()
 
 CLAIMS = 8
 """At most so many rows are claimed in one transaction: no replica takes all, and none waits long for its work."""
+GATHER_S = 0.01
+"""While more is due than there are places, so long is waited for further ones: each claim costs a transaction."""
 SLOW_RESYNC_S = 300.0
 """How often rows that rest while running are looked at again: the net below `watch()`, not the mechanism."""
 RESYNC_PARTS = 60
@@ -79,9 +81,10 @@ async def run(world: World, owner: Owner) -> None:
 
 async def _dispatch(world: World, owner: str) -> None:
     places = asyncio.Semaphore(world.settings.spawner.concurrent_steps)
+    more_is_due = False
     async with asyncio.TaskGroup() as group:
         while not world.together.leaving.is_set():
-            free = await _take_free(places)
+            free = await _take_free(places, gather_s=GATHER_S if more_is_due else 0)
             try:
                 pause_s = await _pause(world)
                 world.looks.rows = clock.now()
@@ -89,6 +92,7 @@ async def _dispatch(world: World, owner: str) -> None:
             except (SQLAlchemyError, OSError) as error:
                 log.error("database.unreachable", error=type(error).__name__)
                 claimed, pause_s = [], 1.0
+            more_is_due = len(claimed) == free
             for lease in claimed:
                 task = group.create_task(_work(world, *lease), name=f"server.{lease[0].server_id}")
                 task.add_done_callback(lambda _: places.release())
@@ -99,9 +103,11 @@ async def _dispatch(world: World, owner: str) -> None:
                 await world.doorbell.wait(at_most_s=max(pause_s, 0.005))
 
 
-async def _take_free(places: asyncio.Semaphore) -> int:
-    """Wait for a place, then take what else is free; how many, at most CLAIMS."""
+async def _take_free(places: asyncio.Semaphore, *, gather_s: float) -> int:
+    """Wait for a place, a little for others, then take what is free; how many, at most CLAIMS."""
     await places.acquire()
+    if gather_s:
+        await asyncio.sleep(gather_s)
     taken = 1
     while taken < CLAIMS and not places.locked():
         await places.acquire()
