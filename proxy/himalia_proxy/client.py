@@ -6,6 +6,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote
 
 import aiohttp
+from yarl import URL
 
 from himalia_proxy.base import CutsTunnels, Moves, Proxy, ProxyError, Route
 
@@ -93,7 +94,7 @@ class HttpProxy:
         url = f"{base}/api/routes{quote(path, safe='@/~')}"
         said = f"{method} {self._url}/api/routes{path}"
         try:
-            async with session.request(method, _as_is(url), json=body) as response:
+            async with session.request(method, URL(url, encoded=True), json=body) as response:
                 if response.status not in expect:
                     why = (await response.text(errors="replace")).strip()[:200]
                     raise ProxyError(f"{said}: the proxy answered {response.status} {why or response.reason}")
@@ -115,12 +116,6 @@ class HttpProxy:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return base, self._session
-
-
-def _as_is(url: str) -> Any:
-    from yarl import URL
-
-    return URL(url, encoded=True)
 
 
 def wire_path(routespec: str) -> str:

@@ -18,9 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from himalia_hub.db.memo import Memo
 from himalia_hub.errors import TooMany
 from himalia_hub.servers import store
-from himalia_hub.servers.models import Server
+from himalia_hub.servers.models import UNDER_WAY, Server
 from himalia_hub.servers.settings import ServersSection
-from himalia_hub.servers.state import Desired, Phase
+from himalia_hub.servers.state import Desired
 
 LOCK = "himalia starts"
 RETRY_RANGE_S = (30.0, 60.0)
@@ -78,8 +78,7 @@ async def lock(db: AsyncSession) -> None:
 
 
 _PLACED = sa.and_(Server.desired == Desired.RUNNING, Server.queued_at.is_(None))
-_UNREADY = sa.or_(Server.phase != Phase.READY, Server.generation > Server.acted_generation)
-_STARTING = sa.select(Server.user_id, sa.func.count()).where(_PLACED, _UNREADY).group_by(Server.user_id)
+_STARTING = sa.select(Server.user_id, sa.func.count()).where(UNDER_WAY).group_by(Server.user_id)
 _ACTIVE = sa.select(sa.func.count()).select_from(Server).where(_PLACED)
 """Built once: each start asks them."""
 
@@ -87,7 +86,7 @@ _ACTIVE = sa.select(sa.func.count()).select_from(Server).where(_PLACED)
 def counted(settings: ServersSection) -> tuple[sa.ColumnElement[int], sa.ColumnElement[int]]:
     """How many starts are under way, how many servers have a place; nothing is counted that has no bound."""
     nothing = sa.literal_column("0", sa.Integer)
-    counts = sa.select(sa.func.count()).select_from(Server).where(_PLACED, _UNREADY).scalar_subquery()
+    counts = sa.select(sa.func.count()).select_from(Server).where(UNDER_WAY).scalar_subquery()
     return (
         counts if settings.concurrent_start_limit else nothing,
         _ACTIVE.scalar_subquery() if settings.active_limit else nothing,
