@@ -23,6 +23,8 @@ from himalia_hub.users.models import User
 
 log = structlog.get_logger()
 
+UNREAD_S = 0.25
+"""So long at most a wish for a server that starts goes unseen, should it come between a look and the wait after it."""
 RECORD_WITHIN_S = 0.05
 """A server that answers this soon is recorded as begun and as ready in one transaction."""
 EAGER_S = 2.0
@@ -55,7 +57,7 @@ async def reconcile(lease: Lease, world: World, server: Server, username: str) -
 
     Safe to repeat, safe to be killed in.
     """
-    pause, unrecorded = 0.01, False
+    pause, unrecorded, read_at = 0.01, False, clock.now()
     while True:
         # Nobody but who holds this lease gives it a route; without one, answering can only lead to putting it.
         seen = await observe(world, server, username, surely_unrouted=unrecorded)
@@ -63,7 +65,7 @@ async def reconcile(lease: Lease, world: World, server: Server, username: str) -
         facts = situation(server, seen, now=now, start_timeout_s=world.settings.spawner.start_timeout_s)
         step = next_step(facts)
         log.debug("server.step", user=username, server=server.name, step=step.value, seen=seen.seen.value)
-        if unrecorded and step is not Step.PUBLISH and not (step is Step.WAIT and _just_begun(server, now)):
+        if unrecorded and step is not Step.PUBLISH and not _may_answer_soon(server, seen, now):
             await steps.record_start(world, lease, server)
             unrecorded = False
         if seen.seen is not Seen.UNKNOWN and server.unknown_since is not None:
@@ -74,11 +76,12 @@ async def reconcile(lease: Lease, world: World, server: Server, username: str) -
                 return await _wait(world, lease, server, seconds=0.3)
             rung = await _wait_a_little(world, server, seen, pause)
             pause = min(pause * 1.5, 0.25)
-            if rung and unrecorded:
-                await steps.record_start(world, lease, server)
-                unrecorded = False
-            if rung:
+            if rung or clock.now() - read_at > timedelta(seconds=UNREAD_S):  # nobody may have heard the bell
+                if unrecorded:
+                    await steps.record_start(world, lease, server)
+                    unrecorded = False
                 server, username = await _read(world, lease)
+                read_at = clock.now()
             continue
         if step is Step.WAIT:
             await _wait_unknown(world, lease, server, why=seen.why)
@@ -99,8 +102,9 @@ async def reconcile(lease: Lease, world: World, server: Server, username: str) -
         server, username = await _read(world, lease)
 
 
-def _just_begun(server: Server, now: datetime) -> bool:
-    return server.started is not None and now - server.started < timedelta(seconds=RECORD_WITHIN_S)
+def _may_answer_soon(server: Server, seen: Observation, now: datetime) -> bool:
+    young = server.started is not None and now - server.started < timedelta(seconds=RECORD_WITHIN_S)
+    return young and seen.seen is Seen.SILENT
 
 
 async def _act(

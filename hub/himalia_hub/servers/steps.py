@@ -293,6 +293,8 @@ async def rest_running(
         return settled
 
     settled = await world.db.write(rest)
+    if unrecorded:
+        await async_fault("start.after_record")
     await async_fault("ready.after_commit")
     if settled and server.phase is Phase.STARTING:
         world.figures.start_ended(server.phase_since, clock.now())

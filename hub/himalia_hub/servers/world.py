@@ -136,16 +136,21 @@ async def observe(
         return Observation(Seen.UNKNOWN, routed=False, sighting=sighting, why=sighting.detail)
     spec = routespec(world.settings, username, server.name)
     prefix = server_prefix(world.settings, username, server.name)
-    if surely_unrouted or _rests_unrouted(server, sighting):
-        return Observation(await _seen(world, server, sighting, prefix), routed=False, sighting=sighting)
+    unrouted = surely_unrouted or _rests_unrouted(server, sighting)
     try:
-        route, seen = await asyncio.gather(world.proxy.get(spec), _seen(world, server, sighting, prefix))
+        route, seen = await asyncio.gather(
+            _no_route() if unrouted else world.proxy.get(spec), _seen(world, server, sighting, prefix)
+        )
     except ProxyError as error:
         return Observation(
             Seen.UNKNOWN, routed=False, sighting=sighting, why=f"the proxy cannot be asked: {error}"
         )
     await async_fault("observe.after")
     return Observation(seen, routed=_is_routed(server, seen, sighting, route), sighting=sighting)
+
+
+async def _no_route() -> Route | None:
+    return None
 
 
 def _rests_unrouted(server: Server, sighting: Sighting) -> bool:
