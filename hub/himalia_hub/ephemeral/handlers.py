@@ -17,7 +17,7 @@ from himalia_hub.ephemeral import git, session, sources, store, stream
 from himalia_hub.ephemeral.admission import Admitted, Click
 from himalia_hub.ephemeral.models import BUILD_ONLY, OVER, Launch, Stage
 from himalia_hub.errors import BadRequest, HimaliaError, NotAuthenticated, NotAuthorized, NotFound
-from himalia_hub.keys import DB, IDENTITY, LAUNCH_BELL, LAUNCH_DOOR, SETTINGS
+from himalia_hub.keys import DB, IDENTITY, LAUNCH_BELL, LAUNCH_DOOR, LAUNCH_QUEUE, SETTINGS
 from himalia_hub.languages import sentence
 from himalia_hub.pages.paths import redirect
 from himalia_hub.pages.render import page
@@ -108,8 +108,7 @@ async def show(request: web.Request) -> web.Response:
         return redirect(request.app[SETTINGS].hub_prefix + "sessions")
     if launch.stage is Stage.READY:
         return redirect(_enter_url(request, launch))
-    async with request.app[DB].read() as db:
-        story = await store.story(db, launch.id, 0)
+    story = await request.app[DB].read_in_one(lambda db: store.story(db, launch.id, 0))
     prefix = f"{request.app[SETTINGS].hub_prefix}launches/{launch.key}"
     return await page(
         request, "launch.html", launch=launch, story=story, refresh_s=REFRESH_S,
@@ -159,7 +158,13 @@ async def events(request: web.Request) -> web.StreamResponse:
     with ExitStack() as waits:
         waits.enter_context(request.app[LAUNCH_DOOR].answering())
         launch = await _launch(request)
-        return await stream.tell(request, launch, cursor, ready, answered=waits.close, words=sentence)
+        standing = None
+        if launch.stage in stream.QUEUED and not launch.seated:
+            # Before its story: the queue is read once for a crowd, and stories for each.
+            standing = await request.app[LAUNCH_QUEUE].place(launch.id)
+        return await stream.tell(
+            request, launch, cursor, ready, standing=standing, answered=waits.close, words=sentence
+        )
 
 
 @public
@@ -232,8 +237,7 @@ async def _returned_to(request: web.Request) -> tuple[Launch | None, stream.Curs
     """The launch of whoever was cut off, and how much of it they were told; None for a new click."""
     key, cursor = stream.Cursor.read(request.headers.get("Last-Event-ID", ""))
     if key:
-        async with request.app[DB].read() as db:
-            launch = await store.by_key(db, key)
+        launch = await request.app[DB].read_in_one(lambda db: store.by_key(db, key))
         if launch is not None:
             return launch, cursor
     return None, stream.Cursor()
@@ -335,8 +339,8 @@ async def _add(request: web.Request, source: sources.Source, opening: str) -> Ad
 
 
 async def _launch(request: web.Request) -> Launch:
-    async with request.app[DB].read() as db:
-        launch = await store.by_key(db, request.match_info["key"])
+    key = request.match_info["key"]
+    launch = await request.app[DB].read_in_one(lambda db: store.by_key(db, key))
     if launch is None:
         raise NotFound("There is no such session, or it was over long ago.", remedy="open the link again")
     return launch
