@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import yarl
 from aiohttp import web
 
-from component.hub.hub_site import HASH, PASSWORD, Answer
+from component.hub.hub_site import HASH, PASSWORD, Answer, EmptyProxy
 from himalia_hub import clock, middleware, pages
 from himalia_hub.auth import account, login
 from himalia_hub.auth.door import DOOR, make_door
@@ -29,7 +29,20 @@ from himalia_hub.db.memo import Memo
 from himalia_hub.ending import ENDING, Ending
 from himalia_hub.ephemeral import handlers as links
 from himalia_hub.ephemeral import make_link, sessions
-from himalia_hub.keys import DB, DOORBELL, FIGURES, LAUNCH_BELL, MEMO, SECRETS, SETTINGS, SPAWNER, TOGETHER
+from himalia_hub.ephemeral.admission import Admission
+from himalia_hub.keys import (
+    DB,
+    DOORBELL,
+    FIGURES,
+    LAUNCH_BELL,
+    LAUNCH_DOOR,
+    MEMO,
+    SECRETS,
+    SETTINGS,
+    SPAWNER,
+    TOGETHER,
+    WORLD,
+)
 from himalia_hub.languages import choosing
 from himalia_hub.measures.store import Point, keep
 from himalia_hub.metrics.figures import Figures
@@ -44,6 +57,7 @@ from himalia_hub.servers.doorbell import Doorbell
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.progress import progress
 from himalia_hub.servers.state import Desired, Phase
+from himalia_hub.servers.world import World
 from himalia_hub.settings import HubSettings
 from himalia_hub.signups import handlers as signups
 from himalia_hub.users.models import User
@@ -171,6 +185,10 @@ async def site(folder: Path, *, at_port: int = 0, **settings: Any) -> AsyncItera
     app[ENDING], app[LAUNCH_BELL] = Ending(), Doorbell()
     app[TOGETHER], app[SPAWNER] = Together(), FakeSpawner()
     app[VAULT] = Vault.of(app[SETTINGS], app[SECRETS])
+    app[LAUNCH_DOOR] = Admission(db, app[LAUNCH_BELL], lambda: app[SETTINGS].ephemeral)
+    app[WORLD] = World(
+        app[SETTINGS], db, app[SPAWNER], EmptyProxy(), app[SECRETS], app[DOORBELL], "http://127.0.0.1:1"
+    )
     live.install(app)
     work.install(app)
     prefix, base_url = app[SETTINGS].hub_prefix, app[SETTINGS].base_url
