@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, cast
 
 import sqlalchemy as sa
 import structlog
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub.db.engine import Database
 from himalia_hub.keys import DB
@@ -23,6 +27,8 @@ from himalia_hub.users.models import Login, User
 
 RESOLUTION = timedelta(seconds=30)
 FLUSH_S = 10.0
+SLICE = 500
+"""So many rows are written in one transaction, while others wait for it."""
 
 log = structlog.get_logger()
 
@@ -52,16 +58,33 @@ class Touches:
         addresses, self._addresses = self._addresses, {}
         if not seen:
             return
-        columns = {"token": ApiToken.last_activity, "login": Login.last_seen, "user": User.last_activity}
-        ids = {"token": ApiToken.id, "login": Login.id, "user": User.id}
-        async with database.begin() as db:
-            for (kind, row_id), at in sorted(seen.items()):
-                column = columns[kind]
-                older = sa.or_(column.is_(None), column < at)
-                values: dict[str, object] = {column.key: at}
-                if kind == "token":
-                    values["last_address"] = addresses.get(row_id, "")
-                await db.execute(sa.update(column.class_).where(ids[kind] == row_id, older).values(values))
+        for kind in ("login", "token", "user"):
+            rows = sorted((row_id, at) for (of, row_id), at in seen.items() if of == kind)
+            facts: list[dict[str, Any]] = [{"of": row_id, "at": at} for row_id, at in rows]
+            if kind == "token":
+                facts = [fact | {"address": addresses.get(fact["of"], "")} for fact in facts]
+            for start in range(0, len(facts), SLICE):
+                await database.begin_in_one(partial(_move, kind, facts[start : start + SLICE]))
+
+
+async def _move(kind: str, facts: list[dict[str, Any]], db: AsyncSession) -> None:
+    await db.execute(_moving(kind), facts)
+
+
+@functools.cache
+def _moving(kind: str) -> sa.Update:
+    """Moves the moment of the row `of` on to `at`, never back; on tables, so that one call takes many rows."""
+    model = {"token": ApiToken, "login": Login, "user": User}[kind]
+    table, name = cast("sa.Table", model.__table__), "last_seen" if kind == "login" else "last_activity"
+    column, at = table.c[name], sa.bindparam("at", type_=table.c[name].type)
+    values: dict[str, Any] = {name: at} | (
+        {"last_address": sa.bindparam("address")} if kind == "token" else {}
+    )
+    return (
+        sa.update(table)
+        .where(table.c.id == sa.bindparam("of"), sa.or_(column.is_(None), column < at))
+        .values(values)
+    )
 
 
 def _old(moment: datetime | None, now: datetime) -> bool:

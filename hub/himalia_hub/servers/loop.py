@@ -34,7 +34,7 @@ GATHER_S = 0.01
 """While more is due than there are places, so long is waited for further ones: each claim costs a transaction."""
 SLOW_RESYNC_S = 300.0
 """How often rows that rest while running are looked at again: the net below `watch()`, not the mechanism."""
-RESYNC_PARTS = 60
+RESYNC_PARTS = 150
 """So many turns it takes: behind all of 10,000 servers at once, somebody's start would wait for half a minute."""
 
 
