@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import multiprocessing
 import statistics
@@ -208,10 +209,13 @@ async def measure(folder: Path, count: int, seconds: float) -> str:
         spawner = FakeSpawner(backend=backend)
         world = World(settings, Database(database), spawner, proxy, Secrets(b"x" * 32), Doorbell(), url)
         token = await fill(world, backend, proxy, url, count)
+        gc.collect()
+        gc.freeze()  # as the hub does: the other side of this bench would be looked at with each collection
         try:
             async with answering(make_app(world)) as hub:
                 return await under_load(world, hub, token, count, seconds)
         finally:
+            gc.unfreeze()
             await world.db.close()
 
 
