@@ -32,6 +32,8 @@ CLAIMS = 8
 """At most so many rows are claimed in one transaction: no replica takes all, and none waits long for its work."""
 GATHER_S = 0.01
 """While more is due than there are places, so long is waited for further ones: each claim costs a transaction."""
+FIRST_LOOKS_PER_S = 250
+"""A hub that starts looks at what runs at this pace, less than it can; the spawner tells at once what has died."""
 SLOW_RESYNC_S = 300.0
 """How often rows that rest while running are looked at again: the net below `watch()`, not the mechanism."""
 RESYNC_PARTS = 150
@@ -72,7 +74,7 @@ async def run(world: World, owner: Owner) -> None:
             await store.take_back(db, predecessor)
             await job_leases.give_up(db, predecessor)
             await replicas.forget(db, predecessor, now=clock.now())
-        await store.wake_active(db, node=world.spawner.node, now=clock.now())
+        await store.wake_in_turn(db, node=world.spawner.node, now=clock.now(), per_s=FIRST_LOOKS_PER_S)
     async with asyncio.TaskGroup() as group:
         group.create_task(_watch(world), name="spawner.watch")
         group.create_task(_resync(world), name="servers.resync")

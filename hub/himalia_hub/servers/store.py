@@ -356,10 +356,18 @@ async def wake(db: AsyncSession, backend_names: Sequence[str], *, now: datetime)
     return list(done)
 
 
+async def wake_in_turn(db: AsyncSession, *, node: str | None, now: datetime, per_s: int) -> None:
+    """Make all that do not rest due, so many in each second: nobody's start waits behind thousands of looks."""
+    ready = await db.scalar(sa.select(sa.func.count()).where(Server.phase == Phase.READY)) or 0
+    parts = 1 + ready // per_s
+    for part in range(parts):
+        await wake_active(db, node=node, now=now + timedelta(seconds=part), part=part, parts=parts)
+
+
 async def wake_active(
     db: AsyncSession, *, node: str | None, now: datetime, part: int = 0, parts: int = 1
 ) -> list[int]:
-    """Make every server that is not at rest due now: after a hub's start, and one of `parts` as the slow net."""
+    """Make the servers that do not rest due at `now`: after a hub's start, and as the slow net one of `parts`."""
     mine = sa.or_(Server.node.is_(None), Server.node == node)
     active = sa.or_(
         Server.desired == Desired.RUNNING, Server.phase.in_([Phase.STARTING, Phase.STOPPING, Phase.READY])

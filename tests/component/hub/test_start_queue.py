@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from component.hub.hub_site import Client, Site, site
 from himalia_hub import clock
@@ -139,6 +141,21 @@ async def test_the_slow_net_wakes_each_server_once_in_all_its_parts_and_nobody_i
     assert sorted(one for part in woken for one in part) == [server.id for server in servers[:4]]
     assert every == {server.backend_name for server in servers}
     assert at_rest == {servers[4].backend_name}
+
+
+async def test_after_a_hubs_start_a_wish_waits_behind_the_looks_of_one_second_not_behind_all(
+    hub: Site,
+) -> None:
+    ann, now = await hub.person("ann"), clock.now()
+    servers = [await hub.server(ann, f"s{number}") for number in range(5)]
+    async with hub.db.begin() as db:
+        await store.wake_in_turn(db, node=None, now=now, per_s=2)
+        due = await db.scalars(sa.select(Server.due_at).where(Server.name.startswith("s")))
+        seconds = Counter(round((moment - now).total_seconds()) for moment in due)
+
+    assert len(servers) == sum(seconds.values()) == 5
+    assert max(seconds.values()) <= 2
+    assert set(seconds) == {0, 1, 2}
 
 
 async def test_the_story_tells_the_place_until_the_start_begins(hub: Site, people: dict[str, Client]) -> None:
