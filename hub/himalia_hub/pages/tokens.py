@@ -220,7 +220,7 @@ async def _shown(db: AsyncSession, request: web.Request, rows: list[ApiToken]) -
     rules = request.app[SETTINGS].rules
     return [
         Shown(
-            row.id, row.note, tuple(map(_in_words, token_scopes(row, rules))), row.created,
+            row.id, row.note, tuple(map(in_words, token_scopes(row, rules))), row.created,
             row.last_activity, row.last_address, row.expires_at,
             client="" if row.client_id == store.OWN else row.client_id,
             server=None if row.server_id is None else named.get(row.server_id, ""),
@@ -229,7 +229,7 @@ async def _shown(db: AsyncSession, request: web.Request, rows: list[ApiToken]) -
     ]  # fmt: skip
 
 
-def _in_words(scope: str) -> Right:
+def in_words(scope: str) -> Right:
     """What a stored scope lets its token do."""
     if scope in (ALL, "self"):
         return Right(scope, gettext("Everything that you may do."))

@@ -12,6 +12,8 @@ from himalia_hub import clock
 from himalia_hub.ephemeral.models import Launch, Stage
 from himalia_hub.groups import store as groups
 from himalia_hub.measures.store import Point, keep
+from himalia_hub.rbac.models import Role
+from himalia_hub.roles import store as roles
 from himalia_hub.secrets import hash_token
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Phase
@@ -98,6 +100,7 @@ PAGES = {
     "admin-add": "admin/people/add",
     "admin-sign-ups": "admin/sign-ups",
     "admin-groups": "admin/groups",
+    "admin-roles": "admin/roles",
     "admin-notices": "admin/notices",
     "admin-usage": "admin/usage",
     "admin-links": "admin/links",
@@ -116,6 +119,12 @@ async def fill(hub: Site) -> None:
     root = await hub.person("root", admin=True)
     async with hub.db.begin() as db:
         ml, biology = await groups.create(db, "ml"), await groups.create(db, "biology-2026")
+        tutor = Role(
+            name="tutor", description="Helps in the course", scopes=["servers!group=ml", "list:users"]
+        )
+        db.add(tutor)
+        await db.flush()
+        await roles.give(db, tutor, "group", ["biology-2026"], until=clock.now() + timedelta(days=30))
     for number, name in enumerate(NAMES):
         user = await hub.person(name)
         used = clock.now() - timedelta(minutes=7 * number * number)

@@ -1,0 +1,175 @@
+"""Roles: make and change them, give them to people, groups and services, also for a time, and take them back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from himalia_hub import clock
+from himalia_hub.errors import BadRequest, HimaliaError, NotAuthorized, NotFound
+from himalia_hub.keys import SETTINGS
+from himalia_hub.languages import gettext, later
+from himalia_hub.notices.schemas import moment
+from himalia_hub.pages.admin import viewer
+from himalia_hub.pages.paths import redirect
+from himalia_hub.pages.render import page
+from himalia_hub.pages.tokens import Right, in_words
+from himalia_hub.rbac.guard import signed_in
+from himalia_hub.rbac.identity import Identity
+from himalia_hub.rbac.scopes import SCOPES
+from himalia_hub.roles import change as roles_of
+from himalia_hub.roles.schemas import RoleBody
+from himalia_hub.schemas import sentence
+
+DOES = ("put", "delete", "give", "take")
+KINDS = {"user": later("People"), "group": later("Groups"), "service": later("Services")}
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who has a role; `until` is None where that does not end by itself."""
+
+    kind: str
+    name: str
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One role. `fixed`: only the configuration can change it."""
+
+    name: str
+    description: str
+    may: tuple[Right, ...]
+    fixed: bool
+    holders: tuple[Holder, ...]
+
+
+def routes(prefix: str) -> list[web.RouteDef]:
+    """Handler paths below the hub's prefix."""
+    return [web.get(prefix + "admin/roles", roles), web.post(prefix + "admin/roles", change)]
+
+
+@signed_in
+async def roles(request: web.Request) -> web.Response:
+    """200 all roles with who has them; with `?edit=NAME` the form holds that one. 404 for a name that none has."""
+    viewer.must_be(request, "read:roles")
+    return await _page(request, {"edit": request.query.get("edit", "")})
+
+
+@signed_in
+async def change(request: web.Request) -> web.Response:
+    """303 back to the role; 400, 403 or 409 the page again, saying why not."""
+    identity = viewer.must_be(request, "read:roles")
+    form = await request.post()
+    fields = {key: value for key, value in form.items() if isinstance(value, str)}
+    name = fields.get("role", "").strip()
+    try:
+        if not identity.allows("admin:roles"):
+            raise NotAuthorized("This needs the right “admin:roles”.")
+        ticked = [str(one) for one in form.getall("scope", [])]
+        await _do(request, name, fields, ticked)
+    except HimaliaError as problem:
+        typed = {**fields, "scopes": " ".join(_scopes(fields, ticked))} if fields.get("does") == "put" else {}
+        return await _page(request, typed, problem)
+    url = f"{request.app[SETTINGS].hub_prefix}admin/roles"
+    return redirect(url if fields["does"] == "delete" else f"{url}#role-{quote(name)}", status=303)
+
+
+async def _do(request: web.Request, name: str, fields: Mapping[str, str], ticked: list[str]) -> None:
+    does = fields.get("does", "")
+    if does not in DOES:
+        raise BadRequest(f"{does[:30]!r} cannot be done to a role")
+    if does == "put":
+        try:
+            body = RoleBody(description=fields.get("description", "").strip(), scopes=_scopes(fields, ticked))
+        except ValidationError as error:
+            raise BadRequest(sentence(error)) from None
+        if not body.scopes:
+            raise BadRequest("the role has no rights", remedy="choose one at least")
+        await roles_of.put(request, name, body.description, body.scopes)
+    elif does == "delete":
+        if fields.get("sure", "") != name:
+            raise BadRequest(f"what was typed is not {name!r}", remedy="type the role's name to confirm")
+        await roles_of.delete(request, name)
+    else:
+        await roles_of.hand(request, name, _holders(fields), give=does == "give", until=_until(fields))
+
+
+def _scopes(fields: Mapping[str, str], ticked: list[str]) -> list[str]:
+    """The boxes and what was written beside them, each once."""
+    return list(dict.fromkeys([*ticked, *fields.get("scopes", "").replace(",", " ").split()]))
+
+
+def _holders(fields: Mapping[str, str]) -> dict[str, list[str]]:
+    kind = fields.get("kind", "user")
+    if kind not in KINDS:
+        raise BadRequest(f"{kind[:30]!r} cannot have a role", remedy="user, group or service")
+    names = [part.strip() for part in fields.get("names", "").replace(",", "\n").splitlines()]
+    found = [name.lower() if kind == "user" else name for name in names if name]
+    if not found:
+        raise BadRequest("nobody was named", remedy="write a name")
+    return {kind: found}
+
+
+def _until(fields: Mapping[str, str]) -> datetime | None:
+    until = moment(fields.get("until") or None, "until")
+    if until is not None and until <= clock.now():
+        raise BadRequest(f"{fields['until'][:40]} is over", remedy="choose a later time, in UTC")
+    return until
+
+
+async def _page(
+    request: web.Request, typed: Mapping[str, str], problem: HimaliaError | None = None
+) -> web.Response:
+    identity = viewer.must_be(request, "read:roles")
+    shown = [_shown(model) for model in await roles_of.every(request)]
+    edited = next(
+        (one for one in shown if typed.get("edit") and one.name == typed["edit"] and not one.fixed), None
+    )
+    if typed.get("edit") and edited is None and problem is None:
+        raise NotFound("There is no such role, or only the configuration can change it.")
+    boxes = _boxes(request, identity)
+    chosen = [right.scope for right in edited.may] if edited else typed.get("scopes", "").split()
+    return await page(
+        request,
+        "admin_roles.html",
+        status=problem.status if problem else 200,
+        roles=shown,
+        kinds=KINDS,
+        edited=edited.name if edited else "",
+        typed={
+            "name": edited.name if edited else typed.get("role", ""),
+            "description": edited.description if edited else typed.get("description", ""),
+            "scopes": " ".join(scope for scope in chosen if scope not in {box.scope for box in boxes}),
+        },
+        ticked=frozenset(chosen),
+        boxes=boxes,
+        may_change=identity.allows("admin:roles"),
+        problem=problem,
+    )
+
+
+def _boxes(request: web.Request, identity: Identity) -> list[Right]:
+    """The rights over everybody's things that the viewer holds, and so can give."""
+    held = [
+        Right(name, gettext(scope.description)) for name, scope in SCOPES.items() if identity.allows(name)
+    ]
+    return held + [
+        Right(name, "") for name in dict(request.app[SETTINGS].rules.custom) if identity.allows(name)
+    ]
+
+
+def _shown(model: Mapping[str, Any]) -> Shown:
+    holders = (
+        Holder(one["kind"], one["name"], one["expires_at"] and datetime.fromisoformat(one["expires_at"]))
+        for one in model["members"]
+    )
+    may = tuple(map(in_words, model["scopes"]))
+    return Shown(model["name"], model["description"], may, model["from_config"], tuple(holders))
