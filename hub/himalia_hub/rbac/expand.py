@@ -39,7 +39,10 @@ def check(scope: str, custom: Custom = ()) -> None:
         return
     if name not in SCOPES and name != "identify" and name not in dict(custom):
         near = nearest(name[:100], [*SCOPES, *dict(custom)], 1, 0.7)
-        raise BadRequest(f"unknown scope {name!r}", remedy=f"did you mean {near[0]!r}?" if near else "")
+        remedy = (
+            f"did you mean {near[0]!r}?" if near else "scopes are called as JupyterHub's, such as read:users"
+        )
+        raise BadRequest(f"unknown scope {name!r}", remedy=remedy)
     if "!" in scope and (kind not in FILTERS or ("=" in scope.partition("!")[2] and not value)):
         raise BadRequest(
             f"unknown filter in {scope!r}", remedy="!user=, !group=, !server= or !service= with a name"

@@ -28,12 +28,12 @@ log = structlog.get_logger()
 
 
 async def put(
-    request: web.Request, name: str, description: str, scopes: Sequence[str]
+    request: web.Request, name: str, description: str, scopes: Sequence[str], *, only_new: bool = False
 ) -> tuple[dict[str, Any], bool]:
     """Make a role, or give one that is there these scopes; its model, and whether it is new.
 
     BadRequest for an odd name or an unknown scope, NotAuthorized beyond the caller's own rights, Conflict for one of
-    the configuration.
+    the configuration, and with `only_new` for one that is there.
     """
     if not re.fullmatch(ROLE_NAME, name):
         raise BadRequest(f"{name[:80]!r} cannot be a role's name", remedy="a-z, 0-9 and -_~., a letter first")
@@ -44,6 +44,10 @@ async def put(
     async with request.app[DB].begin() as db:
         role = await store.by_name(db, name)
         is_new = role is None
+        if only_new and not is_new:
+            raise Conflict(
+                f"there is a role {name!r} already", remedy="change that one, or choose another name"
+            )
         role = role or Role(name=name, scopes=[])
         before = list(role.scopes)
         losing = await _who_loses(request, db, role, set(before) - set(scopes)) if before else set()

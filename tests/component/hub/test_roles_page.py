@@ -76,7 +76,11 @@ async def test_a_role_is_made_given_for_a_time_taken_back_changed_and_deleted(
     edit = (await root("GET", f"{PAGE}?edit=helper")).text
     assert 'value="read:servers" checked' in edit
     assert 'value="servers!group=ml"' in edit
-    await post(root, "put", "helper", description="For tutors", scope="list:users")
+    taken = await post(root, "put", "helper", scope="proxy")
+    assert (taken.status, "change that one, or choose another name" in taken.text) == (409, True)
+    wrong = await post(root, "put", "helper", edit="helper", scopes="read:everything")
+    assert (wrong.status, 'name="edit" value="helper"' in wrong.text) == (400, True)
+    await post(root, "put", "helper", edit="helper", description="For tutors", scope="list:users")
     assert (await model(hub, "helper"))["scopes"] == ["list:users"]
 
     unsure = await post(root, "delete", "helper", sure="help")
@@ -110,6 +114,7 @@ async def test_what_cannot_be_is_named_with_what_to_do_and_changes_nothing(
     refused = await post(root, does, **fields)
 
     assert (refused.status, words in refused.text) == (status, True), refused.text
+    assert does != "give" or f'value="{fields["names"]}"' in refused.text or fields["role"] == "reader"
     assert await holders(hub, "there") == before
 
 
@@ -135,7 +140,8 @@ async def test_the_page_gives_nobody_more_than_the_giver_has_and_is_closed_to_ot
     async with hub.client() as client:
         assert (await client.login("bob")).status == 302
         assert 'name="does"' not in (await client("GET", PAGE)).text
-        assert (await post(client, "give", "giver", names="bob")).status == 403
+        for does in ("give", "put"):
+            assert (await post(client, does, "giver", names="bob", scopes="list:users")).status == 403
     async with hub.client() as client:
         assert (await client.login("eve")).status == 302
         assert (await client("GET", PAGE)).status == 403

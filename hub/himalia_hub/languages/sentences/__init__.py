@@ -17,6 +17,7 @@ SENTENCES: Final[tuple[str, ...]] = (
     *servers.STARTS,
     *admin.QUERY,
     *admin.SIGN_UPS,
+    *admin.ROLES,
     *admin.ADMINISTRATION,
     *admin.FINDINGS,
     *people.ACCOUNTS,

@@ -69,42 +69,39 @@ async def change(request: web.Request) -> web.Response:
     identity = viewer.must_be(request, "read:roles")
     form = await request.post()
     fields = {key: value for key, value in form.items() if isinstance(value, str)}
+    scopes = [str(one) for one in form.getall("scope", [])] + fields.get("scopes", "").replace(
+        ",", " "
+    ).split()
     name = fields.get("role", "").strip()
     try:
         if not identity.allows("admin:roles"):
             raise NotAuthorized("This needs the right “admin:roles”.")
-        ticked = [str(one) for one in form.getall("scope", [])]
-        await _do(request, name, fields, ticked)
+        await _do(request, name, fields, list(dict.fromkeys(scopes)))
     except HimaliaError as problem:
-        typed = {**fields, "scopes": " ".join(_scopes(fields, ticked))} if fields.get("does") == "put" else {}
-        return await _page(request, typed, problem)
+        return await _page(request, {**fields, "scopes": " ".join(scopes)}, problem)
     url = f"{request.app[SETTINGS].hub_prefix}admin/roles"
     return redirect(url if fields["does"] == "delete" else f"{url}#role-{quote(name)}", status=303)
 
 
-async def _do(request: web.Request, name: str, fields: Mapping[str, str], ticked: list[str]) -> None:
+async def _do(request: web.Request, name: str, fields: Mapping[str, str], scopes: list[str]) -> None:
     does = fields.get("does", "")
     if does not in DOES:
         raise BadRequest(f"{does[:30]!r} cannot be done to a role")
     if does == "put":
         try:
-            body = RoleBody(description=fields.get("description", "").strip(), scopes=_scopes(fields, ticked))
+            body = RoleBody(description=fields.get("description", "").strip(), scopes=scopes)
         except ValidationError as error:
             raise BadRequest(sentence(error)) from None
         if not body.scopes:
             raise BadRequest("the role has no rights", remedy="choose one at least")
-        await roles_of.put(request, name, body.description, body.scopes)
+        is_new = fields.get("edit", "") != name
+        await roles_of.put(request, name, body.description, body.scopes, only_new=is_new)
     elif does == "delete":
         if fields.get("sure", "") != name:
             raise BadRequest(f"what was typed is not {name!r}", remedy="type the role's name to confirm")
         await roles_of.delete(request, name)
     else:
         await roles_of.hand(request, name, _holders(fields), give=does == "give", until=_until(fields))
-
-
-def _scopes(fields: Mapping[str, str], ticked: list[str]) -> list[str]:
-    """The boxes and what was written beside them, each once."""
-    return list(dict.fromkeys([*ticked, *fields.get("scopes", "").replace(",", " ").split()]))
 
 
 def _holders(fields: Mapping[str, str]) -> dict[str, list[str]]:
@@ -115,7 +112,7 @@ def _holders(fields: Mapping[str, str]) -> dict[str, list[str]]:
     found = [name.lower() if kind == "user" else name for name in names if name]
     if not found:
         raise BadRequest("nobody was named", remedy="write a name")
-    return {kind: found}
+    return {one: found if one == kind else [] for one in KINDS}
 
 
 def _until(fields: Mapping[str, str]) -> datetime | None:
@@ -130,13 +127,12 @@ async def _page(
 ) -> web.Response:
     identity = viewer.must_be(request, "read:roles")
     shown = [_shown(model) for model in await roles_of.every(request)]
-    edited = next(
-        (one for one in shown if typed.get("edit") and one.name == typed["edit"] and not one.fixed), None
-    )
+    edited = next((one for one in shown if one.name == typed.get("edit") and not one.fixed), None)
     if typed.get("edit") and edited is None and problem is None:
         raise NotFound("There is no such role, or only the configuration can change it.")
     boxes = _boxes(request, identity)
-    chosen = [right.scope for right in edited.may] if edited else typed.get("scopes", "").split()
+    fresh = edited if problem is None else None  # otherwise what was typed is kept
+    chosen = [right.scope for right in fresh.may] if fresh else typed.get("scopes", "").split()
     return await page(
         request,
         "admin_roles.html",
@@ -144,16 +140,17 @@ async def _page(
         roles=shown,
         kinds=KINDS,
         edited=edited.name if edited else "",
+        does=typed.get("does", ""),
         typed={
-            "name": edited.name if edited else typed.get("role", ""),
-            "description": edited.description if edited else typed.get("description", ""),
+            "role": typed.get("role", ""), "description": fresh.description if fresh else typed.get("description", ""),
             "scopes": " ".join(scope for scope in chosen if scope not in {box.scope for box in boxes}),
+            **{key: typed.get(key, "") for key in ("kind", "names", "until")},
         },
         ticked=frozenset(chosen),
         boxes=boxes,
         may_change=identity.allows("admin:roles"),
         problem=problem,
-    )
+    )  # fmt: skip
 
 
 def _boxes(request: web.Request, identity: Identity) -> list[Right]:
