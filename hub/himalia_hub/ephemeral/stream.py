@@ -93,7 +93,8 @@ async def tell(
     response = web.StreamResponse(headers=HEADERS)
     await response.prepare(request)
     try:
-        if await _follow(request, response, launch, cursor, standing, answered, ready, words):
+        telling = _Telling(request.app, response, launch, cursor, words, time.monotonic())
+        if await _follow(telling, standing, answered, ready):
             await _hold(response, hold_s)
         await response.write_eof()
     except ConnectionResetError:
@@ -163,92 +164,114 @@ def waits(launch: Launch, standing: store.Place, places: int, *, now: datetime) 
     return standing.number > places - standing.running or passed_over
 
 
-async def _follow(
-    request: web.Request,
-    response: web.StreamResponse,
-    launch: Launch,
-    cursor: Cursor,
-    standing: store.Place | None,
-    answered: Callable[[], None],
-    ready: Ready,
-    words: Callable[[str], str],
-) -> bool:
-    """Tell it to its end; whether that was `ready`."""
-    spoke, place = time.monotonic(), 0
+@dataclass(slots=True)
+class _Telling:
+    """One stream: to whom, of which launch, and what was told."""
 
-    async def write(*payloads: Payload) -> None:
-        nonlocal spoke
+    app: web.Application
+    response: web.StreamResponse
+    launch: Launch
+    cursor: Cursor
+    words: Callable[[str], str]
+    spoke: float = 0.0
+    place: int = 0
+
+    async def write(self, *payloads: Payload) -> None:
+        """In one piece."""
         if not payloads:
             return
-        spoke = time.monotonic()
-        always = {"launch_id": launch.key, "progress": PROGRESS.get(launch.stage, 100)}
+        self.spoke = time.monotonic()
+        always = {"launch_id": self.launch.key, "progress": PROGRESS.get(self.launch.stage, 100)}
         frames = (
-            f"id: {cursor.id(launch)}\ndata: {json.dumps(always | payload)}\n\n" for payload in payloads
+            f"id: {self.cursor.id(self.launch)}\ndata: {json.dumps(always | payload)}\n\n"
+            for payload in payloads
         )
-        await response.write("".join(frames).encode())
+        await self.response.write("".join(frames).encode())
 
-    def queued(standing: store.Place | None) -> list[Payload]:
-        nonlocal place
-        if standing is None or standing.number == place:
+    def opening(self) -> list[Payload]:
+        """The first line, at once: whoever is cut off now comes back to this launch."""
+        if self.cursor.event:
             return []
-        place = standing.number
-        numbers: Payload = {"queue_position": place, "place": place, "at": clock.iso(clock.now())}
-        line = words(f"Number {place} in the queue; {standing.running} sessions are running")
+        words = self.words(f"Opening {self.launch.label}")
+        return [{"phase": "waiting", "message": words + "\n", "at": clock.iso(self.launch.created)}]
+
+    def queued(self, standing: store.Place | None) -> list[Payload]:
+        """Its place, when that is another one."""
+        if standing is None or standing.number == self.place:
+            return []
+        words, self.place = self.words, standing.number
+        numbers: Payload = {"queue_position": self.place, "place": self.place, "at": clock.iso(clock.now())}
+        line = words(f"Number {self.place} in the queue; {standing.running} sessions are running")
         if standing.running == 1:
-            line = words(f"Number {place} in the queue; one session is running")
-        if (eta_s := request.app[LAUNCH_QUEUE].eta_s(standing)) is not None:
+            line = words(f"Number {self.place} in the queue; one session is running")
+        if (eta_s := self.app[LAUNCH_QUEUE].eta_s(standing)) is not None:
             minutes, numbers["eta_s"] = math.ceil(eta_s / 60), round(eta_s)
             line += ". " + words(
                 f"That takes about {minutes} minutes" if minutes > 1 else "That takes about a minute"
             )
         return [{"phase": "waiting", "message": line + "\n", **numbers}]
 
-    first: list[Payload] = []
-    if not cursor.event:  # at once: whoever is cut off now comes back to this launch
-        opening = words(f"Opening {launch.label}")
-        first = [{"phase": "waiting", "message": opening + "\n", "at": clock.iso(launch.created)}]
-    with request.app[LAUNCH_BELL].watch(launch.id) as watch:
-        told = standing is not None and _told(request.app, launch, standing) is not None
-        await write(*first, *queued(standing if told else None))
+    async def catch_up(self, news: _News) -> None:
+        """What happened, what the installer wrote, and the place."""
+        self.launch = news.launch
+        for event in news.events:
+            self.cursor.event = event.id
+            built = {"imageName": image_of(self.app, self.launch)} if event.phase == "built" else {}
+            message = self.words(event.message) + "\n"
+            await self.write({"phase": event.phase, "message": message, "at": clock.iso(event.at)} | built)
+        for line in news.lines:
+            self.cursor.line = line.id
+            said = {"phase": "building", "message": line.text + "\n", "at": clock.iso(clock.now())}
+            await self.write(said)
+        await self.write(*self.queued(news.standing))
+
+    async def end(self, ready: Ready) -> bool | None:
+        """The last frame, if the launch has come to its end; whether that is `ready`, None if it goes on."""
+        launch = self.launch
+        if launch.stage is Stage.READY:
+            await self.write({"phase": "ready", **await ready(launch)})
+            return True
+        if launch.build_only and launch.ended_because == MADE:
+            name = image_of(self.app, launch)
+            await self.write({"phase": "ready", "message": f"{launch.label}: {MADE}\n", "imageName": name})
+            return True
+        if launch.failure is not None or launch.stage in (Stage.ENDING, Stage.ENDED):
+            message = ended(launch, self.words) + "\n"
+            await self.write({"phase": "failed", "failed": True, "message": message})
+            return False
+        return None
+
+    async def stay(self) -> None:
+        """Say something when nothing was said for long."""
+        if time.monotonic() - self.spoke > KEEP_ALIVE_S:
+            await self.response.write(b":keepalive\n\n")
+            self.spoke = time.monotonic()
+
+
+async def _follow(
+    telling: _Telling, standing: store.Place | None, answered: Callable[[], None], ready: Ready
+) -> bool:
+    """Tell it to its end; whether that was `ready`."""
+    app, launch = telling.app, telling.launch
+    with app[LAUNCH_BELL].watch(launch.id) as watch:
+        told = standing is not None and _told(app, launch, standing) is not None
+        await telling.write(*telling.opening(), *telling.queued(standing if told else None))
         if standing is not None:
             answered()
         if told:
             await watch.wait(LOOK_IN_QUEUE_S)
         while True:
-            news = await _news(request.app, launch.id, cursor)
+            news = await _news(app, launch.id, telling.cursor)
             if news is None:
                 return False
-            launch, standing = news.launch, news.standing
-            for event in news.events:
-                cursor.event = event.id
-                built = {"imageName": image_of(request.app, launch)} if event.phase == "built" else {}
-                said = {
-                    "phase": event.phase,
-                    "message": words(event.message) + "\n",
-                    "at": clock.iso(event.at),
-                }
-                await write(said | built)
-            for line in news.lines:
-                cursor.line = line.id
-                await write({"phase": "building", "message": line.text + "\n", "at": clock.iso(clock.now())})
-            await write(*queued(standing))
+            await telling.catch_up(news)
             answered()
-            if launch.stage is Stage.READY:
-                await write({"phase": "ready", **await ready(launch)})
-                return True
-            if launch.build_only and launch.ended_because == MADE:
-                name = image_of(request.app, launch)
-                await write({"phase": "ready", "message": f"{launch.label}: {MADE}\n", "imageName": name})
-                return True
-            if launch.failure is not None or launch.stage in (Stage.ENDING, Stage.ENDED):
-                await write({"phase": "failed", "failed": True, "message": ended(launch, words) + "\n"})
-                return False
-            if time.monotonic() - spoke > KEEP_ALIVE_S:
-                await response.write(b":keepalive\n\n")
-                spoke = time.monotonic()
-            if request.app[TOGETHER].leaving.is_set():
+            if (was_ready := await telling.end(ready)) is not None:
+                return was_ready
+            await telling.stay()
+            if app[TOGETHER].leaving.is_set():
                 return False  # whoever comes back with `Last-Event-ID` is told the rest by another hub
-            await watch.wait(LOOK_IN_QUEUE_S if standing is not None else LOOK_S)
+            await watch.wait(LOOK_IN_QUEUE_S if news.standing is not None else LOOK_S)
 
 
 def image_of(app: web.Application, launch: Launch) -> str:

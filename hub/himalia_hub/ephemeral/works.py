@@ -29,6 +29,7 @@ from himalia_hub.ephemeral.archives import Archives
 from himalia_hub.ephemeral.builds import Builds
 from himalia_hub.ephemeral.collect import touch
 from himalia_hub.ephemeral.folders import clear_home, folders_of, furnish_home
+from himalia_hub.ephemeral.following import LOOK_S, until_gone, until_ready
 from himalia_hub.ephemeral.gists import Gists
 from himalia_hub.ephemeral.git import Bounds
 from himalia_hub.ephemeral.ground import uids_for
@@ -38,10 +39,9 @@ from himalia_hub.ephemeral.questions import Questions
 from himalia_hub.ephemeral.submodules import Submodules
 from himalia_hub.ephemeral.sweep import Sweep
 from himalia_hub.ephemeral.weighing import Scales
-from himalia_hub.errors import HimaliaError, SpawnProblem
+from himalia_hub.errors import HimaliaError
 from himalia_hub.faults import async_fault
 from himalia_hub.servers import awake, cull
-from himalia_hub.servers import store as servers
 from himalia_hub.servers.doorbell import Doorbell
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Phase
@@ -53,9 +53,6 @@ log = structlog.get_logger()
 
 LEASE = "ephemeral"
 LEASE_S = 10.0
-LOOK_S = 2.0
-"""How long a wish waits when its bell was not heard, such as one made on another replica."""
-
 ROUND_S = 0.05
 """Who clicks within this time is looked at in one round: 200 rounds for 200 clicks keep their answers waiting."""
 BEGUN_A_ROUND = 4
@@ -318,7 +315,7 @@ class Works:
             await store.use_environment(db, launch.environment, now=clock.now())
         await async_fault("launch.after_begin")
         self._world.doorbell.ring(server.id)
-        await self._until_ready(launch, server)
+        await until_ready(self._world, self._bell, launch, server)
         if launch.visitor != store.POOL:
             await self._move(launch, Stage.READY)
             return
@@ -328,26 +325,6 @@ class Works:
         await pool.warm_up(self._world, launch, server)
         await async_fault("launch.warmed")
         await self._move(launch, Stage.WARM)
-
-    async def _until_ready(self, launch: Launch, server: Server) -> None:
-        last = 0
-        with self._world.doorbell.watch(server.id) as watch:
-            while True:
-                async with self._world.db.begin() as db:
-                    now = await db.get(Server, server.id)
-                    if now is None:
-                        raise SpawnProblem("The session was removed while it started.")
-                    for event in await servers.events_after(db, server.id, now.generation, last):
-                        last = event.id
-                        store.say(db, launch.id, "launching", event.message, now=event.at)
-                self._bell.tell(launch.id)
-                if ready(now):
-                    return
-                if now.phase in (Phase.FAILED, Phase.STOPPED) and now.generation <= now.acted_generation:
-                    failure = now.failure or {}
-                    words = f"The session {failure.get('cause', 'stopped')}: {failure.get('message', '')}"
-                    raise SpawnProblem(words.strip(" :"), log_tail=tuple(failure.get("log_tail", ())))
-                await watch.wait(LOOK_S)
 
     async def _keep(self, launch: Launch) -> None:
         """Its files go into an account, and then it ends; it goes on when they cannot."""
@@ -364,7 +341,7 @@ class Works:
         async with self._world.db.begin() as db:
             theirs = await session.end(db, launch)
         for server_id in theirs:
-            await self._until_gone(server_id)
+            await until_gone(self._world, server_id)
         await async_fault("launch.after_stop")
         await asyncio.to_thread(clear_home, self._folders.home(launch))
         if launch.kept_as:
@@ -375,15 +352,6 @@ class Works:
             if not await store.move(db, launch, stage, now=clock.now(), uid=None, seated=False, **used):
                 raise Over
         self._bell.ring(launch.id)
-
-    async def _until_gone(self, server_id: int) -> None:
-        self._world.doorbell.ring(server_id)
-        with self._world.doorbell.watch(server_id) as watch:
-            while True:
-                async with self._world.db.read() as db:
-                    if await db.get(Server, server_id) is None:
-                        return
-                await watch.wait(LOOK_S)
 
     # -- those that are ready --------------------------------------------------------------------------
 

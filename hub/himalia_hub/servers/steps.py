@@ -49,24 +49,8 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> bo
         "kept_alive_until": None,
     }  # fmt: skip
 
-    def life(db: Session) -> tuple[list[str], str, Furnishing | None] | None:
-        if not leases.decide(db, lease, server.generation, values):
-            return None
-        tokens.put_server_token(
-            db,
-            user_id=server.user_id,
-            server_id=server.id,
-            incarnation=server.incarnation,
-            secret=world.secrets.server_token(server.id, server.incarnation),
-            prefix=server_prefix(world.settings, username, server.name),
-            now=moment,
-        )
-        store.add_event(db, server, "info", 20, "Starting the server", now=moment)
-        kept_as, guest = homes.files_and_guest(db, server.user_id)
-        return groups.names_of(db, server.user_id), kept_as, world.furnish(db, server) if guest else None
-
     try:
-        begun = await world.db.write(life)
+        begun = await world.db.write(partial(_live, world, lease, server, username, values))
         if begun is None:
             return False
         await async_fault("start.after_commit")
@@ -108,6 +92,27 @@ async def start(world: World, lease: Lease, server: Server, username: str) -> bo
 def _begun(server: Server) -> dict[str, Any]:
     """What the row does not say yet of a server that `start` has just created."""
     return {name: getattr(server, name) for name in ("url", "started", "acted_generation")}
+
+
+def _live(
+    world: World, lease: Lease, server: Server, username: str, values: dict[str, Any], db: Session
+) -> tuple[list[str], str, Furnishing | None] | None:
+    """Write the beginning of a life, unless there is a newer wish: groups, where files are kept, and what it gets."""
+    moment = values["phase_since"]
+    if not leases.decide(db, lease, server.generation, values):
+        return None
+    tokens.put_server_token(
+        db,
+        user_id=server.user_id,
+        server_id=server.id,
+        incarnation=server.incarnation,
+        secret=world.secrets.server_token(server.id, server.incarnation),
+        prefix=server_prefix(world.settings, username, server.name),
+        now=moment,
+    )
+    store.add_event(db, server, "info", 20, "Starting the server", now=moment)
+    kept_as, guest = homes.files_and_guest(db, server.user_id)
+    return groups.names_of(db, server.user_id), kept_as, world.furnish(db, server) if guest else None
 
 
 async def record_start(world: World, lease: Lease, server: Server) -> None:
