@@ -130,9 +130,19 @@ class _Awaited(AsyncSession):
     def __init__(self, session: Session) -> None:
         super().__init__(sync_session_class=cast("type[Session]", lambda **_: session))
 
+    # The inherited ones make sure that an asynchronous cursor is read to its end, in a greenlet; here is none.
+
     async def execute(self, *args: Any, **kwargs: Any) -> Any:
-        # The inherited one makes sure that an asynchronous cursor is read to its end; here is none.
         return self.sync_session.execute(*args, **kwargs)
+
+    async def scalar(self, *args: Any, **kwargs: Any) -> Any:
+        return self.sync_session.scalar(*args, **kwargs)
+
+    async def scalars(self, *args: Any, **kwargs: Any) -> Any:
+        return self.sync_session.scalars(*args, **kwargs)
+
+    async def get(self, *args: Any, **kwargs: Any) -> Any:
+        return self.sync_session.get(*args, **kwargs)
 
 
 def _without_waiting(work: Coroutine[Any, Any, T]) -> T:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -63,9 +63,9 @@ class SqliteThreads:
             return [_tried(self._write_alone, works[0])]
         outcomes: list[Outcome] = []
         try:
-            with self._writing.connect() as connection, connection.begin():
+            with self._writing.connect() as connection, connection.begin(), _Sessions(connection) as sessions:
                 for work in works:
-                    outcomes.append(_tried(_write_beside, connection, work))
+                    outcomes.append(_tried(_write_beside, sessions, work))
                     # A full disk and the like end SQLite's whole transaction, and with it what others wrote.
                     if not connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
                         raise _why(outcomes[-1].error)
@@ -83,20 +83,51 @@ class SqliteThreads:
             return [_tried(_read_beside, session, work) for work in works]
 
 
-def _write_beside(connection: Connection, work: Work) -> Any:
-    # Said to the driver itself, and without a transaction of the session's own: SQLAlchemy's way to a savepoint and
-    # back takes as long as four statements, and a herd of starts makes a thousand of them.
-    driver: Any = connection.connection.dbapi_connection
+class _Sessions:
+    """The session of one visit, for one piece of work after the other, and another one after an error."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.driver: Any = connection.connection.dbapi_connection
+        self._connection = connection
+        self._open: Session | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def next(self) -> Session:
+        """One that knows no objects."""
+        if self._open is None:
+            # Without a transaction of its own: it neither ends nor undoes what others wrote.
+            self._open = Session(
+                self._connection, expire_on_commit=False, join_transaction_mode="rollback_only"
+            )
+        self._open.expunge_all()  # nobody gets the objects of another
+        return self._open
+
+    def end(self) -> None:
+        """The next is another one."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+
+def _write_beside(sessions: _Sessions, work: Work) -> Any:
+    # Said to the driver itself: SQLAlchemy's way to a savepoint and back, with a session for each, takes as long as
+    # four statements, and a herd of starts makes a thousand of them.
+    session, driver = sessions.next(), sessions.driver
     driver.execute("SAVEPOINT beside")
-    with Session(connection, expire_on_commit=False, join_transaction_mode="rollback_only") as session:
-        try:
-            result = work(session)
-            session.flush()
-        except BaseException:
-            if driver.in_transaction:
-                driver.execute("ROLLBACK TO beside")
-                driver.execute("RELEASE beside")
-            raise
+    try:
+        result = work(session)
+        session.flush()
+    except BaseException:
+        sessions.end()
+        if driver.in_transaction:
+            driver.execute("ROLLBACK TO beside")
+            driver.execute("RELEASE beside")
+        raise
     driver.execute("RELEASE beside")
     return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import cast
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -30,10 +31,9 @@ _LIVE = (
     .where(User.suspended.is_(None))  # also true for a service, which has no person
 )
 """Built once: it is asked at each request, the next at each start."""
-_OLDER = (
-    sa.delete(ApiToken)
-    .where(ApiToken.server_id == sa.bindparam("of_server"), ApiToken.hashed != sa.bindparam("hash"))
-    .execution_options(synchronize_session=False)
+_TABLE = cast("sa.Table", ApiToken.__table__)
+_OLDER = sa.delete(_TABLE).where(
+    _TABLE.c.server_id == sa.bindparam("of_server"), _TABLE.c.hashed != sa.bindparam("hash")
 )
 
 
