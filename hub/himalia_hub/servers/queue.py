@@ -85,11 +85,11 @@ _ACTIVE = sa.select(sa.func.count()).select_from(Server).where(_PLACED)
 
 def counted(settings: ServersSection) -> tuple[sa.ColumnElement[int], sa.ColumnElement[int]]:
     """How many starts are under way, how many servers have a place; nothing is counted that has no bound."""
-    nothing = sa.literal_column("0", sa.Integer)
-    counts = sa.select(sa.func.count()).select_from(Server).where(UNDER_WAY).scalar_subquery()
+    starting = sa.select(sa.func.count()).select_from(Server).where(UNDER_WAY).scalar_subquery()
+    active = _ACTIVE.scalar_subquery()
     return (
-        counts if settings.concurrent_start_limit else nothing,
-        _ACTIVE.scalar_subquery() if settings.active_limit else nothing,
+        (starting if settings.concurrent_start_limit else sa.literal(0)).label("starting"),
+        (active if settings.active_limit else sa.literal(0)).label("active"),
     )
 
 

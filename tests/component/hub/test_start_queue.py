@@ -105,6 +105,19 @@ async def test_a_hub_can_refuse_everybody_as_jupyterhub_does(tmp_path: Path) -> 
                 assert (await client("POST", START.format(name))).status == status
 
 
+@pytest.mark.parametrize("starting", [0, 1])
+@pytest.mark.parametrize("active", [0, 1])
+async def test_only_bounds_that_are_set_make_anybody_wait(
+    tmp_path: Path, database_url: str, starting: int, active: int
+) -> None:
+    limits = LIMITS | {"concurrent_start_limit": starting, "active_limit": active}
+    async with site(tmp_path, database_url, servers=limits) as hub:
+        for name, waits in (("ann", False), ("ben", bool(starting or active))):
+            async with hub.client(await hub.token(await hub.person(name))) as client:
+                answer = await client("POST", START.format(name))
+                assert (answer.status, "place" in answer.json) == (202, waits)
+
+
 async def test_no_hub_works_on_a_start_that_waits(hub: Site, people: dict[str, Client]) -> None:
     for name, client in people.items():
         await client("POST", START.format(name))
