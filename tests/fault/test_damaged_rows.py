@@ -75,7 +75,9 @@ async def test_damaged_rows_are_worth_nothing_and_stop_nobody_else(place: tuple[
         assert (status, {user["name"] for user in listed} >= set(PEOPLE)) == (200, True)
         status, told = await zoe.call("GET", "/users/zoe")
         assert (status, told.keys() & {"servers", "roles", "created", "last_activity"}) == (200, set())
-        assert (await zoe.call("POST", "/users/zoe/server"))[0] in (403, 404), "all that is left is whose it is"
+        assert (await zoe.call("POST", "/users/zoe/server"))[0] in (403, 404), (
+            "all that is left is whose it is"
+        )
 
         # What a person wishes next is written over what was damaged.
         for name in ("xia", "yan", "zoe"):
