@@ -126,7 +126,7 @@ async def _page(
     request: web.Request, typed: Mapping[str, str], problem: HimaliaError | None = None
 ) -> web.Response:
     identity = viewer.must_be(request, "read:roles")
-    shown = [_shown(model) for model in await roles_of.every(request)]
+    shown = sorted(map(_shown, await roles_of.every(request)), key=lambda one: one.fixed)
     edited = next((one for one in shown if one.name == typed.get("edit") and not one.fixed), None)
     if typed.get("edit") and edited is None and problem is None:
         raise NotFound("There is no such role, or only the configuration can change it.")
