@@ -43,9 +43,9 @@ class Replica(Hub):
 
     @property
     def worked(self) -> list[str]:
-        """Whose servers this hub has brought to rest, in order."""
+        """Whose servers this hub has brought to rest, in order; each once, for what rests is looked at now and then."""
         lines = [line for line in self.said().splitlines() if "server.rests" in line]
-        return [json.loads(line)["user"] for line in lines]
+        return list(dict.fromkeys(json.loads(line)["user"] for line in lines))
 
 
 @dataclass
