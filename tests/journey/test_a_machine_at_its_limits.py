@@ -66,11 +66,12 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple
 
 
 async def started(admin: Client, user: str, profile: str = "lab") -> None:
-    """This person's server runs and answers."""
+    """This person's server runs and answers, and the hub is done with its start."""
     choice = {"user_options": {"profile": profile}}
     status, body = await admin.call("POST", f"/users/{user}/server", json=choice)
     assert status in (201, 202), body
     await eventually(lambda: answers(admin, user), within_s=60)
+    await eventually(lambda: is_ready(admin, user), within_s=60)
 
 
 async def answers(admin: Client, user: str) -> bool:
@@ -83,6 +84,11 @@ async def people(admin: Client, *names: str) -> None:
     """These people exist."""
     status, body = await admin.call("POST", "/users", json={"usernames": list(names)})
     assert status == 201, body
+
+
+async def is_ready(admin: Client, user: str) -> bool:
+    """Whether the hub says so of this person's server."""
+    return bool((await admin.server(user))["ready"])
 
 
 async def rests_without(admin: Client, user: str) -> bool:

@@ -242,7 +242,7 @@ def in_words(scope: str) -> Right:
     words = gettext(known.description)
     if kind:
         of = gettext("your own") if kind == "user" and not value else f"{gettext(kind)} {value}".strip()
-        words = f"{words.removesuffix('.')} ({of})."
+        words = gettext("%(right)s (%(of)s).") % {"right": words.removesuffix("."), "of": of}
     return Right(scope, words)
 
 
