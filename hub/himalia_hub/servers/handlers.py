@@ -164,12 +164,12 @@ async def create_server(request: web.Request) -> web.Response:
     check_name(name, request.app[SETTINGS].servers)
     async with request.app[DB].begin() as db:
         user = await _user(db, username)
-        if await store.find(db, username, name) is not None:
-            raise Conflict(f"{username} has a server named {name!r} already")
         await check_named(db, user, name, request.app[SETTINGS].servers)
         options = await _offered_options(request, db, user, options)
-        server = await store.get_or_create(db, user, name, now=clock.now())
-        server.user_options, server.display_name = options or {}, display_name or ""
+        said = {"user_options": options or {}, "display_name": display_name or ""}
+        server = await store.create(db, user, name, said, now=clock.now())
+        if server is None:
+            raise Conflict(f"{username} has a server named {name!r} already")
     return web.json_response(server_model(server, username, request.app[SETTINGS]), status=201)
 
 

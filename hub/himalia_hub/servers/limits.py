@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub.errors import BadRequest, Conflict
@@ -50,6 +51,8 @@ async def check_named(db: AsyncSession, user: User, name: str, settings: Servers
     """BadRequest when the name cannot be one, or this person has as many named servers as they may."""
     check_name(name, settings)
     if name and settings.named_limit_per_user:
+        # Of two that this person makes at once, the second is counted with the first.
+        await db.execute(sa.select(User.id).where(User.id == user.id).with_for_update(key_share=True))
         named = [
             server for server in await store.list_for_user(db, user.id) if server.name and server.name != name
         ]

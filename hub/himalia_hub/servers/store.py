@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -36,7 +36,6 @@ _FOUND_WITH_USER = (
     .outerjoin(Server, sa.and_(Server.user_id == User.id, Server.name == sa.bindparam("name")))
     .where(User.name == sa.bindparam("username"))
 )
-_CALLED = sa.select(Server.id).where(Server.backend_name == sa.bindparam("wanted"))
 _STORY = (
     sa.select(ServerEvent)
     .where(
@@ -99,24 +98,32 @@ async def list_for_users(db: AsyncSession, user_ids: Sequence[int]) -> dict[int,
 
 async def get_or_create(db: AsyncSession, user: User, name: str, *, now: datetime) -> Server:
     """The row of this person's server; made, stopped, when there is none."""
-    server = await find(db, user.name, name)
-    if server is None:
-        server = Server(
-            user_id=user.id,
-            name=name,
-            backend_name=await _free_backend_name(db, user.name, name),
-            user_options={},
-            phase_since=now,
-        )
-        db.add(server)
-        await db.flush()
+    server = await find(db, user.name, name) or await create(db, user, name, {}, now=now)
+    server = server or await find(db, user.name, name)  # another hub was faster
+    assert server is not None
     return server
 
 
-async def _free_backend_name(db: AsyncSession, username: str, name: str) -> str:
-    for wanted in backend_names(username, name):
-        if await db.scalar(_CALLED, {"wanted": wanted}) is None:
-            return wanted
+async def create(
+    db: AsyncSession, user: User, name: str, values: Mapping[str, Any], *, now: datetime
+) -> Server | None:
+    """A row with these values, stopped unless they say another thing; None when this person has one of this name.
+
+    One statement, which waits for another hub that is making the same, and another only where a renamed server still
+    carries the name for the spawner.
+    """
+    insert = insert_unless_there(Server, db.get_bind().dialect.name)
+    row = {**_BLANK, "user_options": {}, "phase_since": now, **values, "user_id": user.id, "name": name}
+    for wanted in backend_names(user.name, name):
+        row["backend_name"] = wanted
+        server_id = await db.scalar(insert, row)
+        if server_id is not None:
+            server = Server(id=server_id, **row)
+            make_transient_to_detached(server)
+            db.add(server)
+            return server
+        if await find(db, user.name, name) is not None:
+            return None
     raise AssertionError("counting never ends")
 
 
@@ -181,7 +188,10 @@ async def wish_running(
 ) -> Server:
     """The same with all that goes with a wish; `server` is the row as this transaction has found it."""
     values = wish.columns(now)
-    wished = await _new_and_wished(db, user, name, values, now=now) if server is None else None
+    wished = None
+    if server is None:
+        begins = values | {"desired": Desired.RUNNING, "generation": 1}
+        wished = await create(db, user, name, begins, now=now)
     if wished is None:
         server = server or await find(db, user.name, name)
         assert server is not None
@@ -196,26 +206,6 @@ async def wish_running(
     await db.execute(_EVENT, _line(wished, "info", 0, "Server requested", now))
     await notify(db, wished.id)
     return wished
-
-
-async def _new_and_wished(
-    db: AsyncSession, user: User, name: str, values: dict[str, Any], *, now: datetime
-) -> Server | None:
-    """A row that begins with its first wish; None when another hub has just made one for this person and name."""
-    insert = insert_unless_there(Server, db.get_bind().dialect.name)
-    row = _BLANK | {"user_options": {}} | values
-    row |= {"user_id": user.id, "name": name, "phase_since": now, "desired": Desired.RUNNING, "generation": 1}
-    for wanted in backend_names(user.name, name):
-        row["backend_name"] = wanted
-        server_id = await db.scalar(insert, row)
-        if server_id is not None:
-            server = Server(id=server_id, **row)
-            make_transient_to_detached(server)
-            db.add(server)
-            return server
-        if await find(db, user.name, name) is not None:
-            return None
-    raise AssertionError("counting never ends")
 
 
 async def want_stopped(
@@ -330,10 +320,8 @@ async def next_due(db: AsyncSession, *, node: str | None) -> tuple[datetime | No
 def _next_due() -> sa.Select[Any]:
     mine = sa.or_(Server.node.is_(None), Server.node == sa.bindparam("node", type_=Server.node.type))
     earliest = sa.case((Server.lease_until > Server.due_at, Server.lease_until), else_=Server.due_at)
-    # By id, both: then SQLite finds the few that are not NULL in the index, and else it reads all rows at each ring.
-    wanting = sa.select(Server.id).where(Server.due_at.is_not(None)).correlate(None)
-    due = sa.select(sa.func.min(earliest)).where(Server.id.in_(wanting), mine).scalar_subquery()
-    waits = sa.exists(sa.select(Server.id).where(Server.queued_at.is_not(None)))
+    due = sa.select(sa.func.min(earliest)).where(Server.due_at.is_not(None), mine).scalar_subquery()
+    waits = sa.exists().where(Server.queued_at.is_not(None))
     return sa.select(sa.type_coerce(due, Server.due_at.type), waits)
 
 
@@ -369,7 +357,7 @@ async def wake_in_turn(db: AsyncSession, *, node: str | None, now: datetime, per
 async def wake_active(
     db: AsyncSession, *, node: str | None, now: datetime, part: int = 0, parts: int = 1
 ) -> list[int]:
-    """Make the servers that do not rest, or one of `parts` of them, due at `now`: after a hub's start."""
+    """Make the servers that do not rest due at `now`: after a hub's start, and as the slow net one of `parts`."""
     mine = sa.or_(Server.node.is_(None), Server.node == node)
     active = sa.or_(
         Server.desired == Desired.RUNNING, Server.phase.in_([Phase.STARTING, Phase.STOPPING, Phase.READY])
