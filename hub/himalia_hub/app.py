@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from himalia_hub import clock, ending, info, lean, middleware, openapi, reloading
 from himalia_hub.audit import handlers as audit
 from himalia_hub.audit import store as audit_store
-from himalia_hub.auth import account, elsewhere, login, setup, suspend
+from himalia_hub.auth import account, elsewhere, login, run_out, setup, suspend
 from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.auth.vault import VAULT, Vault
 from himalia_hub.bulk import work
@@ -169,6 +169,7 @@ async def _run_loops(app: web.Application, owner: Owner) -> None:
         "tick": metrics.tick(world.figures),
         "lean": lean.give_back(),
         "services": supervise.run(world, owner.name),
+        "run_out": run_out.run(app),
         "purge": _purge(world, owner.name),
     }
     if world.settings.ephemeral.on:  # else its 25 modules are never loaded
@@ -194,9 +195,10 @@ async def _purge(world: World, owner: str) -> None:
             async with world.db.begin() as db:
                 now = clock.now()
                 if await lease.take(db, "purge", owner, now=now, ttl=timedelta(seconds=PURGE_EVERY_S / 2)):
-                    await token_store.purge_expired(db, now=now)
-                    await role_store.purge(db, now=now)
-                    await share_store.purge(db, now=now)
+                    over = now - run_out.BACK
+                    await token_store.purge_expired(db, now=over)
+                    await role_store.purge(db, now=over)
+                    await share_store.purge(db, now=over)
                     await db.execute(sa.delete(Login).where(Login.expires_at <= now))
                     if world.settings.audit.keep_days:
                         kept = timedelta(days=world.settings.audit.keep_days)

@@ -72,7 +72,7 @@ class Beginning:
         """The redirect with the cookies."""
         request = self._request
         record.added(request)
-        await out.cut(request, self._ended)
+        await out.cut(request.app, self._ended)
         headers = {"Location": location, "Cache-Control": "no-store"}
         response = web.Response(status=REDIRECT, headers=headers)
         cookies.set_login(request, response, self._secret, self._session_id)

@@ -119,7 +119,7 @@ async def logout(request: web.Request) -> web.Response:
         tell(
             request, target_user=identity.name
         )  # a GET, as in JupyterHub, that changes something all the same
-        await out.cut(request, [ended])
+        await out.cut(request.app, [ended])
         log.info("login.ended", user=identity.name)
     location = request.app[SETTINGS].hub_prefix + "login"
     response = web.Response(status=302, headers={"Location": location, "Cache-Control": "no-store"})

@@ -45,7 +45,7 @@ async def suspend(request: web.Request) -> web.Response:
             await servers.want_stopped(db, server, now=clock.now())
     for server in theirs:
         request.app[DOORBELL].ring(server.id)
-    await out.cut(request, ended)
+    await out.cut(request.app, ended)
     tell(request, change={"after": {"suspended": True, "sign_ins_ended": len(logins)}})
     log.info("user.suspended", target=user.name)
     return web.Response(status=204)

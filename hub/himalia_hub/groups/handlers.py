@@ -127,7 +127,7 @@ async def delete_group(request: web.Request) -> web.Response:
         members = (await store.members(db, [group.id]))[group.id]
         _told(request, before={"users": list(members)[:TOLD]})
         await db.delete(group)
-    await out.cut_people(request, losing)
+    await out.cut_people(request.app, losing)
     log.info("groups.deleted")
     return web.Response(status=204)
 
@@ -156,7 +156,7 @@ async def remove_users(request: web.Request) -> web.Response:
         await store.remove(db, group, people)
         _told(request, after={"removed": list(body.users)[:TOLD]})
         answer = await _answer(request, db, group)
-    await out.cut_people(request, losing)
+    await out.cut_people(request.app, losing)
     return answer
 
 

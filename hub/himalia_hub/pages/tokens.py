@@ -149,7 +149,7 @@ async def revoke(request: web.Request) -> web.Response:
     async with request.app[DB].begin() as db:
         row = await _own(db, identity, number)
         ended = await store.revoke(db, row)
-    await out.cut(request, ended)
+    await out.cut(request.app, ended)
     tell(request, target_user=identity.name, target=f"a{number}", change={"before": {"note": row.note}})
     log.info("token.deleted", owner=identity.name, token_id=row.id)
     return redirect(_here(request), status=303)

@@ -55,6 +55,11 @@ class Rules:
         """Names of the configured roles that a group's members have."""
         return (role.name for role in self.roles.values() if name in role.groups)
 
+    def lets_in(self, raw: Collection[str]) -> bool:
+        """Whether these raw scopes let anybody in at a server or a service."""
+        expanded = expand.expand(tuple(sorted(raw)), "", custom=self.custom)
+        return any(scope.startswith("access:") for scope in expanded)
+
     def describe(self, scope: str) -> str:
         """A scope in the reader's words; a custom one in those of the configuration."""
         name = scope.partition("!")[0]

@@ -56,7 +56,7 @@ async def put(
         await db.flush()
         made = await model(db, role)
     tell(request, target=name, change={"before": {"scopes": before}, "after": {"scopes": list(scopes)}})
-    await out.cut_people(request, losing)
+    await out.cut_people(request.app, losing)
     log.info("role.put", name=name, scopes=list(scopes))
     return made, is_new
 
@@ -69,7 +69,7 @@ async def delete(request: web.Request, name: str) -> None:
         losing = await _who_loses(request, db, role, set(role.scopes))
         tell(request, target=role.name, change={"before": {"scopes": list(role.scopes)}})
         await db.delete(role)
-    await out.cut_people(request, losing)
+    await out.cut_people(request.app, losing)
     log.info("role.deleted", name=name)
 
 
@@ -98,11 +98,11 @@ async def hand(
             else:
                 await store.take(db, role, kind, names)
         await db.flush()
-        losing = had - await store.people_with(db, role) if had else had
+        losing = had - await store.people_with(db, role, now=clock.now()) if had else had
         made = await model(db, role)
     done = {f"{kind}s": list(names) for kind, names in holders.items()} | {"until": clock.iso(until)}
     tell(request, target=role.name, change={"after": {"given" if give else "taken": done}})
-    await out.cut_people(request, losing)
+    await out.cut_people(request.app, losing)
     log.info("role.given" if give else "role.taken", name=role.name, holders=made["members"][:20])
     return made
 
@@ -162,10 +162,9 @@ async def model(db: AsyncSession, role: Role) -> dict[str, Any]:
 
 async def _who_loses(request: web.Request, db: AsyncSession, role: Role, scopes: Collection[str]) -> set[int]:
     """Who has the role, when these of its scopes let anybody in somewhere: their WebSockets there are open still."""
-    expanded = expand.expand(tuple(sorted(scopes)), "", custom=request.app[SETTINGS].rules.custom)
-    if not any(scope.startswith("access:") for scope in expanded):
+    if not request.app[SETTINGS].rules.lets_in(scopes):
         return set()
-    return await store.people_with(db, role)
+    return await store.people_with(db, role, now=clock.now())
 
 
 def _may_give(request: web.Request, raw: tuple[str, ...]) -> None:

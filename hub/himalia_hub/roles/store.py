@@ -49,9 +49,10 @@ async def holders(db: AsyncSession, role: Role, *, now: datetime) -> list[tuple[
     return found + [("user", name, None) for name in names if ("user", name, None) not in found]
 
 
-async def people_with(db: AsyncSession, role: Role) -> set[int]:
+async def people_with(db: AsyncSession, role: Role, *, now: datetime) -> set[int]:
     """Who has a role, by themselves, by a group or by a sign-in."""
-    assigned = sa.select(RoleAssignment).where(RoleAssignment.role_id == role.id).subquery()
+    live = sa.or_(RoleAssignment.expires_at.is_(None), RoleAssignment.expires_at > now)
+    assigned = sa.select(RoleAssignment).where(RoleAssignment.role_id == role.id, live).subquery()
     ways = (
         sa.select(assigned.c.user_id).where(assigned.c.user_id.is_not(None)),
         sa.select(Membership.user_id).join(assigned, assigned.c.group_id == Membership.group_id),

@@ -166,9 +166,9 @@ async def _cut(request: web.Request, owner: str, name: str, target: User | Group
     """End the open WebSockets of who lost a right; JupyterLab of those who did not comes back by itself."""
     route = routespec(request.app[SETTINGS], owner, name)
     if isinstance(target, User):
-        await out.cut_people(request, [target.id], route=route)
+        await out.cut_people(request.app, [target.id], route=route)
     else:
-        await out.cut_route(request, route)
+        await out.cut_route(request.app, route)
 
 
 def _with(body: ShareChange) -> dict[str, Any]:

@@ -66,7 +66,7 @@ async def delete(request: web.Request, identity: Identity, name: str) -> None:
             raise BadRequest(f"{name} has servers that are still stopping", remedy="ask again in a moment")
         sessions = await reach_of(db, [user.id])
         await db.execute(sa.delete(User).where(User.id == user.id))
-    await out.cut(request, sessions)
+    await out.cut(request.app, sessions)
 
 
 async def _until_stopped(app: web.Application, server_id: int, deadline: float) -> None:

@@ -117,7 +117,7 @@ async def _do(request: web.Request, does: str, name: str, names: list[str], sure
         else:
             losing = await who_loses(request, db, group)
             await db.execute(sa.delete(Group).where(Group.id == group.id))
-    await out.cut_people(request, losing)
+    await out.cut_people(request.app, losing)
 
 
 def _set_profiles(request: web.Request, group: Group, names: list[str]) -> None:

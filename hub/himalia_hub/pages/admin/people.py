@@ -140,7 +140,7 @@ async def change(request: web.Request) -> web.Response:
     except HimaliaError as problem:
         return await _person_page(request, identity, name, problem=problem)
     if before["admin"] and not admin:
-        await out.cut_people(request, [user.id])
+        await out.cut_people(request.app, [user.id])
     tell(request, target_user=name, change={"before": before, "after": after})
     url = f"{request.app[SETTINGS].hub_prefix}admin/people?name={quote(str(after['name']))}"
     return redirect(url, status=303)
