@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from himalia_hub import clock, ending, info, lean, middleware, openapi, reloading
 from himalia_hub.audit import handlers as audit
 from himalia_hub.audit import store as audit_store
+from himalia_hub.audit import visits
 from himalia_hub.auth import account, elsewhere, login, run_out, setup, suspend
 from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.auth.vault import VAULT, Vault
@@ -101,6 +102,7 @@ def make_app(
     app[DOOR] = make_door(world.settings, world.db, app[VAULT])
     app.cleanup_ctx.append(_door)
     app.on_shutdown.append(following.end_streams)
+    app[visits.LAST] = {}
     app[ending.ENDING], app[reloading.RELOADER] = ending.Ending(), reloading.Reloader()
     app[LAUNCH_BELL], app[LAUNCH_QUEUE] = Doorbell(), Queue(world.db)
     app[LAUNCH_DOOR] = Admission(world.db, app[LAUNCH_BELL], lambda: app[SETTINGS].ephemeral)

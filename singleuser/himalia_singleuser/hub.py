@@ -24,6 +24,8 @@ PATIENCE_S = 2.0
 KEPT_S = 1200.0
 """How long a known identity is believed while the hub cannot be reached: users shall not notice that a hub restarts. A
 hub that answers is always believed at once."""
+VISIT_S = 600.0
+"""How often the hub is told who it is that asks for a visitor: it keeps an audit log of visits."""
 MOST_KNOWN = 2000
 
 
@@ -61,11 +63,12 @@ Key = tuple[str, str]
 
 @dataclass(slots=True)
 class _Known:
-    """What the hub said last, when that was, and when it was last asked."""
+    """What the hub said last, when that was, when it was last asked, and when it was told of the visit."""
 
     user: HubUser
     said: float
     asked: float
+    told: float
 
 
 @dataclass(slots=True)
@@ -122,14 +125,16 @@ class HubClient:
 
     async def _learn(self, key: Key) -> HubUser | None:
         """Ask, and remember the answer, whether or not anybody still waits for it."""
-        user = await self._ask(key[0])
+        known, now = self._known.get(key), time.monotonic()
+        told = known.told if known and now - known.told < VISIT_S else now
+        user = await self._ask(key[0], as_visit=told == now)
         if user is None:
             self.forget(key[0])
             return None
         if len(self._known) >= MOST_KNOWN:
             self._known.pop(next(iter(self._known)))
         now = time.monotonic()
-        self._known[key] = _Known(user, now, now)
+        self._known[key] = _Known(user, now, now, told)
         return user
 
     def _asked(self, task: asyncio.Task[HubUser | None]) -> None:
@@ -137,12 +142,11 @@ class HubClient:
         if not task.cancelled():
             task.exception()  # looked at, for nobody may be waiting any more
 
-    async def _ask(self, token: str) -> HubUser | None:
-        url = f"{self.settings.api_url}/user"
+    async def _ask(self, token: str, *, as_visit: bool) -> HubUser | None:
+        url, headers = f"{self.settings.api_url}/user", {"Authorization": f"token {token}"}
+        headers |= {"X-Himalia-Server-Token": self.settings.api_token} if as_visit else {}
         try:
-            async with self.session.get(
-                url, headers={"Authorization": f"token {token}"}, timeout=ClientTimeout(20)
-            ) as answer:
+            async with self.session.get(url, headers=headers, timeout=ClientTimeout(20)) as answer:
                 if answer.status in {401, 403, 404}:
                     return None
                 if answer.status >= 500:

@@ -12,6 +12,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock, paging
+from himalia_hub.audit import visits
 from himalia_hub.audit.record import tell
 from himalia_hub.auth import origin, out, state
 from himalia_hub.auth.vault import VAULT
@@ -59,11 +60,13 @@ def routes(prefix: str) -> list[web.RouteDef]:
 async def get_self(request: web.Request) -> web.Response:
     """200 the model of who asks, with `scopes`, `token_id` and `session_id`; 403 without credentials.
 
-    A credential may always read its own owner's name; scopes that it has only for that are not listed.
+    A credential may always read its own owner's name; scopes that it has only for that are not listed. A server that
+    asks for a visitor sends its own token as `X-Himalia-Server-Token`: the visit is then in the audit log.
     """
     identity: Identity | None = request.get(IDENTITY)
     if identity is None:
         raise NotAuthenticated
+    await visits.note(request)
 
     async def make() -> bytes:
         known = replace(identity, scopes=identity.scopes | identity.identify_scopes)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
+import aiohttp
 import pytest
 import sqlalchemy as sa
 
@@ -19,6 +20,9 @@ from himalia_hub.audit.models import AuditRow
 from himalia_hub.db.base import Base
 from himalia_hub.spreadsheet import cell
 from himalia_hub.users.models import User
+from himalia_singleuser import hub as singleuser_hub
+from himalia_singleuser.hub import HubClient
+from himalia_singleuser.settings import HubSettings
 
 AUDIT = "/hub/api/audit"
 ANN = "/hub/api/users/ann"
@@ -170,6 +174,38 @@ async def test_a_visit_to_somebody_elses_server_is_recorded_and_its_owner_sees_i
         assert "<bdi>root</bdi> opened <bdi>lab</bdi>" in (await owner("GET", "/hub/home")).text
         (seen,) = (await owner("GET", f"{ANN}/visits", headers=_proof(await owner("GET", "/hub/home")))).json
     assert seen == {"at": visit["at"], "visitor": "root", "server": "lab"}
+
+
+async def test_a_visit_by_api_token_is_recorded_when_our_server_asks_whose_it_is_and_not_at_each_request(
+    hub: Site, root: Client, ann: User, boss: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(singleuser_hub, "CHECK_S", 0.0)
+    await hub.server(ann, "lab", secret=CANARY)
+    stranger = await hub.person("bob")
+    async with aiohttp.ClientSession() as session:
+        server = HubClient(HubSettings(f"{hub.url}/hub/api", CANARY, "/", "c", "ann", "lab"), session)
+        for secret in (await hub.token(ann), await hub.token(stranger), CANARY):
+            assert await server.user_of(secret, session_id="")
+        assert await rows(root, "kind=access") == []
+
+        visitor = await hub.token(boss)
+        for _ in range(3):
+            assert await server.user_of(visitor, session_id="")
+        (visit,) = await rows(root, "kind=access")
+        assert (visit["actor"], visit["target_user"], visit["target"]) == ("root", "ann", "lab")
+        assert visit["token_id"] is not None
+
+        monkeypatch.setattr(singleuser_hub, "VISIT_S", 0.0)
+        await server.user_of(visitor, session_id="")  # tells it at each question now
+        assert len(await rows(root, "kind=access")) == 1
+        later = clock.now() + timedelta(minutes=6)
+        monkeypatch.setattr(clock, "now", lambda: later)
+        await server.user_of(visitor, session_id="")
+        assert len(await rows(root, "kind=access")) == 2
+
+    for asks in ("no token", await hub.token(stranger)):  # only a server can say where that was
+        await root("GET", "/hub/api/user", headers={"X-Himalia-Server-Token": asks})
+    assert len(await rows(root, "kind=access")) == 2
 
 
 async def test_only_who_may_reads_it(hub: Site, boss: User, ann: User) -> None:
