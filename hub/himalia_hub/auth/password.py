@@ -22,6 +22,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from himalia_hub.auth.base import WayDown
 from himalia_hub.errors import BadRequest
+from himalia_hub.languages import counted
 
 T = TypeVar("T")
 
@@ -79,7 +80,14 @@ def check_new(password: str, *, least: int, name: str = "") -> None:
     if name and password.strip().lower() in (name.lower(), name.lower() * 2, name.lower()[::-1]):
         raise BadRequest("the password is the user name", remedy="take a longer phrase")
     if len(password) < least:
-        raise BadRequest(f"the password has {len(password)} characters, {least} are needed")
+        raise BadRequest(
+            counted(
+                "the password has %(num)s character, %(least)s are needed",
+                "the password has %(num)s characters, %(least)s are needed",
+                len(password),
+                least=least,
+            )
+        )
     if len(password) > MAX_LENGTH:
         raise BadRequest(f"the password has {len(password)} characters, {MAX_LENGTH} are the most")
 

@@ -23,6 +23,7 @@ from himalia_hub.ephemeral.models import Launch, Stage
 from himalia_hub.ephemeral.settings import EphemeralSection
 from himalia_hub.ephemeral.sources import Source
 from himalia_hub.errors import HimaliaError, TooMany
+from himalia_hub.languages import counted
 from himalia_hub.notices import maintenance
 from himalia_hub.secrets import mint
 from himalia_hub.servers.doorbell import Doorbell
@@ -260,7 +261,17 @@ class _Hours:
 
 def _limits(wish: Wish, section: EphemeralSection) -> list[_Limit]:
     most, source = section.visitor_hourly_limit, wish.source
-    visitors = _Limit(("visitor", wish.visitor), most, f"From here {most} links were opened within an hour.")
+    words = counted(
+        "From here %(num)s link was opened within an hour.",
+        "From here %(num)s links were opened within an hour.",
+        most,
+    )
+    visitors = _Limit(("visitor", wish.visitor), most, words)
     most = section.rule(source.provider, source.spec).hourly_limit or 0
-    words = f"{source.label} was opened {most} times within an hour."
+    words = counted(
+        "%(label)s was opened %(num)s time within an hour.",
+        "%(label)s was opened %(num)s times within an hour.",
+        most,
+        label=source.label,
+    )
     return [limit for limit in (visitors, _Limit(("url", source.url), most, words)) if limit.most]

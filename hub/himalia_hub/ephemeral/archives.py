@@ -27,6 +27,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from himalia_hub.ephemeral.folders import Folders
 from himalia_hub.ephemeral.git import PORTS, Bounds, GitError, NoSuchRef, addresses
 from himalia_hub.ephemeral.records import KINDS, File, files_of
+from himalia_hub.languages import counted
 from himalia_hub.services.child import tied
 
 MOST_REDIRECTS = 5
@@ -89,7 +90,12 @@ class Archives:
             yield
         except TimeoutError:
             raise GitError(
-                f"The archive did not come within {self.bounds.seconds:g} seconds.", remedy="Try again later."
+                counted(
+                    "The archive did not come within %(num)s second.",
+                    "The archive did not come within %(num)s seconds.",
+                    self.bounds.seconds,
+                ),
+                remedy="Try again later.",
             ) from None
         except aiohttp.ClientConnectorError as error:
             raise GitError(

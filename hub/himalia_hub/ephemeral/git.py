@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from himalia_hub.errors import HimaliaError
+from himalia_hub.languages import counted
 from himalia_hub.services.child import tied
 
 PORTS = {"http": 80, "https": 443, "git": 9418}
@@ -46,6 +47,14 @@ class Bounds:
     seconds: float
     bytes: int
     files: int
+
+    def told(self, size: float) -> dict[str, str]:
+        """What a sentence says of files that have this many bytes, and of how much is allowed."""
+        return {
+            "size": f"{size / 1e6:,.0f}",
+            "most": f"{self.files:,}",
+            "largest": f"{self.bytes / 1e6:,.0f}",
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +226,12 @@ async def check_out(
     total = sum(int(size[3]) for size in sizes if size[3] != "-")
     if len(sizes) > bounds.files or total > bounds.bytes:
         raise GitError(
-            f"The repository holds {len(sizes):,} files of {total / 1e6:,.0f} MB; "
-            f"the limits are {bounds.files:,} and {bounds.bytes / 1e6:,.0f} MB.",
+            counted(
+                "The repository holds %(num)s file of %(size)s MB; the limits are %(most)s and %(largest)s MB.",
+                "The repository holds %(num)s files of %(size)s MB; the limits are %(most)s and %(largest)s MB.",
+                f"{len(sizes):,}",
+                **bounds.told(total),
+            ),
             remedy="Link to a smaller repository, or ask an administrator.",
         )
     draft = folder.with_name(folder.name + ".new")
@@ -289,7 +302,12 @@ async def _git(
         await process.wait()
         if isinstance(error, TimeoutError):
             raise GitError(
-                f"The repository did not come within {seconds:g} seconds.", remedy="Try again later."
+                counted(
+                    "The repository did not come within %(num)s second.",
+                    "The repository did not come within %(num)s seconds.",
+                    seconds,
+                ),
+                remedy="Try again later.",
             ) from None
         raise
     if process.returncode == 0:

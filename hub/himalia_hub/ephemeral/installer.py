@@ -20,6 +20,7 @@ from pathlib import Path
 from himalia_hub.ephemeral.environment import CannotHonour, Recipe, by_name
 from himalia_hub.ephemeral.folders import closed_to_others
 from himalia_hub.errors import HimaliaError
+from himalia_hub.languages import counted
 from himalia_hub.services.child import tied
 
 READY = "himalia-ready.json"
@@ -139,7 +140,12 @@ async def make(
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         if isinstance(error, TimeoutError):
             raise BuildFailed(
-                f"The environment was not made within {seconds:g} seconds.", remedy=TOO_SLOW
+                counted(
+                    "The environment was not made within %(num)s second.",
+                    "The environment was not made within %(num)s seconds.",
+                    seconds,
+                ),
+                remedy=TOO_SLOW,
             ) from None
         raise
 

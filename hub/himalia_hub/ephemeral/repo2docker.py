@@ -19,6 +19,7 @@ from pathlib import Path
 
 from himalia_hub.ephemeral.environment import CannotHonour
 from himalia_hub.ephemeral.installer import TOO_SLOW, BuildFailed, Say, remedy_for
+from himalia_hub.languages import counted
 from himalia_hub.services.family import whole
 
 SCHEMA = 1
@@ -132,7 +133,12 @@ async def build(
         async with asyncio.timeout(seconds):
             status = await _run(words(program, order, options), _environ(order.engine, scratch), tail, say)
     except TimeoutError:
-        raise BuildFailed(f"The image was not built within {seconds:g} seconds.", remedy=TOO_SLOW) from None
+        said = counted(
+            "The image was not built within %(num)s second.",
+            "The image was not built within %(num)s seconds.",
+            seconds,
+        )
+        raise BuildFailed(said, remedy=TOO_SLOW) from None
     finally:
         await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
     if status:

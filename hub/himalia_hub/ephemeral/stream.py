@@ -24,6 +24,7 @@ from himalia_hub.ephemeral.models import MADE, BuildLine, Launch, LaunchEvent, S
 from himalia_hub.ephemeral.session import image_name
 from himalia_hub.errors import HimaliaError, TooMany
 from himalia_hub.keys import DB, LAUNCH_BELL, LAUNCH_QUEUE, SECRETS, SETTINGS, TOGETHER
+from himalia_hub.languages import counted
 
 HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 KEEP_ALIVE_S = 15.0
@@ -201,9 +202,14 @@ class _Telling:
             return []
         words, self.place = self.words, standing.number
         numbers: Payload = {"queue_position": self.place, "place": self.place, "at": clock.iso(clock.now())}
-        line = words(f"Number {self.place} in the queue; {standing.running} sessions are running")
-        if standing.running == 1:
-            line = words(f"Number {self.place} in the queue; one session is running")
+        line = words(
+            counted(
+                "Number %(place)s in the queue; %(num)s session is running",
+                "Number %(place)s in the queue; %(num)s sessions are running",
+                standing.running,
+                place=self.place,
+            )
+        )
         if (eta_s := self.app[LAUNCH_QUEUE].eta_s(standing)) is not None:
             minutes, numbers["eta_s"] = math.ceil(eta_s / 60), round(eta_s)
             line += ". " + words(

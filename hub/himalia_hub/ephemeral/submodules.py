@@ -19,6 +19,7 @@ from himalia_hub.ephemeral import git
 from himalia_hub.ephemeral.folders import Folders
 from himalia_hub.ephemeral.git import Bounds, GitError
 from himalia_hub.ephemeral.sources import over_https
+from himalia_hub.languages import counted
 
 MOST, DEEPEST = 16, 3
 
@@ -94,7 +95,13 @@ def _must_fit(folder: Path, bounds: Bounds) -> None:
     ]
     if len(sizes) > bounds.files or sum(sizes) > bounds.bytes:
         raise GitError(
-            f"With its submodules the repository holds {len(sizes):,} files of {sum(sizes) / 1e6:,.0f} MB; "
-            f"the limits are {bounds.files:,} and {bounds.bytes / 1e6:,.0f} MB.",
+            counted(
+                "With submodules the repository has %(num)s file of %(size)s MB; "
+                "the limits are %(most)s and %(largest)s MB.",
+                "With submodules the repository has %(num)s files of %(size)s MB; "
+                "the limits are %(most)s and %(largest)s MB.",
+                f"{len(sizes):,}",
+                **bounds.told(sum(sizes)),
+            ),
             remedy="Link to a smaller repository, or ask an administrator.",
         )

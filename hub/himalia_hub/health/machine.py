@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from himalia_hub.health.finding import Finding, advice, ok, problem
+from himalia_hub.languages import counted
 from himalia_hub.secrets import SECRET_BYTES
 from himalia_hub.settings import HubSettings
 
@@ -72,7 +73,13 @@ def secret(settings: HubSettings) -> Iterator[Finding]:
         elif size < SECRET_BYTES:
             yield problem(
                 "secret",
-                f"{path} holds {size} bytes, {SECRET_BYTES} are needed",
+                counted(
+                    "%(file)s holds %(num)s byte, %(needed)s are needed",
+                    "%(file)s holds %(num)s bytes, %(needed)s are needed",
+                    size,
+                    file=path,
+                    needed=SECRET_BYTES,
+                ),
                 "himalia restore, or remove it: everyone signs in again",
             )
         else:

@@ -11,6 +11,7 @@ import aiohttp
 from himalia_hub import domains, secrets
 from himalia_hub.errors import ConfigError
 from himalia_hub.health.finding import Finding, advice, ok, problem
+from himalia_hub.languages import counted
 from himalia_hub.routes.launch import auth_token
 from himalia_hub.settings import HubSettings
 from himalia_hub.spawning import make_spawner
@@ -42,10 +43,14 @@ async def proxy(settings: HubSettings) -> Finding:
         return problem(
             "proxy", f"{where} answers, but has no route to the hub", "start the hub: it sets its route"
         )
-    count = len(table)
     return ok(
         "proxy",
-        f"{where} answers and has 1 route" if count == 1 else f"{where} answers and has {count} routes",
+        counted(
+            "%(address)s answers and has %(num)s route",
+            "%(address)s answers and has %(num)s routes",
+            len(table),
+            address=where,
+        ),
     )
 
 
@@ -93,7 +98,7 @@ async def held_by(settings: HubSettings, chosen: Spawner) -> Finding:
     except SpawnError as error:
         remedy = "start what it names, or correct the spawner's settings"
         return problem(_spawner_of(settings), str(error), remedy)
-    return ok(_spawner_of(settings), "holds 1 server" if len(held) == 1 else f"holds {len(held)} servers")
+    return ok(_spawner_of(settings), counted("holds %(num)s server", "holds %(num)s servers", len(held)))
 
 
 def _spawner_of(settings: HubSettings) -> str:

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 import himalia_hub
 from himalia_hub.db.base import Base, Document, UtcDateTime, Word
+from himalia_hub.languages import counted
 
 
 def load_every_model() -> None:
@@ -34,8 +35,13 @@ def unreadable(connection: Connection) -> Iterator[str]:
             wrong, connection.execute(sa.select(*sums).select_from(table)).one(), strict=True
         ):
             if count:
-                one = f"1 row of {table.name!r} cannot be read in {name!r}"
-                yield one if count == 1 else f"{count} rows of {table.name!r} cannot be read in {name!r}"
+                yield counted(
+                    "%(num)s row of %(table)s cannot be read in %(column)s",
+                    "%(num)s rows of %(table)s cannot be read in %(column)s",
+                    int(count),
+                    table=repr(table.name),
+                    column=repr(name),
+                )
 
 
 def _bad(column: sa.Column[object], dialect: str) -> sa.ColumnElement[bool] | None:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from himalia_hub import clock
 from himalia_hub.health.finding import Finding, advice, ok, problem
+from himalia_hub.languages import counted
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.world import World
 
@@ -37,7 +38,12 @@ async def _rows(world: World) -> Finding:
     if now - last > longest or count:
         return problem(
             about,
-            f"this hub looked at the servers' rows {ago} s ago; {count} wait for more than a minute",
+            counted(
+                "this hub looked at the servers' rows %(ago)s s ago; %(num)s waits for more than a minute",
+                "this hub looked at the servers' rows %(ago)s s ago; %(num)s wait for more than a minute",
+                count,
+                ago=ago,
+            ),
             "look into the hub's log for server.step_failed and database.unreachable, then restart the hub",
         )
     return ok(about, f"this hub looked at the servers' rows {ago} s ago; none is overdue")
@@ -72,7 +78,13 @@ def _routes(world: World) -> Finding:
         shown = ", ".join(looks.stray[:3]) + ", …" * (len(looks.stray) > 3)
         return advice(
             about,
-            f"{len(looks.stray)} that led to no server were removed {ago} s ago: {shown}",
+            counted(
+                "%(num)s that led to no server was removed %(ago)s s ago: %(routes)s",
+                "%(num)s that led to no server were removed %(ago)s s ago: %(routes)s",
+                len(looks.stray),
+                ago=ago,
+                routes=shown,
+            ),
             "nothing, once; if it comes again, something else writes to this proxy: give the proxy another token",
         )
     ago = int((now - looks.routes).total_seconds())

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-from himalia_hub.languages.catalogue import ENGLISH, Language
+from himalia_hub.languages.catalogue import ENGLISH, Language, many
+
+__all__ = ["counted", "gettext", "later", "many", "ngettext", "sentence", "speak", "spoken"]
 
 _spoken: ContextVar[Language] = ContextVar("language", default=ENGLISH)
 
@@ -31,6 +33,15 @@ def gettext(message: str, /) -> str:
 def ngettext(one: str, many: str, count: int, /) -> str:
     """The same, in the form that this number of things takes."""
     return _spoken.get().translations.ngettext(one, many, count)
+
+
+def counted(one: str, more: str, num: float | str, /, **values: object) -> str:
+    """An English sentence that is finished now, in the form for this number, which fills its hole `num`.
+
+    The pair stands in `sentences/`: a page shows it in the form that the number takes in its reader's language.
+    """
+    shown = num if isinstance(num, str) else f"{num:d}" if isinstance(num, int) else f"{num:g}"
+    return (one if shown == "1" else more) % {"num": shown, **values}
 
 
 def later(message: str, /) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import gettext
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from himalia_hub.languages.sentences import SENTENCES
+from himalia_hub.languages.sentences import SENTENCES, Sentence
 
 LOCALE = Path(__file__).parent / "locale"
 DOMAIN = "himalia"
@@ -17,6 +17,12 @@ PSEUDO = "qps-ploc"
 """The pseudo-locale: every message that is ready for translation stands in ⟦brackets⟧, so what is not can be seen."""
 
 _HOLE = re.compile(r"%\((\w+)\)s")
+
+
+def many(shown: str) -> int:
+    """The number whose form a number takes that is shown so: `1,000` its own, `1.5` that of two."""
+    digits = shown.replace(",", "")
+    return int(digits) if digits.isascii() and digits.isdigit() else 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +42,13 @@ class Language:
         for shape, message in _shapes():
             if found := shape.fullmatch(text):
                 values = {name: self.sentence(value) for name, value in found.groupdict().items()}
-                return self.translations.gettext(message) % values
+                return self._in_form(message, found.groupdict()) % values
         return text
+
+    def _in_form(self, message: Sentence, said: Mapping[str, str]) -> str:
+        if isinstance(message, str):
+            return self.translations.gettext(message)
+        return self.translations.ngettext(*message, many(said["num"]))
 
 
 class _Unknown(gettext.NullTranslations):
@@ -98,8 +109,9 @@ def load_all(tags: Sequence[str], folders: Sequence[Path] = ()) -> tuple[Languag
 
 
 @functools.cache
-def _shapes() -> tuple[tuple[re.Pattern[str], str], ...]:
+def _shapes() -> tuple[tuple[re.Pattern[str], Sentence], ...]:
     """The listed sentences as patterns: a hole matches any text. Those with the most words of their own come first."""
+    forms = [(form, one) for one in SENTENCES for form in ((one,) if isinstance(one, str) else one)]
 
     def pattern(message: str) -> re.Pattern[str]:
         parts = _HOLE.split(message.replace("%%", "%"))
@@ -108,4 +120,5 @@ def _shapes() -> tuple[tuple[re.Pattern[str], str], ...]:
             re.DOTALL,
         )
 
-    return tuple((pattern(one), one) for one in sorted(SENTENCES, key=lambda one: -len(_HOLE.sub("", one))))
+    forms.sort(key=lambda form: -len(_HOLE.sub("", form[0])))
+    return tuple((pattern(form), one) for form, one in forms)

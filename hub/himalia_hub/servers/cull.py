@@ -17,6 +17,7 @@ from himalia_hub import clock
 from himalia_hub.audit import beside
 from himalia_hub.db import lease
 from himalia_hub.groups import store as groups
+from himalia_hub.languages import counted
 from himalia_hub.profiles.choice import chosen
 from himalia_hub.servers import awake, store
 from himalia_hub.servers.models import Server
@@ -143,12 +144,12 @@ def spoken(seconds: float) -> str:
     """A length as configured, in words: `60 minutes`, `8 hours`, `2 days`, `1 minute`, `90 seconds`."""
     days, hours, minutes = (seconds / size for size in (86400, 3600, 60))
     if days >= 2 and days.is_integer():
-        return f"{days:g} days"
+        return counted("%(num)s day", "%(num)s days", days)
     if hours >= 2 and hours.is_integer():
-        return f"{hours:g} hours"
+        return counted("%(num)s hour", "%(num)s hours", hours)
     if minutes >= 1 and minutes.is_integer():
-        return "1 minute" if minutes == 1 else f"{minutes:g} minutes"
-    return "1 second" if seconds == 1 else f"{seconds:g} seconds"
+        return counted("%(num)s minute", "%(num)s minutes", minutes)
+    return counted("%(num)s second", "%(num)s seconds", seconds)
 
 
 async def run(world: World, owner: str) -> None:

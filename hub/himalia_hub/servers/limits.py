@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub.errors import BadRequest, Conflict
+from himalia_hub.languages import counted
 from himalia_hub.servers import store
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.settings import ServersSection
@@ -58,7 +59,13 @@ async def check_named(db: AsyncSession, user: User, name: str, settings: Servers
         ]
         if len(named) >= settings.named_limit_per_user:
             raise BadRequest(
-                f"{user.name} has {len(named)} named servers, the limit is {settings.named_limit_per_user}",
+                counted(
+                    "%(user)s has %(num)s named server, the limit is %(limit)s",
+                    "%(user)s has %(num)s named servers, the limit is %(limit)s",
+                    len(named),
+                    user=user.name,
+                    limit=settings.named_limit_per_user,
+                ),
                 remedy="remove one first",
             )
 

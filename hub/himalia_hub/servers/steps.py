@@ -15,6 +15,7 @@ from himalia_hub import clock
 from himalia_hub.errors import BadRequest
 from himalia_hub.faults import async_fault
 from himalia_hub.groups import store as groups
+from himalia_hub.languages import counted
 from himalia_hub.profiles.choice import resolve
 from himalia_hub.servers import leases, store
 from himalia_hub.servers.furnish import Furnishing
@@ -205,7 +206,7 @@ async def time_out(world: World, lease: Lease, server: Server) -> None:
     """It took too long: end the wish, keep its words; the next steps stop it."""
     tail: tuple[str, ...] = tuple(await world.spawner.logs(server.backend_name, LOG_TAIL_LINES))
     limit = world.settings.spawner.start_timeout_s
-    message = f"did not answer within {limit:g} seconds"
+    message = counted("did not answer within %(num)s second", "did not answer within %(num)s seconds", limit)
     await give_up(world, lease, server, cause="timed out", message=message, tail=tail)
 
 

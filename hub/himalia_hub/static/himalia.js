@@ -378,7 +378,7 @@ for (const text of $$("[data-countdown]")) {
   const words = text.textContent, ends = Date.now() + text.dataset.countdown * 1000;
   const tick = setInterval(() => {
     const left = Math.ceil((ends - Date.now()) / 1000);
-    text.textContent = left > 0 ? words.replace(/\d+/, left) : text.dataset.over;
+    text.textContent = left === 1 ? text.dataset.one : left > 0 ? words.replace(/\d+/, left) : text.dataset.over;
     if (left > 0) return;
     clearInterval(tick);
     if (text.closest("[data-retry]")) location.reload();

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal, NamedTuple
 
+from himalia_hub.languages import counted
+
 GIB = 2**30
 HOUR = 3600.0
 Period = Literal["day", "week", "month"]
@@ -88,9 +90,20 @@ def refusal(whose: str, limits: Limits, use: Use, asked: Asked, resets: datetime
         return said
     again = f"There are new ones on {resets:%-d %B %Y, %H:%M} UTC."
     if limits.server_hours is not None and use.server_hours >= limits.server_hours:
-        return Refusal(f"The {limits.server_hours:g} server-hours of {whose} are used up.", again, wait=True)
+        spent = counted(
+            "The %(num)s server-hour of %(whose)s is used up.",
+            "The %(num)s server-hours of %(whose)s are used up.",
+            limits.server_hours,
+            whose=whose,
+        )
+        return Refusal(spent, again, wait=True)
     if limits.memory_hours is not None and use.memory_hours >= limits.memory_hours:
-        spent = f"The {limits.memory_hours:g} GiB-hours of memory of {whose} are used up."
+        spent = counted(
+            "The %(num)s GiB-hour of memory of %(whose)s is used up.",
+            "The %(num)s GiB-hours of memory of %(whose)s are used up.",
+            limits.memory_hours,
+            whose=whose,
+        )
         return Refusal(spent, again, wait=True)
     return None
 
@@ -98,10 +111,13 @@ def refusal(whose: str, limits: Limits, use: Use, asked: Asked, resets: datetime
 def _servers_said(whose: str, limits: Limits, use: Use) -> Refusal | None:
     if limits.servers is None or use.servers < limits.servers:
         return None
-    if limits.servers == 1:
-        said = f"The quota of {whose} is 1 server at once, and {use.servers} run or wait to start."
-    else:
-        said = f"The quota of {whose} is {limits.servers} servers at once, and {use.servers} run or wait to start."
+    said = counted(
+        "The quota of %(whose)s is %(num)s server at once; running or waiting to start: %(used)s.",
+        "The quota of %(whose)s is %(num)s servers at once; running or waiting to start: %(used)s.",
+        limits.servers,
+        whose=whose,
+        used=use.servers,
+    )
     return Refusal(said, "Stop one first.")
 
 
@@ -114,8 +130,8 @@ def _memory_said(whose: str, limits: Limits, use: Use, asked: Asked) -> Refusal 
     if use.memory + asked.memory <= limits.memory:
         return None
     return Refusal(
-        f"The quota of {whose} is {size(limits.memory)} of memory at once: {size(use.memory)} are in use, and this "
-        f"server needs {size(asked.memory)}.",
+        f"The quota of {whose} is {size(limits.memory)} of memory at once; in use: {size(use.memory)}; needed for this "
+        f"server: {size(asked.memory)}.",
         TOO_LARGE,
     )
 
@@ -129,7 +145,7 @@ def _cpus_said(whose: str, limits: Limits, use: Use, asked: Asked) -> Refusal | 
     if use.cpus + asked.cpus <= limits.cpus + 1e-9:
         return None
     return Refusal(
-        f"The quota of {whose} is {limits.cpus:g} of CPUs at once: {use.cpus:g} are in use, and this server needs "
+        f"The quota of {whose} is {limits.cpus:g} of CPUs at once; in use: {use.cpus:g}; needed for this server: "
         f"{asked.cpus:g}.",
         TOO_LARGE,
     )

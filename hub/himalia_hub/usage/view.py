@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from himalia_hub.languages import gettext
+from himalia_hub.languages import gettext, many, ngettext
 from himalia_hub.usage.quota import size
 from himalia_hub.usage.store import Standing
 
@@ -27,26 +27,36 @@ def quota_lines(standings: Iterable[Standing]) -> list[Line]:
     for one in standings:
         limits, use = one.limits, one.use
         amounts = (
-            (use.servers, limits.servers, str, gettext("%(used)s of %(limit)s servers"), None),
-            (use.memory, limits.memory, size, gettext("%(used)s of %(limit)s memory"), None),
-            (use.cpus, limits.cpus, "{:g}".format, gettext("%(used)s of %(limit)s CPUs"), None),
-            (
-                use.server_hours,
-                limits.server_hours,
-                "{:.3g}".format,
-                gettext("%(used)s of %(limit)s server-hours"),
-                one.resets,
-            ),
-            (
-                use.memory_hours,
-                limits.memory_hours,
-                "{:.3g}".format,
-                gettext("%(used)s of %(limit)s GiB-hours of memory"),
-                one.resets,
-            ),
+            (use.servers, limits.servers, str, _servers, None),
+            (use.memory, limits.memory, size, _memory, None),
+            (use.cpus, limits.cpus, "{:g}".format, _cpus, None),
+            (use.server_hours, limits.server_hours, "{:.3g}".format, _hours, one.resets),
+            (use.memory_hours, limits.memory_hours, "{:.3g}".format, _memory_hours, one.resets),
         )
         for used, limit, shown, words, resets in amounts:
             if limit is not None:
-                text = words % {"used": shown(used), "limit": shown(limit)}
+                text = words(shown(limit)) % {"used": shown(used), "num": shown(limit)}
                 lines.append(Line(text, min(1.0, used / limit), one.group, resets))
     return lines
+
+
+def _servers(limit: str) -> str:
+    return ngettext("%(used)s of %(num)s server", "%(used)s of %(num)s servers", many(limit))
+
+
+def _memory(_: str) -> str:
+    return gettext("%(used)s of %(num)s memory")
+
+
+def _cpus(limit: str) -> str:
+    return ngettext("%(used)s of %(num)s CPU", "%(used)s of %(num)s CPUs", many(limit))
+
+
+def _hours(limit: str) -> str:
+    return ngettext("%(used)s of %(num)s server-hour", "%(used)s of %(num)s server-hours", many(limit))
+
+
+def _memory_hours(limit: str) -> str:
+    return ngettext(
+        "%(used)s of %(num)s GiB-hour of memory", "%(used)s of %(num)s GiB-hours of memory", many(limit)
+    )

@@ -190,7 +190,7 @@ async def test_a_server_that_does_not_answer_is_given_up_and_leaves_no_process(
 ) -> None:
     http.fault = "hang"
     before = _gits()
-    with pytest.raises(GitError, match="did not come within 1 seconds"):
+    with pytest.raises(GitError, match="did not come within 1 second"):
         await git.resolve(await git.checked(http.url + notes.name, HERE), "HEAD", seconds=1)
     await asyncio.wait_for(_until_only(before), 30)
 
@@ -278,7 +278,7 @@ async def test_submodules_come_with_their_repository(notes: Repository, url: str
     _, commit = _with_submodule(notes, tmp_path, "../data.git")
     files = await _with_submodules(url, commit, tmp_path)
     assert (files / "sub" / "data" / "table.csv").read_text() == "1,2"
-    with pytest.raises(GitError, match="With its submodules the repository holds 3 files"):
+    with pytest.raises(GitError, match="With submodules the repository has 3 files"):
         await _with_submodules(url, commit, tmp_path / "again", bounds=Bounds(30, 5_000_000, 2))
 
 

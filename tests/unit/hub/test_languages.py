@@ -15,7 +15,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
-from himalia_hub.languages import catalogue, choosing, gettext, sentence, speak
+from himalia_hub.languages import catalogue, choosing, counted, gettext, sentence, speak
 from himalia_hub.languages.catalogue import ENGLISH, LOCALE, PSEUDO, load, load_all
 from himalia_hub.languages.sentences import SENTENCES
 
@@ -103,6 +103,26 @@ class _Upper(catalogue.gettext.NullTranslations):
         return {"%(name)s has no room": "NO ROOM FOR %(name)s"}.get(message, message)
 
 
+@pytest.mark.parametrize(
+    ("count", "english", "german"),
+    [
+        (0, "idle for 0 hours", "0 Stunden untätig"),
+        (1, "idle for 1 hour", "1 Stunde untätig"),
+        (1.0, "idle for 1 hour", "1 Stunde untätig"),
+        (1.5, "idle for 1.5 hours", "1.5 Stunden untätig"),
+        (2, "idle for 2 hours", "2 Stunden untätig"),
+    ],
+)
+def test_a_sentence_that_says_how_many_has_the_form_of_its_number(
+    count: float, english: str, german: str
+) -> None:
+    said = f"idle for {counted('%(num)s hour', '%(num)s hours', count)}"
+
+    assert said == english
+    speak(load("de"))
+    assert sentence(said) == german
+
+
 def test_the_pseudo_locale_marks_only_what_a_catalogue_holds() -> None:
     speak(load(PSEUDO))
 
@@ -123,7 +143,8 @@ def _literals() -> Iterator[str]:
 
 
 def test_every_listed_sentence_is_one_that_the_code_says() -> None:
-    listed = {re.sub(r"%\(\w+\)s", "\0", one).replace("%%", "%"): one for one in SENTENCES}
+    forms = (form for one in SENTENCES for form in ((one,) if isinstance(one, str) else one))
+    listed = {re.sub(r"%\(\w+\)s", "\0", form).replace("%%", "%"): form for form in forms}
     said = set(_literals())
 
     assert [one for shape, one in listed.items() if shape not in said] == []

@@ -27,9 +27,14 @@ def test_without_limits_nothing_is_too_much() -> None:
 @pytest.mark.parametrize(
     ("limits", "fits", "too_much", "words"),
     [
-        (Limits(servers=2), Use(servers=1), Use(servers=2), "is 2 servers at once, and 2 run"),
+        (
+            Limits(servers=2),
+            Use(servers=1),
+            Use(servers=2),
+            "is 2 servers at once; running or waiting to start: 2.",
+        ),
         (Limits(memory=3 * GIB), Use(memory=2 * GIB), Use(memory=2 * GIB + 1), "3 GB of memory at once"),
-        (Limits(cpus=1), Use(cpus=0.5), Use(cpus=0.6), "1 of CPUs at once: 0.6 are in use"),
+        (Limits(cpus=1), Use(cpus=0.5), Use(cpus=0.6), "1 of CPUs at once; in use: 0.6;"),
         (Limits(server_hours=10), Use(server_hours=9.99), Use(server_hours=10), "1 December 2026, 00:00 UTC"),
         (Limits(memory_hours=10), Use(memory_hours=9.99), Use(memory_hours=10), "GiB-hours of memory of ann"),
     ],

@@ -1,7 +1,8 @@
 """Sentences that are finished before it is known who reads them: errors, steps of a start, causes in rows.
 
-Each stands here as the code says it, with `%(name)s` for what changes; a test looks each up in the code. English ones
-are kept and logged; a page shows them in its reader's language (`languages.sentence`).
+Each stands here as the code says it, with `%(name)s` for what changes; a test looks each up in the code. One that says
+how many is a pair, for one and for more, whose hole `num` is the number (`languages.counted`). English ones are kept
+and logged; a page shows them in its reader's language (`languages.sentence`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from typing import Final
 
 from himalia_hub.languages.sentences import admin, links, people, servers
 
-SENTENCES: Final[tuple[str, ...]] = (
+Sentence = str | tuple[str, str]
+
+SENTENCES: Final[tuple[Sentence, ...]] = (
     *servers.STEPS,
     *servers.CAUSES,
     *servers.REFUSALS,

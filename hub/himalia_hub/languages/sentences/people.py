@@ -10,7 +10,10 @@ ACCOUNTS: Final = (
     "this password is among the first that guessers try",
     "take a longer phrase",
     "the password is the user name",
-    "the password has %(count)s characters, %(least)s are needed",
+    (
+        "the password has %(num)s character, %(least)s are needed",
+        "the password has %(num)s characters, %(least)s are needed",
+    ),
     "the password has %(count)s characters, %(most)s are the most",
     "this sign-in has ended already",
     "This code is wrong, was used before, or is too old.",
