@@ -131,13 +131,17 @@ def _data_folder(flags: Mapping[str, str], environ: Mapping[str, str]) -> Path:
 
 
 def _is_there(draft: _Draft, file: Path) -> bool:
+    # A folder of that name, or a link that leads nowhere, is there, and is told as what cannot be read.
     try:
-        return file.is_file()
+        file.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except PermissionError as error:
         draft.problems.append(
             f"{file} cannot be looked for: {error.strerror}; be the owner of {file.parent}, or choose another --data"
         )
         return False
+    return True
 
 
 def _read_file(draft: _Draft, file: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from himalia_hub.cli.common import settings_from
+from himalia_hub.cli.common import read_again, settings_from
 from himalia_hub.cli.running import run_hub
 
 HELP = "run the hub as a service; people's servers and the proxy go on when it ends"
@@ -22,6 +22,6 @@ def run(args: argparse.Namespace) -> int:
         migrate=False,
         keep_servers=True,
         keep_proxy=True,
-        load=lambda: settings_from(args),
+        load=read_again(args),
         reload_on_hangup=True,
     )

@@ -77,7 +77,7 @@ def _settings(carried: config.Carried, to: Path, terminal: Terminal) -> list[str
 
 
 async def _rows(settings: HubSettings, theirs: Theirs) -> Counter[str]:
-    async with open_database(settings) as database, database.begin() as db:
+    async with open_database(settings, make=True) as database, database.begin() as db:
         made = await write(db, theirs, now=clock.now())
         if made:
             change = {"after": dict(made)}

@@ -68,7 +68,10 @@ async def _run(args: argparse.Namespace) -> Measured:
     measured = Measured()
     async with _hub(args, terminal) as settings:
         place = _place(settings)
-        async with open_database(settings) as database, crowd(database, place, args.users) as people:
+        async with (
+            open_database(settings, make=True) as database,
+            crowd(database, place, args.users) as people,
+        ):
             terminal.done(f"{args.users} people made")
             await _visits(args, terminal, place, people, measured)
     terminal.done("Everything it made is removed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from himalia_hub.cli.common import settings_from
+from himalia_hub.cli.common import read_again, settings_from
 from himalia_hub.cli.running import run_hub
 
 HELP = "start everything in this terminal: database, proxy, hub"
@@ -32,5 +32,5 @@ def run(args: argparse.Namespace) -> int:
         migrate=True,
         keep_servers=keep,
         keep_proxy=keep,
-        load=lambda: settings_from(args, overrides),
+        load=read_again(args, overrides),
     )

@@ -74,7 +74,7 @@ def _read_password(settings: HubSettings, args: argparse.Namespace) -> str:
 
 
 async def _add(settings: HubSettings, args: argparse.Namespace, hashed: str | None) -> str:
-    async with open_database(settings) as database, database.begin() as db:
+    async with open_database(settings, make=True) as database, database.begin() as db:
         user = await store.create(db, args.name, now=clock.now(), admin=args.admin, password_hash=hashed)
         change = {"after": {"name": user.name, "admin": user.admin}}
         db.add(beside.by_shell("himalia user add", target_user=user.name, change=change))

@@ -126,7 +126,7 @@ def check_blocking(url: str) -> str:
     if revision != newest:
         stands = f"is at revision {revision!r}" if revision else "is empty"
         raise SchemaError(
-            f"the database {stands}, this release needs {newest!r}; run: himalia db upgrade",
+            f"the database {stands}, this release needs {newest!r}",
             remedy="himalia db upgrade",
         )
     return newest

@@ -87,12 +87,18 @@ def test_an_administrator_and_a_token_before_the_first_start(himalia: Himalia) -
     run(look())
 
 
-def test_a_token_for_nobody_is_refused_and_makes_nobody(himalia: Himalia) -> None:
+def test_a_token_for_nobody_is_refused_and_makes_nobody_and_no_hub_where_none_was(himalia: Himalia) -> None:
+    for verb in (("token", "bob"), ("user", "list"), ("config", "reload")):
+        code, out, err = himalia(*verb)
+        assert (code, out) == (1, "")
+        assert "there is no hub in" in err
+    himalia("user", "add", "ann", "--no-password")
     code, out, err = himalia("token", "bob")
 
     assert (code, out) == (1, "")
     assert err == "himalia: there is no user 'bob'; make one with: himalia user add bob\n"
-    assert himalia("user", "list", "--json")[1] == "[]\n"
+    assert himalia("user", "list")[1].split()[0] == "ann"
+    assert len(json.loads(himalia("user", "list", "--json")[1])) == 1
 
 
 @pytest.mark.parametrize(

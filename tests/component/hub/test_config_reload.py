@@ -6,6 +6,7 @@ import asyncio
 import gc
 import socket
 import weakref
+from argparse import Namespace
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 from component.hub.hub_site import Client, Site, site
 from himalia_hub import config
 from himalia_hub.cli import reload as cli
+from himalia_hub.cli.common import read_again
 from himalia_hub.db.lease import JobLease
 from himalia_hub.errors import ConfigError, Unavailable
 from himalia_hub.measures import work as measures
@@ -35,7 +37,7 @@ async def hub(tmp_path: Path) -> AsyncIterator[Site]:
     (tmp_path / "himalia.toml").write_text(FILE)
     loaded = config.load(None, tmp_path, environ={}).settings
     async with site(tmp_path, servers=loaded.servers, auth=loaded.auth) as running:
-        running.app[RELOADER].load = lambda: config.load(None, tmp_path, environ={}).settings
+        running.app[RELOADER].load = read_again(Namespace(config=None, data=tmp_path, overrides={}))
         yield running
 
 
@@ -67,6 +69,19 @@ async def test_hot_values_count_at_once_and_cold_ones_are_named(hub: Site, root:
     settings = hub.world.settings
     assert (settings.proxy.port, settings.spawner.concurrent_steps) == (8000, 16)
     assert settings.spawner.mem_limit == "1G"
+
+
+async def test_a_file_that_is_gone_or_cannot_be_read_does_not_let_everybody_in_by_the_defaults(
+    hub: Site, root: Client
+) -> None:
+    file = hub.world.settings.data_dir / "himalia.toml"
+    file.rename(file.with_name("elsewhere"))
+    refused = await root("POST", RELOAD)
+    assert (refused.status, "is not there any more" in refused.json["message"]) == (400, True), refused.text
+    file.symlink_to("nowhere")
+    refused = await root("POST", RELOAD)
+    assert (refused.status, "cannot be read" in refused.json["message"]) == (400, True), refused.text
+    assert "all" in hub.world.settings.auth.methods
 
 
 async def test_a_bad_file_changes_nothing_and_says_why(hub: Site, root: Client) -> None:

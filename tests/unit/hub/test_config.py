@@ -102,14 +102,14 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str | None, t
 
 
 def test_a_data_folder_that_may_not_be_entered_is_named(tmp_path: Path, monkeypatch) -> None:
-    is_file = Path.is_file
+    lstat = Path.lstat
 
-    def refuse(path: Path) -> bool:
+    def refuse(path: Path) -> os.stat_result:
         if path.is_relative_to(tmp_path):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return is_file(path)
+        return lstat(path)
 
-    monkeypatch.setattr(Path, "is_file", refuse)
+    monkeypatch.setattr(Path, "lstat", refuse)
     with pytest.raises(ConfigError) as caught:
         config.load(data_dir=tmp_path, environ={})
 
