@@ -24,6 +24,8 @@ from himalia_spawner.ledger import runtime_folder
 from support import eventually
 
 HIMALIA = [sys.executable, "-I", "-m", "himalia_hub"]
+NESTS = (b"himalia_spawner.nest", b"himalia_spawner.commands")
+"""By what a nest is known in its command line: of our own server, of commands."""
 PASSWORD = "correct horse battery"
 PATIENT = "slow_start_s = 45\nslow_stop_s = 45\n"
 """Of `[servers]`: a start is answered 201 and a stop 204 also on a busy machine, within the minute that `client` waits."""
@@ -161,21 +163,27 @@ class Hub:
         ]
 
     def nests(self) -> list[int]:
-        """Pids of this hub's nest and of the child it keeps ready. They write to the data folder, and none of its servers
-        does so under that name."""
+        """Pids of this hub's nests and of the child that one keeps ready. They write to the data folder, and none of its
+        servers does so under that name."""
         found = []
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             with contextlib.suppress(OSError):
                 command = (entry / "cmdline").read_bytes()
-                if b"himalia_spawner.nest" in command and str(self.data) in os.readlink(entry / "fd" / "1"):
+                if any(name in command for name in NESTS) and str(self.data) in os.readlink(
+                    entry / "fd" / "1"
+                ):
                     found.append(int(entry.name))
         return found
 
     def nest(self) -> int:
-        """Pid of this hub's nest."""
-        leaders = [pid for pid in self.nests() if os.getsid(pid) == pid]
+        """Pid of this hub's nest of our own servers."""
+        leaders = [
+            pid
+            for pid in self.nests()
+            if os.getsid(pid) == pid and NESTS[0] in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
         assert leaders, "no nest runs"
         return leaders[0]
 

@@ -15,19 +15,22 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from himalia_spawner import procfs
 from himalia_spawner.environ import COOKIE, LISTEN_FD, LOCK_FD, SERVICE_URL
 from himalia_spawner.plan import Plan, Report, receive_plan, send_report
-from himalia_spawner.records import Folder, record_from
+from himalia_spawner.records import Folder, completed
 
 FAILED_STATUS = 120
 """Exit status of a newborn that could not become a server."""
 
 SHOWN = (COOKIE, SERVICE_URL, "HOME", "USER")
 """What of its environment a process shows in /proc before its command is run: no secret among them."""
+
+HANDLED = (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+"""What an interpreter ignores for itself, and a program that it executes would go on to ignore."""
 
 _armed = os.environ.get("HIMALIA_FAULT", "")
 
@@ -49,11 +52,15 @@ class Stillborn(Exception):
         super().__init__(words)
         self.refused = refused
 
+    def report(self) -> Report:
+        """What is told of it."""
+        return Report(ok=False, error=str(self), refused=self.refused)
+
 
 def be_born(
     source: socket.socket, *, allowed: Callable[[int], bool], as_root: Callable[[Plan], None] = _nothing
-) -> tuple[Plan, bool]:
-    """Receive the plan and carry it out up to the moment of serving; the second value is False if it failed.
+) -> tuple[Plan, Report]:
+    """Receive the plan and carry it out up to the moment of serving. The report is yet to be sent where it is `ok`.
 
     `allowed` judges the user id; `as_root` is called first of all that changes this process.
     """
@@ -65,29 +72,30 @@ def be_born(
             raise Stillborn(f"user id {plan.uid} may not run servers", refused=True)
         as_root(plan)
         # From here on a successor of the hub finds this process by its number.
-        _write_down(plan)
+        found = procfs.stat(os.getpid())
+        report = Report(ok=True, pid=os.getpid(), ticks=found.ticks if found else 0)
+        write_down(plan, report)
         fault("birth.after_record")
         _join_cgroups(plan)
-        _limit(plan)
+        limit(plan)
         os.umask(plan.umask)
         _take_streams(descriptors[1])
-        _drop_rights(plan)
-        _go_home(plan)
+        drop_rights(plan)
+        go_home(plan)
         fault("birth.after_drop")
     except Stillborn as error:
-        send_report(source, Report(ok=False, error=str(error), refused=error.refused))
-        return plan, False
+        send_report(source, failed := error.report())
+        return plan, failed
     plan.env[LOCK_FD] = str(descriptors[0])
     if len(descriptors) > 2:
         plan.env[LISTEN_FD] = str(descriptors[2])
-    return plan, True
+    return plan, report
 
 
-def _write_down(plan: Plan) -> None:
-    found = procfs.stat(os.getpid())
-    intent = record_from(plan.record)
+def write_down(plan: Plan, report: Report) -> None:
+    """Complete the record by the process that this report names."""
     try:
-        Folder(Path(plan.folder)).write(replace(intent, pid=os.getpid(), ticks=found.ticks if found else 0))
+        Folder(Path(plan.folder)).write_text(completed(plan.record, report.pid, report.ticks))
     except OSError as error:
         raise Stillborn(f"the server could not be written down: {error.strerror}") from None
 
@@ -104,7 +112,8 @@ def _join_cgroups(plan: Plan) -> None:
             ) from None
 
 
-def _limit(plan: Plan) -> None:
+def limit(plan: Plan) -> None:
+    """Take the limits of the plan."""
     for name, wanted in plan.rlimits.items():
         number = getattr(resource, f"RLIMIT_{name.upper()}")
         _, hard = resource.getrlimit(number)
@@ -127,7 +136,8 @@ def _take_streams(log: int) -> None:
             os.close(descriptor)
 
 
-def _drop_rights(plan: Plan) -> None:
+def drop_rights(plan: Plan) -> None:
+    """Change to the account of the plan, or see that it is this one already."""
     if plan.groups is None:
         if os.geteuid() != plan.uid:
             raise Stillborn(f"the hub's account is {os.geteuid()}, not {plan.uid}", refused=True)
@@ -147,7 +157,8 @@ def _drop_rights(plan: Plan) -> None:
         raise Stillborn(f"the account is not {plan.uid}:{plan.gid} after the change", refused=True)
 
 
-def _go_home(plan: Plan) -> None:
+def go_home(plan: Plan) -> None:
+    """Make the home the working directory."""
     try:
         os.chdir(plan.home)
     except OSError as error:
@@ -159,8 +170,8 @@ def _go_home(plan: Plan) -> None:
 
 
 def restore_signals() -> None:
-    """Every signal as a fresh process has it."""
-    for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    """Every signal as a fresh interpreter has it."""
+    for number in HANDLED:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -185,20 +196,22 @@ def why_not_run(error: OSError, command: str, user: str) -> Stillborn:
             return Stillborn(f"the command {command!r} can't be run: {error.strerror}", refused=True)
 
 
-def execute(source: socket.socket, plan: Plan) -> int:
+def execute(source: socket.socket, plan: Plan, report: Report) -> int:
     """Become the command of the plan, that has been carried out; an exit status where that cannot be."""
+    for number in IGNORED_BY_PYTHON:
+        signal.signal(number, signal.SIG_DFL)
     for name in (LOCK_FD, LISTEN_FD):
         if name in plan.env:
             os.set_inheritable(int(plan.env[name]), True)
     command = plan.argv[0]
-    send_report(source, Report(ok=True))
+    send_report(source, report)
     try:
         os.execvpe(command, plan.argv, plan.env)  # noqa: S606 -- no shell is wanted
     except OSError as error:
         trouble = why_not_run(error, command, plan.env.get("USER", ""))
     except ValueError as error:
         trouble = Stillborn(f"the command {command!r} can't be run: {error}", refused=True)
-    send_report(source, Report(ok=False, error=str(trouble), refused=trouble.refused))
+    send_report(source, trouble.report())
     return FAILED_STATUS
 
 
@@ -206,11 +219,11 @@ def main() -> int:
     """A fresh interpreter that becomes the command of its plan. The hub alone can have given it one."""
     source = socket.socket(fileno=int(sys.argv[1]))
     source.set_inheritable(False)
-    plan, alive = be_born(source, allowed=lambda _uid: True)
-    if not alive:
+    plan, report = be_born(source, allowed=lambda _uid: True)
+    if not report.ok:
         return FAILED_STATUS
     restore_signals()
-    return execute(source, plan)
+    return execute(source, plan, report)
 
 
 if __name__ == "__main__":

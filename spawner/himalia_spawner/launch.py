@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -25,8 +25,9 @@ from himalia_spawner.cgroups import Cgroups, Made, remove
 from himalia_spawner.errors import SpawnError, SpawnFailed, SpawnRefused
 from himalia_spawner.names import short_name
 from himalia_spawner.nest_client import NestClient, NestLost, NestUnusable, check, offer
-from himalia_spawner.plan import Plan, receive_report
-from himalia_spawner.records import Folder, Record
+from himalia_spawner.nests import Nests
+from himalia_spawner.plan import Plan, Report, receive_report
+from himalia_spawner.records import Folder, Held, Record
 from himalia_spawner.remains import kept_of
 from himalia_spawner.searching import Cookie
 from himalia_spawner.settings import ProcessSettings
@@ -39,19 +40,22 @@ OWN_ENTRY = "himalia_singleuser.__main__:main"
 
 _BACKLOG = 128
 _BIRTH_S = 60.0
+_LOST_S = 1.0  # until the kernel has let go of what lay unread in the sockets of a dead nest
 _BIRTH = (sys.executable, "-I", "-m", "himalia_spawner.birth")
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What is common to all servers of one spawner. `nest` None: every server is a fresh interpreter."""
+    """What is common to all servers of one spawner. `nests` None: every server is a fresh interpreter."""
 
     settings: ProcessSettings
     hub: str
     homes: Path
     fault: Callable[[str], None]
     cgroups: Cgroups
-    nest: NestClient | None
+    nests: Nests | None
+    identify: Callable[[str], Record | None]
+    """What runs under a name though nobody wrote down its number."""
     _said: set[str] = field(default_factory=set)
 
     def account(self, spec: ServerSpec) -> Account:
@@ -66,7 +70,7 @@ class Launch:
             return system_account(whose.username, min_uid=self.settings.min_uid)
         return shared_account(whose, self.homes)
 
-    def run(self, spec: ServerSpec, folder: Folder, output: Path, lock: int, say: Say) -> Record:
+    def run(self, spec: ServerSpec, folder: Folder, output: Path, held: Held, say: Say) -> Record:
         """Start it and give its record. On any failure nothing is left, and the reason is a SpawnError."""
         account = self.account(spec)
         nest = self._nest(spec, say)
@@ -83,12 +87,13 @@ class Launch:
                 folder.write(intent)
                 self.fault("after_intent")
                 plan = self._plan(spec, folder, account, intent, made)
-                descriptors = [lock, serverlog.open_new(output)]
-                stack.callback(os.close, descriptors[1])
+                descriptors = [serverlog.open_new(output)]
+                stack.callback(os.close, descriptors[0])
                 if listener is not None:
                     descriptors.append(listener.fileno())
                 self.fault("before_fork")
-                record = self._born(nest, plan, descriptors, folder)
+                pid, ticks = self._born(nest, plan, held, descriptors, folder, intent)
+                record = replace(intent, kept_until=None, pid=pid, ticks=ticks)
             except SpawnError:
                 _undo(folder, made, before)
                 raise
@@ -99,15 +104,16 @@ class Launch:
             return record
 
     def _nest(self, spec: ServerSpec, say: Say) -> NestClient | None:
-        if self.nest is None:
+        if self.nests is None:
             return None
+        nest = self.nests.commands if spec.command else self.nests.own
         try:
-            self.nest.ensure()
+            nest.ensure()
         except NestUnusable as error:
             words = f"The warm parent of the servers can't be used ({error}); starting a fresh interpreter"
             self._warn("spawner.nest_unusable", words, say)
             return None
-        return self.nest
+        return nest
 
     def _tell_unenforced(self, sentences: tuple[str, ...], say: Say) -> None:
         if sentences and self.settings.unenforced_limits == "refuse":
@@ -156,7 +162,7 @@ class Launch:
     def _plan(self, spec: ServerSpec, folder: Folder, account: Account, intent: Record, made: Made) -> Plan:
         return Plan(
             folder=str(folder.path),
-            record=asdict(replace(intent, kept_until=None)),
+            record=replace(intent, kept_until=None).text,
             argv=intent.argv,
             entry=OWN_ENTRY if intent.forked and not spec.command else "",
             env=self._environment(spec, account, intent),
@@ -190,38 +196,62 @@ class Launch:
         readable = not self.settings.system_users or procfs.may_read_all()
         return self.settings.keep_kernels_s if readable else 0.0
 
-    def _born(self, nest: NestClient | None, plan: Plan, descriptors: list[int], folder: Folder) -> Record:
-        """Have it made; the record that it wrote of itself."""
+    def _born(
+        self,
+        nest: NestClient | None,
+        plan: Plan,
+        held: Held,
+        descriptors: list[int],
+        folder: Folder,
+        intent: Record,
+    ) -> tuple[int, int]:
+        """Have it made: number and start time, that are written down. `descriptors` are all but the lock."""
         if nest is None:
-            self._bear_fresh(plan, descriptors)
+            report = self._bear_fresh(plan, [held.fileno(), *descriptors])
+            born = report.pid, report.ticks
         else:
-            self._bear_warm(nest, plan, descriptors, folder)
+            born = self._bear_warm(nest, plan, held, descriptors, folder, intent)
         self.fault("after_fork")
-        record = folder.read()
-        if record is None or not record.pid:
-            raise SpawnFailed("the server's process ended before it could be written down")
-        return record
+        return born
 
-    def _bear_warm(self, nest: NestClient, plan: Plan, descriptors: list[int], folder: Folder) -> None:
+    def _bear_warm(
+        self,
+        nest: NestClient,
+        plan: Plan,
+        held: Held,
+        descriptors: list[int],
+        folder: Folder,
+        intent: Record,
+    ) -> tuple[int, int]:
         for attempt in (1, 2):
             try:
-                nest.bear(plan, descriptors, sent=lambda: self.fault("after_request"))
-                return
+                report = nest.bear(
+                    plan, [held.fileno(), *descriptors], sent=lambda: self.fault("after_request")
+                )
+                return report.pid, report.ticks
             except NestLost:
-                # Its end of the request is closed, so no newborn reads it any more; one that did has left its number.
+                # Its end of the request is closed, so nobody reads it any more; a newborn that did has left its number.
                 record = folder.read()
-                if record is not None and record.pid:
+                if plan.plain and not held.again(_LOST_S):
+                    return self._made_unseen(intent)
+                if not plan.plain and record is not None and record.pid:
                     raise SpawnFailed("the server's process was ended while it was set up") from None
                 if attempt == 2:
-                    raise SpawnFailed(
-                        "the warm parent of the servers ended twice during this start"
-                    ) from None
+                    break
             try:
                 nest.ensure()
             except NestUnusable as error:
                 raise SpawnFailed(f"the warm parent of the servers ended and is not back: {error}") from None
+        raise SpawnFailed("the warm parent of the servers ended twice during this start")
 
-    def _bear_fresh(self, plan: Plan, descriptors: list[int]) -> None:
+    def _made_unseen(self, intent: Record) -> tuple[int, int]:
+        """The program that a nest had made when it ended, before it could write that down: it has the lock."""
+        found = self.identify(intent.name)
+        if found is None or found.ref != intent.ref:
+            raise SpawnFailed("the warm parent of the servers ended while it set up the server")
+        return found.pid, found.ticks
+
+    def _bear_fresh(self, plan: Plan, descriptors: list[int]) -> Report:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, theirs:
             offer(ours, plan, descriptors)  # it lies ready: the newborn needs nobody any more
@@ -258,7 +288,7 @@ class Launch:
             os.waitpid(child.pid, 0)
         if report is None:
             raise SpawnFailed("the server's process ended before it was set up")
-        check(report)
+        return check(report)
 
 
 def _undo(folder: Folder, made: Made, before: Record | None) -> None:

@@ -24,11 +24,11 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 from himalia_spawner import birth, procfs, shown
 from himalia_spawner.birth import FAILED_STATUS, fault
-from himalia_spawner.plan import Plan, Report, is_command, is_plan, send_report
+from himalia_spawner.plan import Plan, Report, is_function, is_plan, send_report
 from himalia_spawner.preloading import Unfit, changed, code_of_now, entry_of, preload
 from himalia_spawner.spare import Spare, rehearse, wait_at
 
@@ -37,12 +37,14 @@ _FIRST_HUB_MS = 60_000
 _QUIET_MS = 150
 _NO_FILES = (errno.EMFILE, errno.ENFILE)
 _REMEDY = "stop servers that are not needed, or raise its limits"
-_WITHOUT_FILES = f"the warm parent of the servers has too many open files; {_REMEDY}"
+WITHOUT_FILES = f"the warm parent of the servers has too many open files; {_REMEDY}"
 _KEEP = 3  # the number a child's own connection gets; nothing above it is inherited
 
 
 class Nest:
     """The loop: one `poll`, nothing that waits elsewhere."""
+
+    forks_ahead: ClassVar = True
 
     def __init__(
         self, folder: Path, key: str, allowed: Callable[[int], bool], modules: Sequence[str] = ()
@@ -101,7 +103,8 @@ class Nest:
         if not (self._children or self._peers):
             return 0 if self._met else _FIRST_HUB_MS
         # Made while nothing happens: its making would take the processor from a server that starts.
-        return _QUIET_MS if self._spare_is_due and self._peers and self._listener else None
+        due = self._spare_is_due and self.forks_ahead
+        return _QUIET_MS if due and self._peers and self._listener else None
 
     def _leave(self) -> None:
         self._dismiss_spare()
@@ -138,7 +141,7 @@ class Nest:
         os.close(self._reserve)
         try:
             with listener.accept()[0] as peer:
-                _refuse(peer, _WITHOUT_FILES)
+                _refuse(peer, WITHOUT_FILES)
         finally:
             self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         raise BlockingIOError
@@ -154,7 +157,7 @@ class Nest:
         if not first:
             self._drop(descriptor)
         elif is_plan(first):
-            self._bear(descriptor, ahead=not is_command(first))
+            self._bear(descriptor, first)
         else:
             self._answer(peer, json.loads(peer.recv(4096)))
 
@@ -171,39 +174,48 @@ class Nest:
         self._poll.unregister(descriptor)
         self._peers.pop(descriptor).close()
 
-    def _bear(self, descriptor: int, *, ahead: bool) -> None:
+    def _bear(self, descriptor: int, kind: bytes) -> None:
         """Have a child serve this request: the one forked ahead, where what it has rehearsed will be used."""
         peer = self._peers[descriptor]
         fault("nest.before_fork")
-        born = (self._from_spare(peer) if ahead else None) or self._fork(peer)
+        born = (self._from_spare(peer) if is_function(kind) else None) or self._fork(peer)
         fault("nest.after_fork")
         self._drop(descriptor)  # it is the child's now
         if born is not None:
-            pidfd, pid, ticks = born
-            self._children[pidfd] = (pid, ticks)
-            self._poll.register(pidfd, select.POLLIN)
+            self._hold(born)
         self._spare_is_due = self._spare is None
 
+    def _hold(self, born: tuple[int, int, int]) -> None:
+        pidfd, pid, ticks = born
+        self._children[pidfd] = (pid, ticks)
+        self._poll.register(pidfd, select.POLLIN)
+
     def _fork(self, peer: socket.socket) -> tuple[int, int, int] | None:
-        """A child for this request: its pidfd, number and start time. None when the machine has no more."""
+        """A child for this request. None when the machine has no more."""
         try:
             return self._forked(lambda: self._shed(peer))
         except OSError as error:
-            if error.errno in _NO_FILES:
-                _refuse(peer, _WITHOUT_FILES)
-            else:
-                _refuse(peer, f"the machine could not make another process ({error.strerror}); {_REMEDY}")
+            _refuse(peer, why_not_made(error))
             return None
 
     def _forked(self, request: Callable[[], socket.socket | None]) -> tuple[int, int, int]:
-        """A child that serves what `request` gives: its pidfd, number and start time."""
+        """A child that serves what `request` gives."""
+
+        def fork() -> int:
+            pid = os.fork()
+            if pid == 0:
+                self._be_child(request)
+            return pid
+
+        return self._made(fork)
+
+    def _made(self, make: Callable[[], int]) -> tuple[int, int, int]:
+        """The process that `make` gives the number of: its pidfd, number and start time."""
         held = os.dup(self._reserve)  # room to look at it, then to hold it: without that it must not be made
         try:
-            pid = os.fork()
+            pid = make()
         finally:
             os.close(held)
-        if pid == 0:
-            self._be_child(request)
         found = procfs.stat(pid)
         return os.pidfd_open(pid), pid, found.ticks if found is not None else 0
 
@@ -281,12 +293,12 @@ class Nest:
             if own is None:
                 os._exit(0)
             own.setblocking(True)
-            plan, alive = birth.be_born(own, allowed=self._allowed, as_root=self._take_name)
-            if alive and not plan.entry:
-                status = birth.execute(own, plan)
-            elif alive:
+            plan, report = birth.be_born(own, allowed=self._allowed, as_root=self._take_name)
+            if report.ok and not plan.entry:
+                status = birth.execute(own, plan, report)
+            elif report.ok:
                 os.environ.update(plan.env)
-                send_report(own, Report(ok=True))
+                send_report(own, report)
                 own.close()
                 status = _serve(plan)
         except BaseException:  # it must never return into the nest's loop
@@ -311,6 +323,13 @@ class Nest:
         os.setsid()
         os.environ.clear()  # before its memory is written over
         self._area.show(plan.argv, {name: plan.env[name] for name in birth.SHOWN if name in plan.env})
+
+
+def why_not_made(error: OSError) -> str:
+    """What it means that there could be no child."""
+    if error.errno in _NO_FILES:
+        return WITHOUT_FILES
+    return f"the machine could not make another process ({error.strerror}); {_REMEDY}"
 
 
 def _refuse(peer: socket.socket, words: str) -> None:
@@ -349,9 +368,9 @@ def _uids(text: str) -> Callable[[int], bool]:
     return lambda uid: uid in alone or any(uid in each for each in ranges)
 
 
-def main() -> int:
+def main(kind: type[Nest] = Nest) -> int:
     """0 when it is not needed any more, 1 when it could not be a nest."""
-    parser = argparse.ArgumentParser(prog="himalia_spawner.nest", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dir", type=Path, required=True, help="folder of its socket and of the exits")
     parser.add_argument("--key", required=True, help="name of its socket: a digest of version and settings")
     parser.add_argument(
@@ -369,7 +388,7 @@ def main() -> int:
     with open(told.ready, "wb", closefd=True) as ready:
         try:
             preload(told.preload)
-            nest = Nest(told.dir, told.key, _uids(told.uids), told.preload)
+            nest = kind(told.dir, told.key, _uids(told.uids), told.preload)
         except (Unfit, OSError) as error:
             ready.write(str(error).encode())
             return 1

@@ -24,7 +24,6 @@ from himalia_spawner import ending, serverlog
 from himalia_spawner.base import Exit
 from himalia_spawner.errors import SpawnFailed, SpawnRefused
 from himalia_spawner.plan import Plan, Report, receive_report, send_plan
-from himalia_spawner.settings import ProcessSettings
 
 EXTRA_PATH: tuple[str, ...] = ()
 """Further folders of modules for the nest; tests put their small servers there."""
@@ -35,7 +34,6 @@ _ANSWER_S = 5.0
 _GUARD_S = 5.0  # a nest is started in 1; who is told too early starts one server without it
 _ROOM = 4096  # bytes in which a server's own line in `ps` and its mark in /proc find place
 _AGAIN_S = 30.0
-_MAX_UID = 2**32 - 2
 
 
 class NestUnusable(Exception):
@@ -62,15 +60,20 @@ class Brood:
     preload: tuple[str, ...]
     uids: str
     """User ids and ranges `A-B`, separated by commas."""
+    program: str = "himalia_spawner.nest"
+    rlimits: str = ""
+    """Of the nest of commands, in words: it can't always go back to what it once took to hand on."""
 
     @property
     def key(self) -> str:
         """Names the nest's socket: changes with version, interpreter and settings."""
-        told = json.dumps([_release(), sys.executable, self.preload, self.uids, EXTRA_PATH])
+        told = json.dumps(
+            [_release(), sys.executable, self.preload, self.uids, EXTRA_PATH, self.program, self.rlimits]
+        )
         return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class NestClient:
     """One hub's connection to its nest. Every method may be called from any thread."""
 
@@ -104,6 +107,12 @@ class NestClient:
                 self._broken, self._broken_until = str(error), time.monotonic() + _AGAIN_S
                 raise NestUnusable(self._broken) from None
 
+    def adopt(self) -> None:
+        """Make the acquaintance of one that runs, as after a restart of the hub; do nothing where none does."""
+        if self.path.exists() and (found := self._connect()) is not None:
+            with found:
+                self.ensure()
+
     def renew(self) -> bool:
         """Replace a nest whose code or settings are of yesterday; its servers go on. True if that was needed."""
         with self._lock:
@@ -119,7 +128,7 @@ class NestClient:
         self.ensure()
         return True
 
-    def bear(self, plan: Plan, descriptors: list[int], *, sent: Any) -> None:
+    def bear(self, plan: Plan, descriptors: list[int], *, sent: Any) -> Report:
         """Have a server made. `sent()` is called when the request is out.
 
         SpawnError when it could not be done; NestLost when the nest is gone and nothing was made.
@@ -140,7 +149,7 @@ class NestClient:
                 raise NestLost from None
         if report is None:
             raise NestLost
-        check(report)
+        return check(report)
 
     def sync(self) -> None:
         """Return when the nest has written down every end there was; at once if there is no nest."""
@@ -261,7 +270,7 @@ class NestClient:
 
     def _start(self) -> None:
         reading, writing = os.pipe()
-        argv = [sys.executable, "-I", "-m", "himalia_spawner.nest"]
+        argv = [sys.executable, "-I", "-m", self.brood.program]
         argv += ["--dir", str(self.folder), "--key", self.brood.key, "--uids", self.brood.uids]
         argv += [f"--preload={name}" for name in self.brood.preload] + [
             f"--path={each}" for each in EXTRA_PATH
@@ -292,16 +301,6 @@ class NestClient:
             raise NestUnusable(said or f"it ended at its start: {last or 'it wrote nothing'}")
 
 
-def nest_for(settings: ProcessSettings, runtime: Path, log: Path) -> NestClient | None:
-    """The nest of a spawner with these settings, not started yet; None where servers are fresh interpreters."""
-    if settings.isolation == "exec":
-        return None
-    uids = f"{settings.min_uid}-{_MAX_UID}" if settings.system_users else str(os.geteuid())
-    if guests := settings.guest_range:
-        uids += f",{guests.start}-{guests.stop - 1}"
-    return NestClient(runtime / "nest", Brood(settings.preload, uids), log)
-
-
 def offer(to: socket.socket, plan: Plan, descriptors: list[int]) -> None:
     """Send a plan; SpawnRefused when the environment makes it too large."""
     try:
@@ -313,10 +312,11 @@ def offer(to: socket.socket, plan: Plan, descriptors: list[int]) -> None:
         raise SpawnRefused(f"the environment of the server is too large: {size} bytes") from None
 
 
-def check(report: Report) -> None:
-    """Raise what a newborn reported, as the error it is."""
+def check(report: Report) -> Report:
+    """Raise what a newborn reported, as the error it is; else give it."""
     if not report.ok:
         raise (SpawnRefused if report.refused else SpawnFailed)(report.error)
+    return report
 
 
 def _ask(peer: socket.socket, what: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a newborn process needs to know to become a server, and how it says that it has: over one socket.
 
 The plan is one datagram on a SOCK_SEQPACKET socket, with the descriptors of lock, log and listening socket
-attached. The newborn answers on the same socket: one line of JSON per event, the last one before the end counts.
+attached. The newborn, or who made it, answers on the same socket: JSON, the last word before the end counts.
 Only the standard library is used here: the nest imports it.
 """
 
@@ -10,24 +10,26 @@ from __future__ import annotations
 import array
 import json
 import socket
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
 PLAN_MAX = 1 << 18
-_FUNCTION, _COMMAND = b"S", b"C"
-"""First byte of a plan, by what it asks for: the nest looks at no more of it, for a plan holds its server's token."""
+_FUNCTION, _COMMAND, _SPAWN = b"S", b"C", b"E"
+"""First byte of a plan, by what it asks for: a nest that may call functions looks at no more of it, for a plan holds
+its server's token."""
+_INHERITED = {"core", "nofile"}
+"""Limits that a parent may take for a moment itself, so that a program inherits them, and come to no harm."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A server to be. `entry` is a function by dotted name, `module:function`; empty means: exec `argv`.
 
-    `record` is the intent as a record's JSON, to be completed with pid and start time. `groups` None leaves the
+    `record` is the intent as written down, to be completed with pid and start time. `groups` None leaves the
     identity as it is. `cgroups` are the `cgroup.procs` files to join; `rlimits` maps lower-case names to numbers.
     """
 
     folder: str
-    record: dict[str, Any]
+    record: str
     argv: tuple[str, ...]
     entry: str
     env: dict[str, str]
@@ -39,22 +41,40 @@ class Plan:
     rlimits: dict[str, int]
     cgroups: tuple[str, ...]
 
+    @property
+    def plain(self) -> bool:
+        """Whether it asks for a program and for nothing that only the newborn itself could do before it."""
+        return not (self.entry or self.cgroups or self.rlimits.keys() - _INHERITED) and self.groups is None
+
+    @property
+    def kind(self) -> bytes:
+        """Its first byte on the wire."""
+        return _FUNCTION if self.entry else _SPAWN if self.plain else _COMMAND
+
+
+_MEMBERS = tuple(each.name for each in fields(Plan))
+
 
 def is_plan(first: bytes) -> bool:
     """Whether a datagram that begins with this byte is a plan."""
-    return first in (_FUNCTION, _COMMAND)
+    return first in (_FUNCTION, _COMMAND, _SPAWN)
 
 
-def is_command(first: bytes) -> bool:
-    """Whether it is the plan of a server that is a program to execute, not a function to call."""
-    return first == _COMMAND
+def is_function(first: bytes) -> bool:
+    """Whether it is the plan of a server that is a function to call, not a program to execute."""
+    return first == _FUNCTION
+
+
+def is_plain(first: bytes) -> bool:
+    """Whether it is one that is `Plan.plain`."""
+    return first == _SPAWN
 
 
 def send_plan(to: socket.socket, plan: Plan, descriptors: list[int]) -> None:
     """Hand the plan over. OSError EMSGSIZE when it is larger than a datagram can be."""
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-    kind = _FUNCTION if plan.entry else _COMMAND
-    to.sendmsg([kind + json.dumps(asdict(plan)).encode()], rights)
+    told = {name: getattr(plan, name) for name in _MEMBERS}
+    to.sendmsg([plan.kind + json.dumps(told).encode()], rights)
 
 
 def receive_plan(source: socket.socket) -> tuple[Plan, list[int]]:
@@ -71,17 +91,25 @@ def receive_plan(source: socket.socket) -> tuple[Plan, list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a newborn says: `ok`, or what could not be done. `refused` means: trying again will not help."""
+    """What a newborn says: `ok`, or what could not be done. `refused` means: trying again will not help.
+
+    `pid` and `ticks` are its number and start time, as it has written them down.
+    """
 
     ok: bool
     error: str = ""
     refused: bool = False
+    pid: int = 0
+    ticks: int = 0
+
+
+_TOLD = tuple(each.name for each in fields(Report))
 
 
 def send_report(to: socket.socket, report: Report) -> None:
     """Say it; nobody listening any more is no reason to stop."""
     try:
-        to.send(json.dumps(asdict(report)).encode())
+        to.send(json.dumps({name: getattr(report, name) for name in _TOLD}).encode())
     except OSError:
         pass
 

@@ -41,7 +41,7 @@ from himalia_spawner.claimed import Claims
 from himalia_spawner.errors import BackendGone, SpawnError, SpawnFailed, SpawnRefused
 from himalia_spawner.launch import Launch
 from himalia_spawner.ledger import Ledger, runtime_folder
-from himalia_spawner.nest_client import NestUnusable, nest_for
+from himalia_spawner.nests import nests_for
 from himalia_spawner.records import Folder, Record
 from himalia_spawner.remains import Remains, kept_of
 from himalia_spawner.settings import ProcessSettings
@@ -105,17 +105,17 @@ class ProcessSpawner:
         self._hub = hashlib.sha256(f"{hub_id}\0{runtime}".encode()).hexdigest()[:16]
         self._logs = data_dir / "logs"
         self._ledger = Ledger(runtime, self._hub, self._logs)
-        self._nest = nest_for(settings, runtime, self._logs / "nest.log")
+        self._nests = nests_for(settings, runtime, self._logs)
         homes = settings.homes_dir or data_dir / "homes"
         groups = cgroups.Cgroups(self._hub, settings.cgroup_parent)
-        self._launch = Launch(settings, self._hub, homes, fault, groups, self._nest)
+        self._launch = Launch(settings, self._hub, homes, fault, groups, self._nests, self._ledger.identify)
         self._fault = fault
         self._busy: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._stopping: set[str] = set()
         self._claims = Claims()
         self._giving = asyncio.Semaphore(1)
         self._threads = running_threads(_WORKERS, "spawner")
-        self._watch = Watch(self._ledger, self._nest, self._threads, self._ended)
+        self._watch = Watch(self._ledger, self._nests, self._threads, self._ended)
         self._remains = Remains(
             self._hub,
             self._threads,
@@ -162,7 +162,7 @@ class ProcessSpawner:
 
     async def watch(self) -> AsyncIterator[str]:
         """Names of servers as they end; also adopts what runs already and keeps logs within bounds."""
-        if self._nest is not None:
+        if self._nests is not None:
             self._watch.soon(self._warm_up())
         for record in (await self._take_stock())[1]:
             if not record.exit_reason:
@@ -176,7 +176,7 @@ class ProcessSpawner:
                 yield await asyncio.wait_for(self._watch.changed.get(), _HOUSEKEEPING_S)
             except TimeoutError:
                 await self._in_thread(self._keep_house)
-                self._watch.attend_nest()
+                self._watch.attend_nests()
 
     async def list(self) -> builtins.list[Handle]:
         """Every server of this hub that runs here, with or without a record."""
@@ -227,8 +227,8 @@ class ProcessSpawner:
     async def close(self) -> None:
         """Stop watching; the servers go on, and so does the nest while it has any."""
         await self._watch.close()
-        if self._nest is not None:
-            self._nest.close()
+        if self._nests is not None:
+            self._nests.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     # -- start ----------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ class ProcessSpawner:
                 record = await self._in_thread(self._start_here, spec, aloud)
                 self._claims.begun(spec)
                 self._watch.attend(record)
-                self._watch.attend_nest()
+                self._watch.attend_nests()
                 return record.handle
             if seen.handle.ref == spec.ref:
                 return seen.handle
@@ -259,12 +259,12 @@ class ProcessSpawner:
         folder = self._ledger.folder(spec.ref.name)
         self._fault("before_lock")
         try:
-            lock = folder.lock()
+            held = folder.hold()
         except OSError as error:
             raise SpawnFailed(
                 f"the runtime folder {str(folder.path)!r} can't be used: {error.strerror}"
             ) from error
-        if lock is None:
+        if held is None:
             raise BackendGone(f"server {spec.ref.name!r} is just being started by another hub process")
         try:
             self._fault("after_lock")
@@ -273,9 +273,9 @@ class ProcessSpawner:
                 if record.ref != spec.ref:
                     raise SpawnFailed(f"an earlier incarnation of server {spec.ref.name!r} still runs")
                 return record
-            return self._launch.run(spec, folder, self._log(spec.ref.name), lock, say)
+            return self._launch.run(spec, folder, self._log(spec.ref.name), held, say)
         finally:
-            os.close(lock)  # the server has its own by inheritance
+            held.close()
 
     async def _sweep_before(self, name: str) -> None:
         """Nothing of a former life may be there when the next begins, but what waits for it; it could even hold the
@@ -344,10 +344,9 @@ class ProcessSpawner:
     # -- watching -------------------------------------------------------------------------------------
 
     async def _warm_up(self) -> None:
-        assert self._nest is not None
-        with suppress(NestUnusable):  # the next start tries again, and says so
-            await self._in_thread(self._nest.ensure)
-        self._watch.attend_nest()
+        assert self._nests is not None
+        await self._in_thread(self._nests.warm_up)
+        self._watch.attend_nests()
 
     async def _take_stock(self) -> tuple[builtins.list[Record], builtins.list[Record]]:
         """Records of what runs, now watched, and of what has ended since it was last seen."""
@@ -435,9 +434,8 @@ class ProcessSpawner:
             with suppress(OSError):
                 self._ledger.folder(name).refresh()
                 serverlog.trim(self._log(name), self._settings.log_max_bytes)
-        if self._nest is not None:
-            with suppress(NestUnusable):
-                self._nest.renew()
+        if self._nests is not None:
+            self._nests.renew()
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"

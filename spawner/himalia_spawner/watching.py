@@ -15,6 +15,7 @@ import structlog
 from himalia_spawner import cgroups, ending, procfs
 from himalia_spawner.ledger import Ledger
 from himalia_spawner.nest_client import NestClient, NestUnusable
+from himalia_spawner.nests import Nests
 from himalia_spawner.records import Record
 
 log = structlog.get_logger()
@@ -32,15 +33,14 @@ class Watch:
     def __init__(
         self,
         ledger: Ledger,
-        nest: NestClient | None,
+        nests: Nests | None,
         threads: Executor,
         ended: Callable[[Record], Coroutine[None, None, None]],
     ) -> None:
         self.changed: asyncio.Queue[str] = asyncio.Queue()
-        self._ledger, self._nest, self._threads, self._ended = ledger, nest, threads, ended
+        self._ledger, self._nests, self._threads, self._ended = ledger, nests, threads, ended
         self._watched: dict[str, _Watched] = {}
-        self._nest_hello: socket.socket | None = None
-        self._nest_descriptor: int | None = None
+        self._hellos: dict[NestClient, tuple[socket.socket, int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def names(self) -> list[str]:
@@ -66,22 +66,25 @@ class Watch:
         self._watched[record.name] = _Watched(record, pidfd)
         asyncio.get_running_loop().add_reader(pidfd, self._on_exit, record.name)
 
-    def attend_nest(self) -> None:
-        """Hear of the nest's end, and have another one before it is needed. Safe to repeat."""
-        hello = self._nest.hello if self._nest is not None else None
-        if hello is self._nest_hello:
-            return
-        self._dismiss_nest()
-        if hello is not None:
-            with suppress(OSError):  # closed in another thread meanwhile: then there is a next one to come
-                self._nest_descriptor = os.dup(hello.fileno())
-                self._nest_hello = hello
-                asyncio.get_running_loop().add_reader(self._nest_descriptor, self._on_nest_gone)
+    def attend_nests(self) -> None:
+        """Hear of a nest's end, and have another one before it is needed. Safe to repeat."""
+        for nest in self._nests or ():
+            hello = nest.hello
+            if hello is self._hellos.get(nest, (None, -1))[0]:
+                continue
+            self._dismiss_nest(nest)
+            if hello is not None:
+                with suppress(
+                    OSError
+                ):  # closed in another thread meanwhile: then there is a next one to come
+                    descriptor = os.dup(hello.fileno())
+                    self._hellos[nest] = hello, descriptor
+                    asyncio.get_running_loop().add_reader(descriptor, self._on_nest_gone, nest)
 
     async def settled(self, record: Record) -> None:
         """The end of this process is written down, as far as anybody knows how it ended."""
-        if self._nest is not None and record.forked and not record.exit_reason:
-            await asyncio.get_running_loop().run_in_executor(self._threads, self._nest.sync)
+        if self._nests is not None and record.forked and not record.exit_reason:
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._nests.sync)
         if record.name in self._watched:
             self.settle(record.name)
         elif not record.exit_reason and not record.running():
@@ -108,12 +111,13 @@ class Watch:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for name in list(self._watched):
             os.close(self._dismiss(name))
-        self._dismiss_nest()
+        for nest in self._nests or ():
+            self._dismiss_nest(nest)
 
     def _write_down(self, record: Record, pidfd: int | None) -> None:
         how = ending.reap(pidfd) if pidfd is not None else None
-        if how is None and self._nest is not None:
-            how = self._nest.exit_of(record.pid, record.ticks)
+        if how is None and self._nests is not None:
+            how = self._nests.exit_of(record.pid, record.ticks)
         if how is None and pidfd is None:
             return  # what is not known now may be told later, or is told as not known
         how = cgroups.explain(how or ending.UNWATCHED, record.cgroups, record.limits, record.counted)
@@ -133,24 +137,23 @@ class Watch:
         asyncio.get_running_loop().remove_reader(watched.pidfd)
         return watched.pidfd
 
-    def _on_nest_gone(self) -> None:
-        self._dismiss_nest()
-        self.soon(self._another_nest())
+    def _on_nest_gone(self, nest: NestClient) -> None:
+        self._dismiss_nest(nest)
+        self.soon(self._another(nest))
 
-    async def _another_nest(self) -> None:
-        assert self._nest is not None
+    async def _another(self, nest: NestClient) -> None:
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._threads, self._nest.lost)
+        await loop.run_in_executor(self._threads, nest.lost)
         try:
-            await loop.run_in_executor(self._threads, self._nest.ensure)
+            await loop.run_in_executor(self._threads, nest.ensure)
         except NestUnusable as error:
             log.warning("spawner.nest_unusable", why=str(error))
             return
         log.warning("spawner.nest_started_again")
-        self.attend_nest()
+        self.attend_nests()
 
-    def _dismiss_nest(self) -> None:
-        if self._nest_descriptor is not None:
-            asyncio.get_running_loop().remove_reader(self._nest_descriptor)
-            os.close(self._nest_descriptor)
-        self._nest_descriptor = self._nest_hello = None
+    def _dismiss_nest(self, nest: NestClient) -> None:
+        if nest in self._hellos:
+            _, descriptor = self._hellos.pop(nest)
+            asyncio.get_running_loop().remove_reader(descriptor)
+            os.close(descriptor)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import os
 import socket
 import uuid
@@ -20,7 +19,7 @@ from himalia_hub import clock
 from himalia_hub.db import lease as job_leases
 from himalia_hub.faults import async_fault
 from himalia_hub.replicas import store as replicas
-from himalia_hub.servers import leases, queue, store
+from himalia_hub.servers import leases, queue, resync, store
 from himalia_hub.servers.leases import Lease, LeaseLost
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.reconcile import keep_lease, put_back, reconcile
@@ -34,10 +33,6 @@ GATHER_S = 0.01
 """While more is due than there are places, so long is waited for further ones: each claim costs a transaction."""
 FIRST_LOOKS_PER_S = 250
 """A hub that starts looks at what runs at this pace, less than it can; the spawner tells at once what has died."""
-SLOW_RESYNC_S = 300.0
-"""How often rows that rest while running are looked at again: the net below `watch()`, not the mechanism."""
-RESYNC_PARTS = 150
-"""So many turns it takes: behind all of 10,000 servers at once, somebody's start would wait for half a minute."""
 
 
 class Owner:
@@ -77,7 +72,7 @@ async def run(world: World, owner: Owner) -> None:
         await store.wake_in_turn(db, node=world.spawner.node, now=clock.now(), per_s=FIRST_LOOKS_PER_S)
     async with asyncio.TaskGroup() as group:
         group.create_task(_watch(world), name="spawner.watch")
-        group.create_task(_resync(world), name="servers.resync")
+        group.create_task(resync.run(world), name="servers.resync")
         group.create_task(_dispatch(world, owner.name), name="servers.dispatch")
 
 
@@ -190,15 +185,3 @@ async def _watch(world: World) -> None:
             continue
         for server_id in ids:
             world.doorbell.ring(server_id)
-
-
-async def _resync(world: World) -> None:
-    for part in itertools.cycle(range(RESYNC_PARTS)):
-        await asyncio.sleep(SLOW_RESYNC_S / RESYNC_PARTS)
-        with contextlib.suppress(SQLAlchemyError, OSError):
-            async with world.db.begin() as db:
-                woken = await store.wake_active(
-                    db, node=world.spawner.node, now=clock.now(), part=part, parts=RESYNC_PARTS
-                )
-            if woken:
-                world.doorbell.ring(0)

@@ -27,7 +27,7 @@ class ApiToken(Base):
     service_id: Mapped[int | None] = mapped_column(sa.ForeignKey(Service.id, ondelete="CASCADE"), index=True)
     server_id: Mapped[int | None] = mapped_column(sa.ForeignKey(Server.id, ondelete="CASCADE"), index=True)
     incarnation: Mapped[str | None] = mapped_column(sa.String(64))
-    client_id: Mapped[str] = mapped_column(sa.String(600), default="jupyterhub")
+    client_id: Mapped[str] = mapped_column(sa.String(600), default="jupyterhub", index=True)
     session_id: Mapped[str | None] = mapped_column(sa.String(64), index=True)
     hashed: Mapped[str] = mapped_column(sa.String(128), unique=True)
     scopes: Mapped[list[str]]

@@ -10,6 +10,7 @@ from himalia_hub import clock
 from himalia_hub.measures import work
 from himalia_hub.measures.models import ServerUse
 from himalia_hub.routes import sync
+from himalia_hub.servers import resync
 from himalia_hub.servers.models import Server
 from himalia_proxy.base import Route
 from himalia_spawner.base import Handle, Measure, ServerRef
@@ -72,3 +73,33 @@ async def test_every_server_is_measured_in_its_turn_and_the_named_ones_when_they
     await work.measure(hub.world, sampler)
     assert await hub.count(ServerUse) == 5
     assert sampler.known() == ids
+
+
+async def test_the_net_looks_at_every_server_and_wakes_those_that_are_not_as_their_row_says(
+    hub: Site, page: int
+) -> None:
+    servers, backend = await five(hub), hub.world.spawner.backend
+    for server in servers:
+        handle = Handle(ServerRef(server.backend_name, f"{server.id}.1"), URL)
+        backend.servers[server.backend_name] = FakeServer(handle, {})
+    del backend.servers[servers[1].backend_name]
+    backend.servers[servers[2].backend_name] = FakeServer(
+        Handle(ServerRef(servers[2].backend_name, "0"), URL), {}
+    )
+    moved = Handle(ServerRef(servers[4].backend_name, f"{servers[4].id}.1"), "http://127.0.0.1:10")
+    backend.servers[servers[4].backend_name] = FakeServer(moved, {})
+    async with hub.db.begin() as db:  # not at rest: somebody's work already
+        await db.execute(sa.update(Server).where(Server.id == servers[3].id).values(queued_at=clock.now()))
+
+    after_id, turns = await resync.look_on(hub.world, 0, page), 1
+    while after_id:
+        after_id, turns = await resync.look_on(hub.world, after_id, page), turns + 1
+
+    assert turns == {2: 3, 5: 1}[page]
+    assert await resync.turn_size(hub.world) == 2
+    async with hub.db.read() as db:
+        due = set(await db.scalars(sa.select(Server.id).where(Server.due_at.is_not(None))))
+    assert due == {servers[number].id for number in (1, 2, 4)}
+    assert sorted(name for what, name in backend.calls if what == "look") == sorted(
+        servers[number].backend_name for number in (0, 1, 2, 4)
+    )

@@ -134,7 +134,7 @@ async def test_no_hub_works_on_a_start_that_waits(hub: Site, people: dict[str, C
     assert waits
 
 
-async def test_the_slow_net_wakes_each_server_once_in_all_its_parts_and_nobody_is_taken_for_an_orphan(
+async def test_a_hubs_start_wakes_each_server_once_in_all_its_parts_and_nobody_is_taken_for_an_orphan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(orphans, "PAGE", 2)

@@ -149,7 +149,7 @@ class ProcessRig:
             pid
             for pid in procfs.pids()
             if (words := procfs.command_of(pid))
-            and "himalia_spawner.nest" in words
+            and {"himalia_spawner.nest", "himalia_spawner.commands"} & set(words)
             and str(self.root) in " ".join(words)
             and (found := procfs.stat(pid))
             and found.running
@@ -214,6 +214,13 @@ async def rig() -> AsyncIterator[ProcessRig]:
     finally:
         await rig.end()
         await asyncio.sleep(0)
+
+
+@pytest.fixture(params=["nest", "fresh"])
+def both(rig, request):
+    """Programs as the nest of commands executes them, and as fresh interpreters do."""
+    rig.settings["isolation"] = "fork" if request.param == "nest" else "exec"
+    return rig
 
 
 @pytest.fixture(params=["fork", "exec"])

@@ -69,13 +69,15 @@ async def test_a_hub_without_a_file_to_spare_refuses_a_start_and_keeps_what_runs
     assert await rig.about(await spawner.start(second)), "a second try works"
 
 
-async def test_a_nest_without_a_file_to_spare_refuses_a_start_and_goes_on(warm) -> None:
+@pytest.mark.parametrize("kind", ["own", "command"])
+async def test_a_nest_without_a_file_to_spare_refuses_a_start_and_goes_on(warm, kind: str) -> None:
     spawner = warm.spawner()
-    own = replace(warm.server(), command=())
-    first = await spawner.start(own)
+    spec = warm.server() if kind == "command" else replace(warm.server(), command=())
+    first = await spawner.start(spec)
     (nest,) = warm.nests()
-    second = replace(own, ref=OTHER)
-    await warm.without_spare()
+    second = replace(spec, ref=OTHER)
+    if kind == "own":
+        await warm.without_spare()
     for more in range(4):
         with machine.few_files(nest, more):
             refused = await _refused_for_files(spawner, second)

@@ -129,7 +129,7 @@ async def test_they_end_when_their_time_is_over_whichever_hub_there_is(rig, own,
         async with watching(rig.spawner(keep_kernels_s=3)) as successor:
             await eventually(lambda: not rig.processes())
             await eventually(
-                lambda: successor._nest is None or successor._nest.hello
+                lambda: successor._nests is None or successor._nests.own.hello
             )  # what it began is there
 
 
@@ -151,7 +151,7 @@ async def test_they_end_although_their_time_is_over_just_while_a_hub_looks_at_th
 
     async with watching(rig.spawner()) as successor:
         await eventually(lambda: not rig.processes())
-        await eventually(lambda: successor._nest is None or successor._nest.hello)
+        await eventually(lambda: successor._nests is None or successor._nests.own.hello)
 
 
 async def test_a_start_that_fails_leaves_them_waiting(rig, own) -> None:

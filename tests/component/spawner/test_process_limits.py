@@ -97,7 +97,7 @@ async def test_what_a_killed_hub_had_yet_to_clean_up_its_successor_does(rig, own
     watching = asyncio.ensure_future(anext(aiter(third.watch())))
 
     await eventually(lambda: not any(Path(group).exists() for group in groups))
-    await eventually(lambda: third._nest is None or third._nest.hello)
+    await eventually(lambda: third._nests is None or third._nests.own.hello)
     watching.cancel()
 
 

@@ -42,7 +42,8 @@ def child_process(code: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-I", "-c", code])
 
 
-async def test_the_environment_holds_what_the_contract_lists_and_nothing_else(rig) -> None:
+async def test_the_environment_holds_what_the_contract_lists_and_nothing_else(both) -> None:
+    rig = both
     spawner = rig.spawner(environment={"SITE": "bern", "USER": "someone"})
 
     handle = await spawner.start(rig.server())
@@ -63,7 +64,8 @@ async def test_the_environment_holds_what_the_contract_lists_and_nothing_else(ri
     assert seen.keys() <= KEPT
 
 
-async def test_a_server_has_its_own_session_home_and_umask_and_no_input(rig) -> None:
+async def test_a_server_has_its_own_session_home_and_umask_and_no_input(both) -> None:
+    rig = both
     handle = await rig.spawner(umask="027").start(rig.server())
 
     about = await rig.about(handle)
@@ -73,6 +75,8 @@ async def test_a_server_has_its_own_session_home_and_umask_and_no_input(rig) -> 
     assert about["cwd"] == str(rig.data / "homes" / "ada")
     assert mode(about["cwd"]) == 0o700
     assert os.readlink(f"/proc/{about['pid']}/fd/0") == "/dev/null"
+    assert about["rlimits"]["nofile"][0] == min(4096, about["rlimits"]["nofile"][1])
+    assert about["rlimits"]["core"] == [0, 0]
 
 
 async def test_a_server_inherits_only_what_it_was_given(rig, own) -> None:
@@ -363,9 +367,9 @@ async def test_a_cancelled_start_is_still_written_down(rig) -> None:
         (("/",), "may not be run"),
     ],
 )
-async def test_a_command_that_can_not_run_is_refused_with_its_name(rig, command, words) -> None:
+async def test_a_command_that_can_not_run_is_refused_with_its_name(both, command, words) -> None:
     with pytest.raises(SpawnRefused, match=words) as caught:
-        await rig.spawner().start(rig.server(command))
+        await both.spawner().start(both.server(command))
 
     assert command[0] in str(caught.value)
 
