@@ -106,4 +106,6 @@ class Unavailable(HimaliaError):
 
 def sentence(error: Exception) -> str:
     """What a person is told of an error: what is wrong and, where that is known, what to do about it."""
-    return "; ".join(part for part in (str(error), getattr(error, "remedy", "")) if part)
+    said, remedy = str(error), getattr(error, "remedy", "")
+    between = " " if said.endswith((".", "!", "?")) else "; "
+    return between.join(part for part in (said, remedy) if part)

@@ -6,6 +6,7 @@ here, between two awaits, so that nobody ever sees half of a change.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
@@ -21,6 +22,7 @@ from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.auth.vault import VAULT
 from himalia_hub.errors import BadRequest, Conflict, HimaliaError
 from himalia_hub.keys import MEMO, SETTINGS, WORLD
+from himalia_hub.pages import render
 from himalia_hub.rbac.guard import scoped
 from himalia_hub.replicas import elsewhere
 from himalia_hub.services.sync import write_configured
@@ -126,6 +128,7 @@ async def _adopt(app: web.Application, new: HubSettings) -> Outcome:
         tuple(key for key in differ if is_hot(key)), tuple(key for key in differ if not is_hot(key))
     )
     mixed = merged(old, new)
+    await asyncio.to_thread(render.check_templates, mixed)
     door = make_door(mixed, world.db, app[VAULT])  # the first things that can fail
     try:
         await write_configured(world.db, mixed, world.secrets)

@@ -261,6 +261,7 @@ class HubSettings(Section):
     log: LogSection = Field(default_factory=LogSection)
 
     _rules: Rules = PrivateAttr()
+    _readings: int = PrivateAttr(0)
     _url = field_validator("public_url")(check_web_address)
 
     @field_validator("profiles")
@@ -343,6 +344,12 @@ class HubSettings(Section):
         """Become equal to `other`, for all who hold this object. Only a reload may (`reloading.py`)."""
         self.__dict__.update(other.__dict__)
         self._rules = other._rules
+        self._readings += 1
+
+    @property
+    def readings(self) -> int:
+        """How often it was read again. What was made of settings, or of files that they name, is then made anew."""
+        return self._readings
 
     @property
     def rules(self) -> Rules:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import structlog
@@ -49,10 +49,21 @@ def compile_all(environment: Environment, folder: Path) -> None:
     """Compile every page of this folder, or what takes its place. One that cannot be is named in the log; its page says
     what is wrong when somebody asks for it.
     """
-    for path in folder.glob("*.html"):
+    for where, why in _failing(environment, folder):
+        log.warning("template.broken", **where, why=why)
+
+
+def broken(environment: Environment, folder: Path) -> Iterator[str]:
+    """The same in words, for whoever had them read again."""
+    for where, why in _failing(environment, folder):
+        yield f"the template {' line '.join(str(part) for part in where.values())}: {why}"
+
+
+def _failing(environment: Environment, folder: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    for path in sorted(folder.glob("*.html")):
         try:
             environment.get_template(path.name)
         except jinja2.TemplateSyntaxError as error:
-            log.warning("template.broken", file=error.filename, line=error.lineno, why=error.message)
+            yield {"file": error.filename, "line": error.lineno}, error.message or ""
         except (jinja2.TemplateError, OSError, UnicodeDecodeError) as error:
-            log.warning("template.broken", file=path.name, why=str(error))
+            yield {"file": path.name}, str(error)

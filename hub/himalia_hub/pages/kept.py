@@ -52,11 +52,12 @@ class Lately(Generic[V]):
     def __init__(self, most: int) -> None:
         self._most, self._kept = most, OrderedDict[Hashable, V]()
         self._settings: HubSettings | None = None
+        self._readings = 0
 
     def get(self, settings: HubSettings, key: Hashable) -> V | None:
         """What was kept under these settings, or None."""
-        if settings is not self._settings:
-            self._settings, self._kept = settings, OrderedDict()
+        if settings is not self._settings or settings.readings != self._readings:
+            self._settings, self._readings, self._kept = settings, settings.readings, OrderedDict()
         if key in self._kept:
             self._kept.move_to_end(key)
         return self._kept.get(key)

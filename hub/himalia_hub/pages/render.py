@@ -14,13 +14,14 @@ from markupsafe import Markup
 
 from himalia_hub import clock, domains
 from himalia_hub.auth.xsrf import xsrf_token
+from himalia_hub.errors import ConfigError
 from himalia_hub.keys import DB, IDENTITY, REQUEST_ID, SETTINGS
 from himalia_hub.languages import gettext, ngettext, sentence, spoken
 from himalia_hub.languages.choosing import offered
 from himalia_hub.notices import board
 from himalia_hub.pages import assets, words
 from himalia_hub.pages.cards import own
-from himalia_hub.pages.compiled import Kept, compile_all
+from himalia_hub.pages.compiled import Kept, broken, compile_all
 from himalia_hub.settings import HubSettings
 from himalia_hub.usage.quota import written
 
@@ -29,9 +30,10 @@ FRAGMENT = "X-Himalia-Fragment"
 """Request header with which our script asks for the changing part of a page only; htmx says `HX-Request`."""
 
 
-@functools.cache
-def environment(overrides: tuple[str, ...] = ()) -> jinja2.Environment:
-    """The Jinja environment. Folders in `overrides` win; our own files stay reachable as `templates/…`.
+@functools.lru_cache(maxsize=4)
+def environment(overrides: tuple[str, ...] = (), readings: int = 0) -> jinja2.Environment:
+    """The Jinja environment. Folders in `overrides` win; our own files stay reachable as `templates/…`. Each is read
+    once in the life of an environment: another number of `readings` gives another one.
 
     So a site's `page.html` may say `{% extends "templates/page.html" %}`, as JupyterHub's administrators do.
     """
@@ -84,7 +86,17 @@ def _marked(text: str) -> Markup:
 
 def environment_of(settings: HubSettings) -> jinja2.Environment:
     """The Jinja environment of a hub."""
-    return environment(tuple(map(str, settings.pages.template_paths)))
+    theirs = tuple(map(str, settings.pages.template_paths))
+    return environment(theirs, settings.readings if theirs else 0)
+
+
+def check_templates(settings: HubSettings) -> None:
+    """ConfigError with every template of the site's own folders that cannot be read or is no template."""
+    folders = settings.pages.template_paths
+    fresh = environment.__wrapped__(tuple(map(str, folders)))
+    problems = [problem for folder in folders for problem in broken(fresh, folder)]
+    if problems:
+        raise ConfigError("; ".join(problems))
 
 
 def warm_up(settings: HubSettings) -> None:

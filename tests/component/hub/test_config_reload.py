@@ -84,6 +84,27 @@ async def test_a_file_that_is_gone_or_cannot_be_read_does_not_let_everybody_in_b
     assert "all" in hub.world.settings.auth.methods
 
 
+async def test_a_sites_templates_are_read_again_and_a_broken_one_changes_nothing(
+    hub: Site, root: Client
+) -> None:
+    theirs = hub.world.settings.data_dir / "theirs"
+    theirs.mkdir()
+    text = FILE + f"[pages]\ntemplate_paths = ['{theirs}']\n"
+
+    async def shown() -> str:
+        async with hub.client() as stranger:
+            return (await stranger("GET", "/hub/login")).text
+
+    for words in ("Come in", "Step in"):
+        (theirs / "login.html").write_text(words + "{{ xsrf }}")
+        await reload(root, hub, text)
+        assert words in await shown()
+    (theirs / "login.html").write_text("fine\n{% broken")
+    refused = await root("POST", RELOAD)
+    assert (refused.status, "login.html line 2" in refused.json["message"]) == (400, True), refused.text
+    assert "Step in" in await shown()
+
+
 async def test_a_bad_file_changes_nothing_and_says_why(hub: Site, root: Client) -> None:
     write(hub, FILE.replace("allow_named = true", "allow_named = false\nactive_limt = 3"))
     refused = await root("POST", RELOAD)
