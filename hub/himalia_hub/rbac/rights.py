@@ -80,6 +80,28 @@ async def role_names(
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A role that somebody has: by which group, empty where by themselves; None where it does not end by itself."""
+
+    role: str
+    group: str = ""
+    until: datetime | None = None
+
+
+async def held(db: AsyncSession, user: User, rules: Rules, *, now: datetime) -> list[Held]:
+    """The roles of a person with how they come to each: a role twice where there are two ways."""
+    rows = (await _rows(db, [user.id], now)).get(user.id, [])
+    groups = sorted({row.in_group for row in rows if row.in_group is not None})
+    found = [Held(name) for name in roles.of_user(admin=user.admin, guest=user.guest)]
+    for role in rules.roles.values():
+        ways = [*([""] if user.name in role.users else []), *(one for one in groups if one in role.groups)]
+        found += [Held(role.name, group) for group in ways]
+    found += [Held(row.role, row.in_group or "", row.until) for row in rows if row.role is not None]
+    found += [Held("manager", row.in_group) for row in rows if row.manages]
+    return list(dict.fromkeys(found))
+
+
 async def given(
     db: AsyncSession, column: sa.orm.InstrumentedAttribute[int | None], ids: Collection[int], *, now: datetime
 ) -> dict[int, list[str]]:

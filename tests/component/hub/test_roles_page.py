@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,18 @@ async def test_a_role_is_made_given_for_a_time_taken_back_changed_and_deleted(
     shown = (await root("GET", PAGE)).text
     assert "Start, stop and read servers (group ml)." in shown
     assert f"until {until.replace('T', ' ')} UTC" in shown
-    assert "by the configuration" in shown
+    assert "by the configuration, 1 holder" in shown
+    hers = (await root("GET", "/hub/admin/people?name=ann")).text
+    for part in ("#role-helper", "#role-reader", "by the group <bdi>ml</bdi>"):
+        assert part in hers
+    assert f"until {until.replace('T', ' ')} UTC" in hers
+
+    lasting = await post(root, "give", "helper", kind="user", names="ann", lasts="3", unit="days")
+    assert lasting.status == 303
+    [ends] = [one["expires_at"] for one in (await model(hub, "helper"))["members"] if one["kind"] == "user"]
+    assert abs(datetime.fromisoformat(ends) - clock.now() - timedelta(days=3)) < timedelta(minutes=1)
+    for wrong in ({"until": until, "lasts": "3", "unit": "days"}, {"lasts": "0", "unit": "hours"}):
+        assert (await post(root, "give", "helper", kind="user", names="ann", **wrong)).status == 400
 
     await post(root, "take", "helper", kind="user", names="ann")
     assert await holders(hub, "helper") == [("group", "ml", False)]

@@ -43,6 +43,10 @@ ROLES: Final = (
     "%(kind)s cannot have a role",
     "user, group or service",
     "choose a later time, in UTC",
+    "there is a time and a length",
+    "leave one of them empty",
+    "%(amount)s is no length",
+    "write 1 to 9999, in hours or days",
     "%(does)s cannot be done to a role",
     "There is no such role, or only the configuration can change it.",
 )

@@ -23,6 +23,7 @@ from himalia_hub.pages.admin import viewer
 from himalia_hub.pages.cards import cards
 from himalia_hub.pages.paths import redirect
 from himalia_hub.pages.render import page
+from himalia_hub.rbac import rights
 from himalia_hub.rbac.guard import signed_in
 from himalia_hub.rbac.identity import Identity
 from himalia_hub.servers import store as servers
@@ -194,6 +195,7 @@ async def _person_page(
         theirs = await servers.list_for_user(db, user.id)
         member_of = await groups.of_user(db, user.id)
         quota = await usage.set_for_user(db, user)
+        held = await rights.held(db, user, request.app[SETTINGS].rules, now=clock.now())
     said, spawner = request.app[SETTINGS].quotas, request.app[SPAWNER]
     tells = spawner if isinstance(spawner, TellsOfFiles) else None
     by_account = tells is not None and tells.files_by_account
@@ -204,6 +206,7 @@ async def _person_page(
         user=user,
         cards=cards(theirs, user.name, request.app[SETTINGS], member_of),
         member_of=member_of,
+        held=held,
         quota=quota,
         said=merged(usage.limits_in(said), usage.limits_in(said.users.get(user.name)))._asdict(),
         problem=problem,

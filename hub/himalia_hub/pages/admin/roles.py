@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -116,7 +116,19 @@ def _holders(fields: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _until(fields: Mapping[str, str]) -> datetime | None:
-    until = moment(fields.get("until") or None, "until")
+    until, lasts, unit = (
+        moment(fields.get("until") or None, "until"),
+        fields.get("lasts", "").strip(),
+        fields.get("unit"),
+    )
+    if lasts:
+        if until is not None:
+            raise BadRequest("there is a time and a length", remedy="leave one of them empty")
+        if not (
+            lasts.isascii() and lasts.isdigit() and 0 < int(lasts) < 10_000 and unit in ("hours", "days")
+        ):
+            raise BadRequest(f"{lasts[:20]!r} is no length", remedy="write 1 to 9999, in hours or days")
+        return clock.now() + timedelta(**{str(unit): int(lasts)})
     if until is not None and until <= clock.now():
         raise BadRequest(f"{fields['until'][:40]} is over", remedy="choose a later time, in UTC")
     return until
@@ -144,7 +156,7 @@ async def _page(
         typed={
             "role": typed.get("role", ""), "description": fresh.description if fresh else typed.get("description", ""),
             "scopes": " ".join(scope for scope in chosen if scope not in {box.scope for box in boxes}),
-            **{key: typed.get(key, "") for key in ("kind", "names", "until")},
+            **{key: typed.get(key, "") for key in ("kind", "names", "until", "lasts", "unit")},
         },
         ticked=frozenset(chosen),
         boxes=boxes,
