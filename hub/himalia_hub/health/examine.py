@@ -22,6 +22,8 @@ async def examine(settings: HubSettings, spawner: Spawner | None = None) -> Asyn
     for finding in await parts.names(settings):
         yield finding
     yield await (parts.held_by(settings, spawner) if spawner else parts.spawner(settings))
+    for finding in parts.ways(settings):
+        yield finding
     yield parts.account(settings)
     for finding in machine.front_end(settings):
         yield finding

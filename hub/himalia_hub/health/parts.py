@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from himalia_hub import domains, secrets
-from himalia_hub.errors import ConfigError
+from himalia_hub.auth.door import configured
+from himalia_hub.auth.registry import find_plugin
+from himalia_hub.errors import ConfigError, sentence
 from himalia_hub.health.finding import Finding, advice, ok, problem
 from himalia_hub.languages import counted
 from himalia_hub.routes.launch import auth_token
@@ -118,6 +121,15 @@ async def names(settings: HubSettings) -> list[Finding]:
         )
         return [problem("subdomains", f"{host} is not found, so nobody reaches a server", remedy)]
     return [ok("subdomains", f"{host} is found")]
+
+
+def ways(settings: HubSettings) -> Iterator[Finding]:
+    """Ways to sign in that keep a hub from starting. One that runs has none, so what is well is not said."""
+    for name, section in configured(settings).items():
+        try:
+            find_plugin(section.kind).validate(name, section.model_extra or {})
+        except ConfigError as error:
+            yield problem(f"sign-in {name}", sentence(error), f"correct [auth.methods.{name}]")
 
 
 def account(settings: HubSettings) -> Finding:

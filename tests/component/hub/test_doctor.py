@@ -137,6 +137,12 @@ def test_an_engine_that_is_away_and_a_wrong_setting_are_named(
     assert away in found["spawner docker"]["said"]
     code, found = ask(data, capsys, "--spawner.kind", "nothing")
     assert (code, found["spawner nothing"]["grade"]) == (1, "problem")
+    (data / "himalia.toml").write_text(
+        '[auth.methods.all]\nkind = "shared-password"\npasword = "long enough"\n'
+    )
+    code, found = ask(data, capsys)
+    assert (code, found["sign-in all"]["grade"]) == (1, "problem")
+    assert "pasword" in found["sign-in all"]["said"]
 
 
 def test_a_kernel_whose_program_is_gone_is_named(
