@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from aiohttp import web
@@ -16,10 +16,20 @@ from himalia_hub.keys import DB
 from himalia_hub.rbac.guard import scoped
 from himalia_hub.schemas import Anything, takes
 from himalia_hub.servers import store
-from himalia_hub.users import store as users
 from himalia_hub.users.models import User
 
 FUTURE_LIMIT = timedelta(minutes=59)
+_USERS = cast("sa.Table", User.__table__)
+_AT = sa.bindparam("at", type_=_USERS.c.last_activity.type)
+_USED = (
+    sa.update(_USERS)
+    .where(
+        _USERS.c.id == sa.bindparam("of_user"),
+        sa.or_(_USERS.c.last_activity.is_(None), _USERS.c.last_activity < _AT),
+    )
+    .values(last_activity=_AT)
+)
+"""Built once: of 10,000 servers 33 report each second, and building it takes longer than carrying it out."""
 
 
 def parse_moment(value: Any, key: str, *, now: datetime) -> datetime:
@@ -54,18 +64,16 @@ async def report_activity(request: web.Request) -> web.Response:
     own = parse_moment(body["last_activity"], "last_activity", now=now) if body.get("last_activity") else None
 
     async def note(db: AsyncSession) -> None:
-        user = await users.by_name(db, username)
-        if user is None:
+        user_id, theirs = await store.whose(db, username)
+        if user_id is None:
             raise NotFound(f"there is no user {username!r}")
         for name, facts in servers.items():
-            server = await store.find(db, username, name)
-            if server is None:
+            if name not in theirs:
                 raise BadRequest(f"{username} has no server named {name!r}")
             at = facts.get("last_activity") if isinstance(facts, dict) else None
-            await store.touch(db, server.id, parse_moment(at, f"servers.{name}.last_activity", now=now))
+            await store.touch(db, theirs[name], parse_moment(at, f"servers.{name}.last_activity", now=now))
         if own is not None:
-            older = sa.or_(User.last_activity.is_(None), User.last_activity < own)
-            await db.execute(sa.update(User).where(User.id == user.id, older).values(last_activity=own))
+            await db.execute(_USED, {"of_user": user_id, "at": own})
 
     # In one visit to SQLite's thread, with whatever else waits for it: each of 10,000 servers reports.
     await request.app[DB].begin_in_one(note)

@@ -36,6 +36,11 @@ _FOUND_WITH_USER = (
     .outerjoin(Server, sa.and_(Server.user_id == User.id, Server.name == sa.bindparam("name")))
     .where(User.name == sa.bindparam("username"))
 )
+_WHOSE = (
+    sa.select(User.id, Server.id, Server.name)
+    .outerjoin(Server, Server.user_id == User.id)
+    .where(User.name == sa.bindparam("username"))
+)
 _STORY = (
     sa.select(ServerEvent)
     .where(
@@ -300,11 +305,22 @@ async def events_after(db: AsyncSession, server_id: int, generation: int, after_
 
 async def touch(db: AsyncSession, server_id: int, at: datetime) -> None:
     """Move the server's last activity forward, never back."""
-    await db.execute(
-        sa.update(Server)
-        .where(Server.id == server_id, sa.or_(Server.last_activity.is_(None), Server.last_activity < at))
-        .values(last_activity=at)
-    )
+    await db.execute(_touch(), {"of_server": server_id, "at": at})
+
+
+@functools.cache
+def _touch() -> sa.Update:
+    table = sa.inspect(Server).local_table
+    last, at = table.c.last_activity, sa.bindparam("at", type_=table.c.last_activity.type)
+    older = sa.or_(last.is_(None), last < at)
+    found = sa.update(table).where(table.c.id == sa.bindparam("of_server"), older)  # type: ignore[arg-type]
+    return found.values(last_activity=at)
+
+
+async def whose(db: AsyncSession, username: str) -> tuple[int | None, dict[str, int]]:
+    """The id of a person, None when there is none, and of their servers by name; no more is read of any."""
+    rows = (await db.execute(_WHOSE, {"username": username})).all()
+    return (rows[0][0] if rows else None), {row[2]: row[1] for row in rows if row[1] is not None}
 
 
 # ------------------------------------------------------------------ the queue; its leases are in leases.py
