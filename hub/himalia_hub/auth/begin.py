@@ -73,6 +73,8 @@ class Beginning:
         request = self._request
         record.added(request)
         await out.cut(request.app, self._ended)
+        if user.has_lost:  # what it let them into is open still in their other browsers
+            await out.cut_people(request.app, [user.id])
         headers = {"Location": location, "Cache-Control": "no-store"}
         response = web.Response(status=REDIRECT, headers=headers)
         cookies.set_login(request, response, self._secret, self._session_id)

@@ -84,5 +84,6 @@ def _roles(db: Session, wanted: set[str], realm: str, user: User) -> None:
 
 
 def _tell(what: str, user: User, over: Iterable[str], new: Iterable[str]) -> None:
+    user.has_lost = user.has_lost or bool(over)
     if over or new:
         log.info("login.brought_into_line", user=user.name, what=what, taken=sorted(over), given=sorted(new))

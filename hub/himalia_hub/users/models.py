@@ -31,6 +31,9 @@ class User(Base):
     guest: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     """Whether it is the account of a throw-away session, which ends with it and has no rights but there."""
 
+    has_lost = False
+    """No column: whether the sign-in that found this person took a group or a role from them."""
+
 
 class Login(Base):
     """One browser sign-in. The cookie holds the secret, the row its hash; deleting the row signs out.

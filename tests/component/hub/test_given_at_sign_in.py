@@ -10,11 +10,13 @@ import pytest
 from pydantic import ValidationError
 
 from component.hub.hub_site import Client, Site, site
+from component.hub.test_suspension import CuttingProxy
 from himalia_hub.auth.base import Person, Traits
-from himalia_hub.auth.door import Entrance, enter, make_door
+from himalia_hub.auth.door import DOOR, Entrance, enter, make_door
 from himalia_hub.auth.given import groups_here
 from himalia_hub.auth.settings import MethodSection
 from himalia_hub.errors import ConfigError
+from himalia_hub.keys import PROXY
 from himalia_hub.settings import HubSettings
 
 TABLE: dict[str, Any] = {
@@ -50,6 +52,29 @@ async def test_groups_come_with_a_sign_in_and_go_with_the_next_that_says_them_no
         assert (await told(admin))["groups"] == ["tutors"]
         await comes(hub)
         assert (await told(admin))["groups"] == []
+
+
+async def test_what_a_sign_in_takes_is_cut_in_the_persons_other_browsers(hub_on_each: Site) -> None:
+    hub, groups = hub_on_each, frozenset({"cn=tutors,dc=x"})
+    proxy = hub.app._state[PROXY] = CuttingProxy()
+
+    class Way:
+        realm, traits = "far", Traits(tells=True)
+
+        async def check(self, name: str, password: str) -> Person | None:
+            return Person("7", name, groups=groups)
+
+        async def close(self) -> None: ...
+
+    hub.app[DOOR]._all = {"far": Entrance("far", MethodSection(kind="x", **TABLE), Way())}
+    async with hub.client() as first, hub.client() as second, hub.client() as third:
+        for browser in (first, second):
+            assert (await browser.login("ann")).status == 302
+        assert proxy.told == []
+        groups = frozenset()
+        await third.login("ann")
+        sessions = [each.cookie("jupyterhub-session-id") for each in (first, second, third)]
+    assert sorted(proxy.told) == sorted(sessions)
 
 
 async def test_what_somebody_gave_by_hand_stays_whatever_a_sign_in_says(hub_on_each: Site) -> None:
