@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
@@ -19,7 +19,8 @@ from himalia_hub.db import lease
 from himalia_hub.routes.wanted import Difference, Expected, difference, to_wake
 from himalia_hub.servers import store
 from himalia_hub.servers.models import Server
-from himalia_hub.servers.view import ready, routespec
+from himalia_hub.servers.state import Desired, Phase
+from himalia_hub.servers.view import routespec
 from himalia_hub.servers.world import World
 from himalia_hub.services import store as store_of_services
 from himalia_hub.services.view import service_route
@@ -118,11 +119,17 @@ async def _service_routes(world: World) -> list[Route]:
     return [route for route in routes if route is not None]
 
 
+_READY = sa.and_(
+    Server.phase == Phase.READY,
+    Server.desired == Desired.RUNNING,
+    Server.generation <= Server.acted_generation,
+    Server.unknown_since.is_(None),
+)
+"""As `servers.view.ready`, where the database can say it: of 10,000 rows that saves reading five columns each."""
 _READ = (
     sa.select(
-        Server.id, Server.name, Server.backend_name, Server.url, Server.last_activity, Server.due_at,
-        Server.desired, Server.phase, Server.generation, Server.acted_generation, Server.unknown_since,
-        User.name.label("username"),
+        Server.id, Server.name, Server.backend_name, Server.url, Server.last_activity,
+        _READY.label("ready"), Server.due_at.is_(None).label("settled"), User.name.label("username"),
     )
     .join(User, User.id == Server.user_id)
     .where(Server.id > sa.bindparam("after_id"))
@@ -148,8 +155,7 @@ async def _pages(world: World) -> AsyncIterator[Sequence[_Row]]:
 
 
 def _expected(spec: str, row: _Row) -> Expected:
-    is_ready = ready(cast("Server", row))  # it has all that this asks for
-    return Expected(spec, row.backend_name, row.url, ready=is_ready, settled=row.due_at is None)
+    return Expected(spec, row.backend_name, row.url, row.ready, row.settled)
 
 
 def _moved(rows: Mapping[str, _Row], table: Mapping[str, Route]) -> list[tuple[int, datetime]]:
