@@ -7,18 +7,26 @@ import asyncio
 import getpass
 import json
 import sys
+from collections.abc import Sequence
 
 import sqlalchemy as sa
+from aiohttp import web
 
 from himalia_hub import clock
 from himalia_hub.audit import beside
-from himalia_hub.auth.accounts import end_login
+from himalia_hub.auth import out
+from himalia_hub.auth.accounts import Ended, end_login
 from himalia_hub.auth.password import check_new, hash_password
 from himalia_hub.cli.common import open_database, settings_from
+from himalia_hub.db.engine import Database
 from himalia_hub.errors import BadRequest, NotFound
+from himalia_hub.keys import DB, SETTINGS
+from himalia_hub.routes.launch import auth_token
 from himalia_hub.settings import HubSettings
 from himalia_hub.users import store
 from himalia_hub.users.models import Login, User
+from himalia_proxy.base import ProxyError
+from himalia_proxy.client import HttpProxy
 
 HELP = "add people, change a password, list them"
 
@@ -30,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add.add_argument("name", metavar="NAME")
     add.add_argument("--admin", action="store_true", help="may do everything, and see everyone's servers")
     change = actions.add_parser(
-        "passwd", help="a new password", description="Set a new password; every browser is signed out."
+        "passwd",
+        help="a new password",
+        description="Set a new password; every browser is signed out.",
     )
     change.add_argument("name", metavar="NAME")
     for action in (add, change):
@@ -88,17 +98,37 @@ async def _require(settings: HubSettings, name: str) -> None:
 
 
 async def _set_password(settings: HubSettings, name: str, hashed: str) -> str:
-    async with open_database(settings) as database, database.begin() as db:
-        user = await store.by_name(db, store.normalise(name))
-        if user is None:
-            raise NotFound(f"there is no user {name!r}")
-        user.password_hash = hashed
-        # Whoever knew the old password is signed out, and loses what was issued through that sign-in.
-        for login in await db.scalars(sa.select(Login).where(Login.user_id == user.id)):
-            await db.run_sync(end_login, login)
-        change = {"after": {"password": "changed"}}
-        db.add(beside.by_shell("himalia user passwd", target_user=user.name, change=change))
+    async with open_database(settings) as database:
+        async with database.begin() as db:
+            user = await store.by_name(db, store.normalise(name))
+            if user is None:
+                raise NotFound(f"there is no user {name!r}")
+            user.password_hash = hashed
+            # Whoever knew the old password is signed out, and loses what was issued through that sign-in.
+            logins = (await db.scalars(sa.select(Login).where(Login.user_id == user.id))).all()
+            ended = [await db.run_sync(end_login, login) for login in logins]
+            change = {"after": {"password": "changed"}}
+            db.add(beside.by_shell("himalia user passwd", target_user=user.name, change=change))
+        await _cut(settings, database, ended)
         return repr(user.name)
+
+
+async def _cut(settings: HubSettings, database: Database, ended: Sequence[Ended]) -> None:
+    """Have the proxy that this folder knows cut what these sign-ins hold open. One that is away holds nothing open."""
+    if not ended or not (settings.data_dir / "proxy.token").exists():
+        return
+    app, proxy = web.Application(), HttpProxy(settings.proxy_api_url, auth_token(settings))
+    app[SETTINGS], app[DB] = settings, database
+    at = {client for each in ended for client in each.clients} if settings.subdomain_host else set()
+    try:
+        for each in ended:
+            await proxy.cut(login=each.session_id)
+        for route in await out.routes_of(app, at):
+            await proxy.cut(route=route)
+    except ProxyError:
+        pass
+    finally:
+        await proxy.close()
 
 
 async def _everyone(settings: HubSettings) -> list[User]:

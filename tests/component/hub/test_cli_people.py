@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import stat
+import threading
+from collections.abc import Iterator
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -114,10 +117,37 @@ def test_a_token_cannot_carry_what_its_owner_does_not_hold(himalia: Himalia, sco
     assert himalia("token", "bob", "--scope", "servers!user", "--scope", "self")[0] == 0
 
 
-def test_a_new_password_signs_every_browser_out(himalia: Himalia) -> None:
+class Tunnels(BaseHTTPRequestHandler):
+    """What a proxy is told to cut."""
+
+    told: list[str]
+
+    def do_DELETE(self) -> None:
+        self.told.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"cut": 1}')
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def tunnels() -> Iterator[tuple[str, list[str]]]:
+    """A proxy's address, and what it was told."""
+    told: list[str] = []
+    server = HTTPServer(("127.0.0.1", 0), type("Told", (Tunnels,), {"told": told}))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", told
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_new_password_signs_every_browser_out_of_what_it_holds_open_too(himalia: Himalia, tunnels) -> None:
     himalia("user", "add", "ann", "--password-stdin", stdin=PASSWORD)
 
-    async def sign_in() -> tuple[str, str]:
+    async def sign_in() -> tuple[str, str, str]:
         database = Database(himalia.url)
         async with database.begin() as db:
             ann = await by_name(db, "ann")
@@ -125,11 +155,16 @@ def test_a_new_password_signs_every_browser_out(himalia: Himalia) -> None:
             _, tied = await issue(db, ann.id, now=clock.now(), scopes=["self"], session_id=login.session_id)
             _, own = await issue(db, ann.id, now=clock.now(), scopes=["self"])
         await database.close()
-        return tied, own
+        return tied, own, login.session_id
 
-    tied, own = run(sign_in())
+    tied, own, session = run(sign_in())
+    (himalia.data / "proxy.token").write_text("its token")
+    proxy, told = tunnels
 
-    assert himalia("user", "passwd", "ann", "--password-stdin", stdin="another good one\n")[0] == 0
+    change = ("user", "passwd", "ann", "--password-stdin", "--proxy.api_url", proxy, "--proxy.start", "false")
+    for _ in range(2):  # the second time nobody is signed in
+        assert himalia(*change, stdin="another good one\n")[0] == 0
+    assert told == [f"/api/tunnels?login={session}"]
 
     async def look() -> list[bool]:
         database = Database(himalia.url)
