@@ -12,21 +12,26 @@ from dataclasses import dataclass, field
 from logging import INFO, WARNING
 from typing import Any
 
+import sqlalchemy as sa
 import structlog
 from aiohttp import web
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
 from himalia_hub.audit.record import tell
+from himalia_hub.auth import out
 from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.auth.vault import VAULT
 from himalia_hub.errors import BadRequest, Conflict, HimaliaError
-from himalia_hub.keys import MEMO, SETTINGS, WORLD
+from himalia_hub.groups.models import Group, Membership
+from himalia_hub.keys import DB, MEMO, SETTINGS, WORLD
 from himalia_hub.pages import render
 from himalia_hub.rbac.guard import scoped
+from himalia_hub.rbac.rules import Rules
 from himalia_hub.replicas import elsewhere
 from himalia_hub.services.sync import write_configured
 from himalia_hub.settings import HubSettings
+from himalia_hub.users.models import User
 
 HOT = frozenset(
     {
@@ -135,13 +140,30 @@ async def _adopt(app: web.Application, new: HubSettings) -> Outcome:
     except HimaliaError:
         await door.close()
         raise
+    rules = old.rules
     old.take_over(mixed)
     await app[DOOR].replace_by(door)
     app[MEMO].forget()
     world.doorbell.ring_all()
     world.pace.changed()
     log.info("config.reloaded", changed=outcome.changed, needs_restart=outcome.needs_restart)
+    await out.cut_people(app, await _who_loses(app, rules, mixed.rules))
     return outcome
+
+
+async def _who_loses(app: web.Application, old: Rules, new: Rules) -> set[int]:
+    """Who had a role of the configuration that let them in somewhere and is another one now, or gone."""
+    changed = [role for role in old.roles.values() if role != new.roles.get(role.name)]
+    losing = [role for role in changed if old.lets_in(role.scopes)]
+    if not losing:
+        return set()
+    names = {name for role in losing for name in role.users}
+    groups = {name for role in losing for name in role.groups}
+    members = sa.select(Membership.user_id).join(Group, Group.id == Membership.group_id)
+    theirs = sa.or_(User.name.in_(names), User.id.in_(members.where(Group.name.in_(groups))))
+    everybody = any(role.name == "user" for role in losing)
+    async with app[DB].read() as db:
+        return set(await db.scalars(sa.select(User.id).where(sa.true() if everybody else theirs)))
 
 
 def differences(old: BaseModel, new: BaseModel, above: str = "") -> Iterator[str]:

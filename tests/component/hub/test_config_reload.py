@@ -16,11 +16,13 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 
 from component.hub.hub_site import Client, Site, site
+from component.hub.test_suspension import CuttingProxy
 from himalia_hub import config
 from himalia_hub.cli import reload as cli
 from himalia_hub.cli.common import read_again
 from himalia_hub.db.lease import JobLease
 from himalia_hub.errors import ConfigError, Unavailable
+from himalia_hub.keys import PROXY
 from himalia_hub.measures import work as measures
 from himalia_hub.reloading import COLD, HOT, RELOADER, differences, is_hot, merged
 from himalia_hub.servers import cull, orphans
@@ -103,6 +105,26 @@ async def test_a_sites_templates_are_read_again_and_a_broken_one_changes_nothing
     refused = await root("POST", RELOAD)
     assert (refused.status, "login.html line 2" in refused.json["message"]) == (400, True), refused.text
     assert "Step in" in await shown()
+
+
+async def test_who_loses_a_role_of_the_configuration_that_let_them_in_is_cut(hub: Site, root: Client) -> None:
+    proxy = hub.app._state[PROXY] = CuttingProxy()
+    role = "[[roles]]\nname = '%s'\nscopes = ['%s']\n%s = ['%s']\n"
+    visits = role % ("visitors", "access:servers", "users", "bob")
+    grouped = role % ("graders", "access:servers", "groups", "g")
+    harmless = role % ("readers", "list:users", "users", "bob")
+    local = "[auth.methods.here]\nkind = 'local'\n"
+    for name in ("bob", "cleo"):
+        await hub.person(name)
+    await root("POST", "/hub/api/groups/g", json={"users": ["cleo"]})
+    await reload(root, hub, local + harmless + visits + grouped)
+    async with hub.client() as bob, hub.client() as cleo:
+        for browser, name in ((bob, "bob"), (cleo, "cleo")):
+            await browser.login(name)
+        sessions = [browser.cookie("jupyterhub-session-id") for browser in (bob, cleo)]
+    for text in (visits + grouped, grouped, grouped, ""):
+        await reload(root, hub, local + text)
+    assert proxy.told == sessions
 
 
 async def test_a_bad_file_changes_nothing_and_says_why(hub: Site, root: Client) -> None:
