@@ -57,8 +57,14 @@ def shared_account(whose: Person, homes: Path) -> Account:
     """The hub's own account, with a folder of the person's own as home."""
     home = homes / home_name(whose.files_of)
     try:
-        homes.mkdir(mode=0o700, parents=True, exist_ok=True)
-        home.mkdir(mode=0o700, exist_ok=True)
+        try:
+            os.mkdir(home, 0o700)
+        except FileNotFoundError:
+            homes.mkdir(mode=0o700, parents=True, exist_ok=True)
+            home.mkdir(mode=0o700, exist_ok=True)
+    except FileExistsError:
+        if not home.is_dir():
+            raise SpawnFailed(f"the home {str(home)!r} is no folder") from None
     except OSError as error:
         raise SpawnFailed(f"the home {str(home)!r} could not be made: {error.strerror}") from error
     shell = os.environ.get("SHELL") or "/bin/bash"

@@ -64,7 +64,7 @@ class Commands(Nest):
                 os.close(each)
         self._hold(born)
         fault("nest.after_fork")
-        report = Report(ok=True, pid=pid, ticks=ticks)
+        report = Report(ok=True, pid=pid, ticks=ticks, final=True)
         try:
             birth.write_down(plan, report)
         except Stillborn as error:  # nobody would find it again

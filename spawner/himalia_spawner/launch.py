@@ -79,7 +79,8 @@ class Launch:
         with ExitStack() as stack:
             try:
                 self._tell_unenforced(made.unenforced, say)
-                folder.clear()
+                if before is not None or not spec.command:  # else there is nothing, or the intent replaces it
+                    folder.clear()
                 listener = None if spec.command else stack.enter_context(_bind(folder.socket))
                 intent = self._intent(spec, folder, account, made, before, forked=nest is not None)
                 if listener is None:

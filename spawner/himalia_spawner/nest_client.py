@@ -10,6 +10,7 @@ import json
 import os
 import select
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -135,13 +136,15 @@ class NestClient:
         """
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as request:
             try:
-                request.settimeout(_BIRTH_S)
+                # Not `settimeout`, which asks before each step whether it can be done.
+                for way in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                    request.setsockopt(socket.SOL_SOCKET, way, _timeval(_BIRTH_S))
                 request.connect(str(self.path))
                 with suppress(BrokenPipeError):  # it may have said why and closed: that is still to be read
                     offer(request, plan, descriptors)
                 sent()
                 report = receive_report(request)
-            except TimeoutError:
+            except BlockingIOError:
                 raise SpawnFailed(f"the server could not be set up within {_BIRTH_S:g} seconds") from None
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
@@ -326,6 +329,11 @@ def _ask(peer: socket.socket, what: str) -> dict[str, Any]:
         raise ConnectionResetError
     told: dict[str, Any] = json.loads(answer)
     return told
+
+
+def _timeval(seconds: float) -> bytes:
+    """As SO_RCVTIMEO takes it (socket(7))."""
+    return struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
 
 
 def _locked_within(descriptor: int, limit_s: float) -> bool:

@@ -13,6 +13,7 @@ import socket
 from dataclasses import dataclass, fields
 
 PLAN_MAX = 1 << 18
+_REPORT_MAX = 1 << 14
 _FUNCTION, _COMMAND, _SPAWN = b"S", b"C", b"E"
 """First byte of a plan, by what it asks for: a nest that may call functions looks at no more of it, for a plan holds
 its server's token."""
@@ -93,7 +94,7 @@ def receive_plan(source: socket.socket) -> tuple[Plan, list[int]]:
 class Report:
     """What a newborn says: `ok`, or what could not be done. `refused` means: trying again will not help.
 
-    `pid` and `ticks` are its number and start time, as it has written them down.
+    `pid` and `ticks` are its number and start time, as it has written them down. After `final` nothing else is said.
     """
 
     ok: bool
@@ -101,6 +102,7 @@ class Report:
     refused: bool = False
     pid: int = 0
     ticks: int = 0
+    final: bool = False
 
 
 _TOLD = tuple(each.name for each in fields(Report))
@@ -115,12 +117,14 @@ def send_report(to: socket.socket, report: Report) -> None:
 
 
 def receive_report(source: socket.socket) -> Report | None:
-    """The newborn's last word, after it has closed the socket; None if it said nothing. TimeoutError as set."""
+    """The newborn's last word, after it has closed the socket or said so; None if it said nothing. TimeoutError or
+    BlockingIOError as set.
+    """
     last: Report | None = None
     reset = False
     while True:
         try:
-            data = source.recv(1 << 16)
+            data = source.recv(_REPORT_MAX)
         except ConnectionError:
             if reset:
                 return last
@@ -129,3 +133,5 @@ def receive_report(source: socket.socket) -> Report | None:
         if not data:
             return last
         last = Report(**json.loads(data))
+        if last.final:
+            return last

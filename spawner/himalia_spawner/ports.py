@@ -12,7 +12,7 @@ _LISTEN = "0A"
 _LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}
 _ANY = {"00000000", "00000000000000000000000000000000"}
 _NETLINK_SOCK_DIAG = 4
-_ANSWER_S = 1.0
+_ERROR = 2
 _HEADER = struct.Struct("=IHHII")
 """A netlink message's: length with the header, type, flags, sequence number, port id (netlink(7))."""
 _FOUND = struct.Struct("=4x2s2x16s16x4x8x12xII")
@@ -41,55 +41,47 @@ def free_port() -> int:
 def listener(port: int) -> Listener | None:
     """What a connection to 127.0.0.1:`port` reaches, None if nobody listens."""
     try:
-        found = ask_kernel(port)
+        return ask_kernel(port)
     except OSError:  # no sock_diag in this kernel: it is optional, the tables never are
         found = read_tables(port)
     found.sort(key=lambda each: not each.loopback)
     return found[0] if found else None
 
 
-def ask_kernel(port: int) -> list[Listener]:
-    """The listeners on this port; OSError where the kernel cannot be asked.
+def ask_kernel(port: int) -> Listener | None:
+    """The same; OSError where the kernel cannot be asked.
 
-    It looks at listening sockets only. The tables in /proc are made from every place for a connection that the machine
-    has: 9 ms on an idle one, at each look of the hub at each server.
+    It looks up where it would lead such a connection, whoever else listens. The tables in /proc are made from every
+    place for a connection that the machine has: 9 ms on an idle one, at each look of the hub at each server.
     """
-    found: list[Listener] = []
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as kernel:
-        kernel.settimeout(_ANSWER_S)
-        for family in (socket.AF_INET, socket.AF_INET6):
-            kernel.sendall(_question(family, port))
-            whole = False
-            while not whole:
-                more, whole = parse_answer(kernel.recv(1 << 16))
-                found += more
-    return [each for each in found if each.port == port]
+        kernel.sendall(_question(port))
+        return parse_answer(kernel.recv(1 << 12, socket.MSG_DONTWAIT))  # it is there when `sendall` returns
 
 
-def _question(family: int, port: int) -> bytes:
-    dump, request_and_dump, listening = 20, 0x301, 1 << 10
-    body = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, listening)
-    body += struct.pack("!HH16s16sI8s", port, 0, b"", b"", 0, b"\xff" * 8)
-    return _HEADER.pack(_HEADER.size + len(body), dump, request_and_dump, 1, 0) + body
+def _question(port: int) -> bytes:
+    by_family, request, any_state, no_cookie = 20, 1, 0xFFFFFFFF, b"\xff" * 8
+    here, anywhere = socket.inet_aton("127.0.0.1"), b""
+    body = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, any_state)
+    body += struct.pack("!HH16s16sI8s", port, 0, here, anywhere, 0, no_cookie)
+    return _HEADER.pack(_HEADER.size + len(body), by_family, request, 1, 0) + body
 
 
-def parse_answer(datagram: bytes) -> tuple[list[Listener], bool]:
-    """What one datagram of an answer tells of, and whether it is the last; OSError when it is a refusal. Pure."""
-    found: list[Listener] = []
-    while datagram:
-        length, kind, *_ = _HEADER.unpack_from(datagram)
-        body, datagram = datagram[_HEADER.size : length], datagram[(length + 3) & ~3 :]
-        if kind == 3:  # NLMSG_DONE
-            return found, True
-        if kind == 2:  # NLMSG_ERROR
-            number = -struct.unpack_from("=i", body)[0]
-            raise OSError(number, os.strerror(number))
-        port, address, uid, inode = _FOUND.unpack_from(body)
-        name = (address[:4] if body[0] == socket.AF_INET else address).hex()
-        loopback = name in ("7f000001", "00000000000000000000ffff7f000001")
-        if loopback or not name.strip("0"):
-            found.append(Listener(int.from_bytes(port), uid, loopback, inode))
-    return found, False
+def parse_answer(datagram: bytes) -> Listener | None:
+    """What an answer tells of; OSError when it is a refusal. Pure."""
+    _, kind, *_ = _HEADER.unpack_from(datagram)
+    body = datagram[_HEADER.size :]
+    if kind == _ERROR:
+        number = -struct.unpack_from("=i", body)[0]
+        if number == errno.ENOENT:
+            return None
+        raise OSError(number, os.strerror(number))
+    port, address, uid, inode = _FOUND.unpack_from(body)
+    if body[1] != int(_LISTEN, 16):
+        return None
+    name = (address[:4] if body[0] == socket.AF_INET else address).hex()
+    loopback = name in ("7f000001", "00000000000000000000ffff7f000001")
+    return Listener(int.from_bytes(port), uid, loopback, inode)
 
 
 def read_tables(port: int) -> list[Listener]:

@@ -136,6 +136,8 @@ class ProcessSpawner:
 
     async def look(self, name: str) -> Sighting:
         """What runs under `name`; UNKNOWN only while a start is under way that can't be identified yet."""
+        if (known := self._watch.alive(name)) is not None:
+            return self._present(known)
         folder = self._ledger.folder(name)
         record = folder.read()
         if record is not None and record.name == name and record.running():
@@ -240,7 +242,8 @@ class ProcessSpawner:
             if seen.presence is Presence.UNKNOWN:
                 raise BackendGone(f"server {name!r} is just being started by another hub process")
             if seen.handle is None:
-                await self._sweep_before(name)
+                if seen.exit is not None:
+                    await self._sweep_before(name)
                 loop = asyncio.get_running_loop()
 
                 def aloud(sentence: str) -> None:  # it is started in a thread

@@ -18,6 +18,7 @@ import os
 import select
 import struct
 import time
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -116,13 +117,17 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.socket = self.path / "sock"
-        self._lock = self.path / "lock"
-        self._record = self.path / "record"
+        self._name = os.fspath(path)  # as text, for what each look and start does
+        self._lock = f"{self._name}/lock"
+        self._record = f"{self._name}/record"
 
     def lock(self) -> int | None:
         """Take the lock: a descriptor that holds it, or None if somebody else does. Makes the folder."""
         while True:
-            self.path.mkdir(mode=0o700, exist_ok=True)
+            try:
+                os.mkdir(self._name, 0o700)
+            except FileExistsError:
+                pass
             try:
                 descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             except FileNotFoundError:  # the folder was purged between the two lines above
@@ -169,10 +174,13 @@ class Folder:
     def read(self) -> Record | None:
         """The record, or None if there is none that can be read."""
         try:
-            with open(self._record, "rb", buffering=0) as file:
-                record = record_from(json.loads(file.read()))
+            descriptor = os.open(self._record, os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        with open(descriptor, "rb", buffering=0) as file:
+            data = file.read()
+        try:
+            record = record_from(json.loads(data))
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
         return record
@@ -195,8 +203,9 @@ class Folder:
 
     def clear(self) -> None:
         """Forget the server: record and socket go. The lock stays: unlinking a lock lets two hold "it"."""
-        self._record.unlink(missing_ok=True)
-        self.socket.unlink(missing_ok=True)
+        for path in (self._record, self.socket):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
 
     def refresh(self) -> None:
         """Touch everything, so that a cleaner of temporary folders does not take it for forgotten."""
@@ -211,7 +220,8 @@ class Folder:
         self.clear()
         for draft in self.path.glob("record.*"):
             draft.unlink(missing_ok=True)
-        self._lock.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(self._lock)
         try:
             self.path.rmdir()
         except FileNotFoundError:

@@ -18,12 +18,13 @@ _CONTROL = re.compile(
 
 def open_new(path: Path) -> int:
     """A descriptor to append to a fresh log at `path`, 0600; what was there becomes `.1`."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
+        return os.open(path, flags, 0o600)
+    except FileExistsError:
         path.replace(_older(path))
     except FileNotFoundError:
-        pass
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return os.open(path, flags, 0o600)
 
 

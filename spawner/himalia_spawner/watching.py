@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
@@ -52,6 +53,15 @@ class Watch:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def alive(self, name: str) -> Record | None:
+        """The record of the process under this name that is watched and has not ended: nobody else can be it then."""
+        watched = self._watched.get(name)
+        if watched is None:
+            return None
+        poll = select.poll()
+        poll.register(watched.pidfd, select.POLLIN)
+        return None if poll.poll(0) else watched.record
 
     def attend(self, record: Record) -> None:
         """Hear of this process's end at once, child or not. Safe to repeat."""

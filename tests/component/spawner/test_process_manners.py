@@ -191,15 +191,27 @@ def test_the_owner_of_a_listening_port_is_known() -> None:
 
 
 def test_the_kernel_says_of_listeners_what_its_tables_say() -> None:
+    def by_tables(port: int) -> Listener | None:
+        return next(iter(read_tables(port)), None)
+
     with socket.create_server(("127.0.0.1", 0)) as mine, socket.socket() as bound:
         port = mine.getsockname()[1]
         bound.bind(("127.0.0.1", 0))  # and does not listen
         with socket.create_connection(("127.0.0.1", port)) as visitor:
             for each in (port, bound.getsockname()[1], visitor.getsockname()[1]):
-                assert ask_kernel(each) == read_tables(each), each
-        assert ask_kernel(port) == [Listener(port, os.getuid(), loopback=True)]
+                assert ask_kernel(each) == by_tables(each), each
+        assert ask_kernel(port) == Listener(port, os.getuid(), loopback=True)
     with socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True):
-        assert ask_kernel(port) == read_tables(port) == [Listener(port, os.getuid(), loopback=False)]
+        assert ask_kernel(port) == by_tables(port) == Listener(port, os.getuid(), loopback=False)
+
+
+def test_of_two_listeners_the_one_that_connections_reach_is_told() -> None:
+    with socket.create_server(("0.0.0.0", 0), reuse_port=True) as every:
+        port = every.getsockname()[1]
+        with socket.create_server(("127.0.0.1", port), reuse_port=True) as mine:
+            assert ask_kernel(port) == listener(port) == Listener(port, os.getuid(), loopback=True)
+            assert ask_kernel(port).inode == os.fstat(mine.fileno()).st_ino
+        assert ask_kernel(port).inode == os.fstat(every.fileno()).st_ino
 
 
 @pytest.mark.parametrize("hidden", [[], ["hidden"]], ids=["with-cookie", "without-cookie-holding-the-lock"])
