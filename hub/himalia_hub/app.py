@@ -29,6 +29,7 @@ from himalia_hub.ephemeral import about, make_link, sessions
 from himalia_hub.ephemeral import handlers as links
 from himalia_hub.ephemeral import store as launches
 from himalia_hub.ephemeral.admission import Admission
+from himalia_hub.ephemeral.listeners import Listeners
 from himalia_hub.ephemeral.queue import Queue
 from himalia_hub.groups import handlers as groups
 from himalia_hub.keys import (
@@ -37,6 +38,7 @@ from himalia_hub.keys import (
     FIGURES,
     LAUNCH_BELL,
     LAUNCH_DOOR,
+    LAUNCH_LISTENERS,
     LAUNCH_QUEUE,
     MEMO,
     PROXY,
@@ -105,6 +107,7 @@ def make_app(
     app[visits.LAST] = {}
     app[ending.ENDING], app[reloading.RELOADER] = ending.Ending(), reloading.Reloader()
     app[LAUNCH_BELL], app[LAUNCH_QUEUE] = Doorbell(), Queue(world.db)
+    app[LAUNCH_LISTENERS] = Listeners(world.db)
     app[LAUNCH_DOOR] = Admission(world.db, app[LAUNCH_BELL], lambda: app[SETTINGS].ephemeral)
     live.install(app)
     work.install(app)
@@ -177,7 +180,8 @@ async def _run_loops(app: web.Application, owner: Owner) -> None:
     if world.settings.ephemeral.on:  # else its 25 modules are never loaded
         from himalia_hub.ephemeral.works import Works
 
-        parts["launches"] = Works(world, app[LAUNCH_BELL], app[LAUNCH_DOOR], owner.name).run()
+        works = Works(world, app[LAUNCH_BELL], app[LAUNCH_DOOR], app[LAUNCH_LISTENERS], owner.name)
+        parts["launches"] = works.run()
     async with asyncio.TaskGroup() as group:
         for name, part in parts.items():
             group.create_task(part, name=f"hub.{name}")

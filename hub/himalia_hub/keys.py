@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from himalia_hub.db.engine import Database
     from himalia_hub.db.memo import Memo
     from himalia_hub.ephemeral.admission import Admission
+    from himalia_hub.ephemeral.listeners import Listeners
     from himalia_hub.ephemeral.queue import Queue
     from himalia_hub.metrics.figures import Figures
     from himalia_hub.rbac.identity import Identity
@@ -36,6 +37,7 @@ TOGETHER: web.AppKey[Together] = web.AppKey("together")
 ROUTES_WAKE_UP: web.AppKey[asyncio.Event] = web.AppKey("routes_wake_up")
 LAUNCH_BELL: web.AppKey[Doorbell] = web.AppKey("launch_bell")
 LAUNCH_DOOR: web.AppKey[Admission] = web.AppKey("launch_door")
+LAUNCH_LISTENERS: web.AppKey[Listeners] = web.AppKey("launch_listeners")
 LAUNCH_QUEUE: web.AppKey[Queue] = web.AppKey("launch_queue")
 
 IDENTITY: web.RequestKey[Identity | None] = web.RequestKey("identity")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv6Address, ip_address
 from urllib.parse import urlsplit
 
@@ -14,6 +15,19 @@ def scheme(request: web.Request) -> str:
     """`https` when the visitor came so, to us or to the proxy in front."""
     forwarded = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower()
     return forwarded if forwarded in ("http", "https") else request.scheme
+
+
+def site(request: web.Request) -> str:
+    """Scheme and host by which the visitor came; empty for a host that is none, which nobody's browser sends.
+
+    For what its visitor alone is told: others may be led astray by it.
+    """
+    host = request.host
+    return (
+        f"{scheme(request)}://{host}"
+        if re.fullmatch(r"[\w.-]+(:\d+)?|\[[\da-fA-F:.]+\](:\d+)?", host)
+        else ""
+    )
 
 
 def own_hosts(request: web.Request) -> frozenset[str]:

@@ -43,6 +43,7 @@ class Click:
     opening: str
     address: str
     user_id: int | None = None
+    site: str = ""
 
     @property
     def visitor(self) -> str:
@@ -57,6 +58,7 @@ class Wish:
     source: Source
     opening: str
     visitor: str
+    site: str = ""
 
 
 Admitted = tuple[Launch, store.Place]
@@ -138,7 +140,12 @@ async def admit(
     guests = await _guests(db, {click.user_id for click in clicks if click.user_id is not None})
     refused = await bans.refusals(db, {click.source.url for click in clicks})
     wishes = [
-        Wish(one.source, one.opening, one.visitor if one.user_id not in guests else store.NET + one.address)
+        Wish(
+            one.source,
+            one.opening,
+            one.visitor if one.user_id not in guests else store.NET + one.address,
+            one.site,
+        )
         for one in clicks
         if one.source.url not in refused
     ]
@@ -193,6 +200,7 @@ def _launch(wish: Wish, now: datetime) -> Launch:
     return Launch(
         key=mint(15), provider=source.provider, spec=source.spec, stem=source.stem, url=source.url, label=source.label,
         ref=source.ref, opening=wish.opening, visitor=wish.visitor, created=now, stage=Stage.RESOLVING, stage_since=now,
+        site=wish.site[:300],
     )  # fmt: skip
 
 

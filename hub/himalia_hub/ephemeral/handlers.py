@@ -15,9 +15,9 @@ from himalia_hub.auth import begin, origin
 from himalia_hub.auth.xsrf import xsrf_token
 from himalia_hub.ephemeral import git, session, sources, store, stream
 from himalia_hub.ephemeral.admission import Admitted, Click
-from himalia_hub.ephemeral.models import BUILD_ONLY, OVER, Launch, Stage
+from himalia_hub.ephemeral.models import BUILD_ONLY, NOBODY, OVER, Launch, Stage
 from himalia_hub.errors import BadRequest, HimaliaError, NotAuthenticated, NotAuthorized, NotFound
-from himalia_hub.keys import DB, IDENTITY, LAUNCH_BELL, LAUNCH_DOOR, LAUNCH_QUEUE, SETTINGS
+from himalia_hub.keys import DB, IDENTITY, LAUNCH_BELL, LAUNCH_DOOR, LAUNCH_LISTENERS, LAUNCH_QUEUE, SETTINGS
 from himalia_hub.languages import sentence
 from himalia_hub.pages.paths import redirect
 from himalia_hub.pages.render import page
@@ -108,6 +108,7 @@ async def show(request: web.Request) -> web.Response:
         return redirect(request.app[SETTINGS].hub_prefix + "sessions")
     if launch.stage is Stage.READY:
         return redirect(_enter_url(request, launch))
+    request.app[LAUNCH_LISTENERS].asked(launch.id)
     story = await request.app[DB].read_in_one(lambda db: store.story(db, launch.id, 0))
     prefix = f"{request.app[SETTINGS].hub_prefix}launches/{launch.key}"
     return await page(
@@ -238,7 +239,7 @@ async def _returned_to(request: web.Request) -> tuple[Launch | None, stream.Curs
     key, cursor = stream.Cursor.read(request.headers.get("Last-Event-ID", ""))
     if key:
         launch = await request.app[DB].read_in_one(lambda db: store.by_key(db, key))
-        if launch is not None:
+        if launch is not None and launch.ended_because != NOBODY:
             return launch, cursor
     return None, stream.Cursor()
 
@@ -266,7 +267,7 @@ async def _ready_for_programs(request: web.Request, launch: Launch) -> stream.Pa
         )
         server = await db.get(Server, launch.server_id) if launch.server_id else None
     latest = session.latest_of(settings.ephemeral, server)
-    host = settings.public_url.rstrip("/") or f"{origin.scheme(request)}://{request.host}"
+    host = settings.public_url.rstrip("/") or origin.site(request)
     path = server_url(settings, launch.guest, "")
     url = full_url(settings, path) or host + path
     return {
@@ -335,7 +336,9 @@ def _may_open(request: web.Request) -> None:
 async def _add(request: web.Request, source: sources.Source, opening: str) -> Admitted:
     identity = request.get(IDENTITY)
     user_id = identity.user_id if identity is not None else None
-    return await request.app[LAUNCH_DOOR].open(Click(source, opening, origin.address(request), user_id))
+    return await request.app[LAUNCH_DOOR].open(
+        Click(source, opening, origin.address(request), user_id, origin.site(request))
+    )
 
 
 async def _launch(request: web.Request) -> Launch:

@@ -36,6 +36,8 @@ BUILD_ONLY = "/"
 """In the place of what a session opens on, which never begins with a slash: there is to be none."""
 MADE = "its environment is there"
 """Why a launch without a session ended well."""
+NOBODY = "nobody waited"
+"""Why a launch lost its place in the queue."""
 
 
 class Launch(Base):
@@ -74,6 +76,10 @@ class Launch(Base):
     failure: Mapped[dict[str, Any] | None]
     ended_because: Mapped[str] = mapped_column(sa.Text, default="")
     keep_for: Mapped[int | None] = mapped_column(sa.ForeignKey("users.id", ondelete="SET NULL"))
+    heard: Mapped[datetime | None]
+    """When somebody was last known to wait for it; None: not since `created`. Written now and then only."""
+    site: Mapped[str] = mapped_column(sa.String(300), default="", server_default="")
+    """Scheme and host by which it was opened; empty where that is not known, as of a session that is warm."""
     home: Mapped[str] = mapped_column(sa.String(32), default="", server_default="")
     """Name of its folder; empty: its key. Another's for a session that was warm before it was this one."""
     kept_as: Mapped[str] = mapped_column(sa.Text, default="", server_default="")

@@ -156,7 +156,8 @@ def furnishing(settings: HubSettings, folders: Folders, launch: Launch, *, image
             "JUPYTERHUB_ALLOW_TOKEN_IN_URL": "1",
             "BINDER_REPO_URL": told_url(launch.provider, launch.url),
             "BINDER_REF_URL": page_of(launch.provider, launch.url, launch.stem, launch.commit),
-            "BINDER_LAUNCH_HOST": settings.site + settings.base_url,
+            "BINDER_LAUNCH_HOST": (settings.public_url.rstrip("/") or launch.site or settings.site)
+            + settings.base_url,
             "BINDER_REQUEST": f"v2/{launch.provider}/{launch.spec}",
             "BINDER_PERSISTENT_REQUEST": persistent,
             **waits,

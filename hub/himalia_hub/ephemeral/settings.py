@@ -141,6 +141,11 @@ class EphemeralSection(Section):
         "does in its API-only mode",
     )
     queue_limit: int = Field(200, ge=0, description="links that may wait; further ones are refused")
+    nobody_waits_s: float = Field(
+        60,
+        ge=0,
+        description="give up a link's place in the queue when nobody has followed it for this long; 0: never",
+    )
     idle_s: float = Field(600, gt=0, description="end a session that nobody has used for this long")
     max_age_s: float = Field(6 * 3600, gt=0, description="end a session after this long, used or not")
     extend_s: float = Field(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +12,16 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from himalia_hub.ephemeral.models import BUILD_ONLY, OVER, BuildLine, Environment, Launch, LaunchEvent, Stage
+from himalia_hub.ephemeral.models import (
+    BUILD_ONLY,
+    NOBODY,
+    OVER,
+    BuildLine,
+    Environment,
+    Launch,
+    LaunchEvent,
+    Stage,
+)
 from himalia_hub.ephemeral.settings import EphemeralSection
 from himalia_hub.errors import TooMany
 
@@ -139,6 +148,31 @@ async def seat(db: AsyncSession, section: EphemeralSection) -> list[int]:
     if seated:
         await db.execute(sa.update(Launch).where(Launch.id.in_(seated)).values(seated=True))
     return seated
+
+
+async def heard(db: AsyncSession, launch_ids: Sequence[int], *, now: datetime) -> None:
+    """Somebody waits for these at this moment; of no account for those that are no longer in the queue."""
+    for at in range(0, len(launch_ids), 500):
+        some = sa.and_(Launch.id.in_(launch_ids[at : at + 500]), QUEUE)
+        await db.execute(
+            sa.update(Launch).where(some).values(heard=now).execution_options(synchronize_session=False)
+        )
+
+
+async def give_up(db: AsyncSession, *, before: datetime, now: datetime) -> list[int]:
+    """End those who wait for a place and for whom nobody has waited since then; their ids."""
+    alone = sa.func.coalesce(Launch.heard, Launch.created) < before
+    gone = sa.and_(Launch.stage == Stage.WAITING, ~Launch.seated, Launch.visitor != POOL, alone)
+    ids = list(await db.scalars(sa.select(Launch.id).where(gone)))
+    if ids:
+        ended = {"stage": Stage.ENDING, "stage_since": now, "ended_because": NOBODY}
+        await db.execute(
+            sa.update(Launch)
+            .where(Launch.id.in_(ids), gone)
+            .values(**ended)
+            .execution_options(synchronize_session=False)
+        )
+    return ids
 
 
 async def standing(db: AsyncSession) -> Standing:

@@ -23,7 +23,7 @@ from himalia_hub.ephemeral import store
 from himalia_hub.ephemeral.models import MADE, BuildLine, Launch, LaunchEvent, Stage
 from himalia_hub.ephemeral.session import image_name
 from himalia_hub.errors import HimaliaError, TooMany
-from himalia_hub.keys import DB, LAUNCH_BELL, LAUNCH_QUEUE, SECRETS, SETTINGS, TOGETHER
+from himalia_hub.keys import DB, LAUNCH_BELL, LAUNCH_LISTENERS, LAUNCH_QUEUE, SECRETS, SETTINGS, TOGETHER
 from himalia_hub.languages import counted
 
 HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -95,7 +95,9 @@ async def tell(
     await response.prepare(request)
     try:
         telling = _Telling(request.app, response, launch, cursor, words, time.monotonic())
-        if await _follow(telling, standing, answered, ready):
+        with request.app[LAUNCH_LISTENERS].listening(launch.id, request):
+            was_ready = await _follow(telling, standing, answered, ready)
+        if was_ready:
             await _hold(response, hold_s)
         await response.write_eof()
     except ConnectionResetError:

@@ -33,6 +33,7 @@ from himalia_hub.ephemeral.following import LOOK_S, until_gone, until_ready
 from himalia_hub.ephemeral.gists import Gists
 from himalia_hub.ephemeral.git import Bounds
 from himalia_hub.ephemeral.ground import uids_for
+from himalia_hub.ephemeral.listeners import Listeners, Vigil
 from himalia_hub.ephemeral.making import maker_of
 from himalia_hub.ephemeral.models import MADE, Launch, Stage
 from himalia_hub.ephemeral.questions import Questions
@@ -68,8 +69,11 @@ class Over(Exception):
 class Works:
     """The launches of this hub under way."""
 
-    def __init__(self, world: World, bell: Doorbell, door: Admission, owner: str) -> None:
+    def __init__(
+        self, world: World, bell: Doorbell, door: Admission, listeners: Listeners, owner: str
+    ) -> None:
         self._world, self._bell, self._door, self._owner = world, bell, door, owner
+        self._listeners, self._vigil = listeners, Vigil(world.settings.ephemeral.nobody_waits_s)
         self._folders, self._uids = folders_of(world.settings, world.secrets), uids_for(world)
         self._section = world.settings.ephemeral
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -106,12 +110,13 @@ class Works:
 
     async def _round(self) -> bool:
         """Whether launches are left for the next one."""
+        await self._listeners.write(away_s=self._section.nobody_waits_s)
         found = await self._world.db.begin_in_one(self._seat)
         if found is None:
             await self._drop_all()
             return False
-        seated, launches = found
-        for launch_id in seated:
+        changed, launches = found
+        for launch_id in changed:
             self._bell.settle(launch_id)
         await self._sweep.round(launches)
         self._scales.forget({launch.id for launch in launches})
@@ -128,14 +133,17 @@ class Works:
         return len(begun) > BEGUN_A_ROUND
 
     async def _seat(self, db: AsyncSession) -> tuple[list[int], list[Launch]] | None:
-        """Give free places: whom, and what is under way. None where another replica does it."""
+        """Give free places, and take those of who is gone: whose, and what is under way. None where another does it."""
         if not await lease.take(db, LEASE, self._owner, now=clock.now(), ttl=timedelta(seconds=LEASE_S)):
             return None
+        gone: list[int] = []
+        if (before := self._vigil.gone_before(clock.now())) is not None:
+            gone = await store.give_up(db, before=before, now=clock.now())
         # Counted and given under the lease's row lock: no two replicas ever give the same place.
         seated = await store.seat(db, self._section)
         made = await store.ready_environments(db)
         await pool.reconcile(db, self._section, now=clock.now(), made=made.__contains__)
-        return seated, await store.under_way(db)
+        return seated + gone, await store.under_way(db)
 
     async def _drop_all(self) -> None:
         running = [*self._tasks.values(), *self._builds.tasks, *self._scales.tasks]

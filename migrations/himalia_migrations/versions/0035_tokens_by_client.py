@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
-revision, down_revision = "0035", "0033"
+revision, down_revision = "0035", "0034"
 
 
 def upgrade() -> None:

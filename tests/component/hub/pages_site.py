@@ -30,12 +30,14 @@ from himalia_hub.ending import ENDING, Ending
 from himalia_hub.ephemeral import handlers as links
 from himalia_hub.ephemeral import make_link, sessions
 from himalia_hub.ephemeral.admission import Admission
+from himalia_hub.ephemeral.listeners import Listeners
 from himalia_hub.keys import (
     DB,
     DOORBELL,
     FIGURES,
     LAUNCH_BELL,
     LAUNCH_DOOR,
+    LAUNCH_LISTENERS,
     MEMO,
     SECRETS,
     SETTINGS,
@@ -185,6 +187,7 @@ async def site(folder: Path, *, at_port: int = 0, **settings: Any) -> AsyncItera
     app[ENDING], app[LAUNCH_BELL] = Ending(), Doorbell()
     app[TOGETHER], app[SPAWNER] = Together(), FakeSpawner()
     app[VAULT] = Vault.of(app[SETTINGS], app[SECRETS])
+    app[LAUNCH_LISTENERS] = Listeners(db)
     app[LAUNCH_DOOR] = Admission(db, app[LAUNCH_BELL], lambda: app[SETTINGS].ephemeral)
     app[WORLD] = World(
         app[SETTINGS], db, app[SPAWNER], EmptyProxy(), app[SECRETS], app[DOORBELL], "http://127.0.0.1:1"

@@ -9,16 +9,19 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import sqlalchemy as sa
 
 from component.hub.hub_site import Client, Site, site
+from component.hub.link_rows import launch
 from himalia_hub import clock
 from himalia_hub.ephemeral import admission, sources, store
 from himalia_hub.ephemeral.models import Launch, Stage
 from himalia_hub.ephemeral.queue import Queue
 from himalia_hub.ephemeral.settings import EphemeralSection
 from himalia_hub.errors import TooMany
+from himalia_hub.keys import LAUNCH_LISTENERS
 from himalia_hub.secrets import mint
 from himalia_hub.servers.doorbell import Doorbell
 from support import eventually
@@ -233,3 +236,49 @@ async def test_work_stands_back_until_everybody_who_clicked_was_answered_but_not
         await asyncio.sleep(0)
         assert not work.done()
     await work
+
+
+async def test_a_place_is_given_up_once_nobody_has_followed_it_and_who_returns_is_admitted_anew(
+    hub: Site,
+) -> None:
+    listeners, away_s = hub.app[LAUNCH_LISTENERS], 1e-9
+    async with hub.db.begin() as db:
+        rows = {
+            name: await launch(db, f"ann/{name}", Stage.WAITING) for name in ("stream", "asked", "closed")
+        }
+        rows["seated"] = await launch(db, "ann/seated", Stage.WAITING, seated=True)
+        for row in rows.values():
+            row.created -= timedelta(minutes=5)
+    keys = {name: row.key for name, row in rows.items()}
+
+    async def left() -> set[str]:
+        await listeners.write(away_s=away_s)
+        async with hub.db.begin() as db:
+            now = clock.now()
+            await store.give_up(db, before=now - timedelta(minutes=1), now=now)
+            waiting = set(await db.scalars(sa.select(Launch.key).where(Launch.stage == Stage.WAITING)))
+        return {name for name, key in keys.items() if key in waiting}
+
+    async with aiohttp.ClientSession(hub.url) as session:
+        async with session.get(f"/hub/launches/{keys['stream']}/events") as stream:
+            await stream.content.readline()
+            async with session.get(f"/hub/launches/{keys['asked']}") as page:
+                assert page.status == 200
+            assert await left() == {"stream", "asked", "seated"}
+            async with hub.db.begin() as db:
+                await db.execute(sa.update(Launch).values(heard=clock.now() - timedelta(minutes=2)))
+            assert await left() == {"stream", "seated"}
+            stream.close()
+
+        async def gone() -> bool:
+            async with hub.db.begin() as db:
+                await db.execute(sa.update(Launch).values(heard=clock.now() - timedelta(minutes=2)))
+            return await left() == {"seated"}
+
+        await eventually(gone, within_s=30, what="the closed stream counts for nobody")
+    async with hub.client() as client:
+        over = await client("GET", f"/hub/launches/{keys['closed']}")
+        assert (over.status, "It ended: nobody waited." in over.text) == (410, True)
+        back = EVENTS | {"Last-Event-ID": f"{keys['closed']}.1.0"}
+        anew = await client("GET", "/build/gh/evil/x/HEAD", headers=back)
+        assert "does not open this repository" in anew.text, "it was read as a new click"

@@ -229,6 +229,10 @@ def test_a_session_knows_its_link_and_only_where_a_site_says_so_its_visitors_add
     env = session.furnishing(told, Folders(Path("/x")), launch).environment
     without = session.furnishing(unsaid, Folders(Path("/x")), launch).environment
     assert without["BINDER_LAUNCH_HOST"] == "http://127.0.0.1:9000/deep/"
+    launch.site = "http://hub.lan:8000"
+    opened = session.furnishing(unsaid, Folders(Path("/x")), launch).environment
+    assert opened["BINDER_LAUNCH_HOST"] == "http://hub.lan:8000/deep/"
+    assert session.furnishing(told, Folders(Path("/x")), launch).environment == env
     assert {name: value for name, value in env.items() if name.startswith("BINDER_")} == {
         "BINDER_LAUNCH_HOST": "https://hub.example.org/",
         "BINDER_REPO_URL": "https://github.com/ann/notes",

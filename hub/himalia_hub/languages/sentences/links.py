@@ -191,4 +191,5 @@ LINK_FAILURES: Final = (
     "The session %(cause)s: %(message)s",
     "Something went wrong in the hub.",
     "Try again.",
+    "nobody waited",
 )
