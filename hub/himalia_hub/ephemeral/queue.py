@@ -28,7 +28,7 @@ class Queue:
         self._reading = asyncio.Lock()
         self._seen = store.Standing((), 0)
         self._seen_at = -FRESH_S
-        self._typical_s: float | None = None
+        self._typical: store.Typical | None = None
         self._typical_at = -KNOWN_FOR_S
 
     async def place(self, launch_id: int) -> store.Place:
@@ -39,7 +39,7 @@ class Queue:
                 self._seen_at = time.monotonic()
                 if self._seen_at - self._typical_at > KNOWN_FOR_S:
                     self._typical_at = self._seen_at
-                    self._typical_s = await self._db.read_in_one(
+                    self._typical = await self._db.read_in_one(
                         lambda db: store.typical_s(db, now=clock.now())
                     )
             return self._seen.place(launch_id)
@@ -47,6 +47,12 @@ class Queue:
     def eta_s(self, place: store.Place) -> float | None:
         """About how long until that place's turn: places come free at the pace at which sessions of the last day ended.
 
-        None while nothing is known of that.
+        Of the last ones before where none ended in that day (`by_older`); None while nothing is known of that.
         """
-        return place.number * self._typical_s / place.running if self._typical_s and place.running else None
+        known = self._typical
+        return place.number * known.seconds / place.running if known is not None and place.running else None
+
+    @property
+    def by_older(self) -> bool:
+        """Whether estimates rest on sessions that ended more than a day ago."""
+        return self._typical is not None and not self._typical.lately

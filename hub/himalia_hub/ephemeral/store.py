@@ -30,6 +30,7 @@ UNDER_WAY = [stage for stage in Stage if stage not in OVER]
 QUEUE = sa.and_(Launch.stage.in_([Stage.RESOLVING, Stage.FETCHING, Stage.WAITING]), ~Launch.seated)
 LONGEST_LOG = 2000
 DAY = timedelta(days=1)
+LAST_ONES = 50
 POOL, NET = "pool:", "net:"
 """Visitors: of launches that are made before anybody asks, and how the address of one without an account begins."""
 
@@ -40,6 +41,14 @@ class Place:
 
     number: int
     running: int
+
+
+@dataclass(frozen=True, slots=True)
+class Typical:
+    """How long a session has its place, in seconds; whether sessions of the last day say so, or only older ones."""
+
+    seconds: float
+    lately: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +193,17 @@ async def standing(db: AsyncSession) -> Standing:
     return Standing(tuple(row.id for row in found if not row.seated), sum(row.seated for row in found))
 
 
-async def typical_s(db: AsyncSession, *, now: datetime) -> float | None:
-    """How long a session of the last day had its place, on average; None before any has ended."""
-    ended = sa.and_(Launch.stage.in_(OVER), Launch.stage_since > now - DAY, Launch.visitor != POOL)
-    return await db.scalar(sa.select(sa.func.avg(Launch.used_s)).where(ended, Launch.used_s > 0))
+async def typical_s(db: AsyncSession, *, now: datetime) -> Typical | None:
+    """How long a session of the last day had its place, on average; else the last ones before. None: none has ended."""
+    ended = sa.and_(Launch.stage.in_(OVER), Launch.visitor != POOL, Launch.used_s > 0)
+    lately = await db.scalar(
+        sa.select(sa.func.avg(Launch.used_s)).where(ended, Launch.stage_since > now - DAY)
+    )
+    if lately is not None:
+        return Typical(lately, True)
+    last = sa.select(Launch.used_s).where(ended).order_by(Launch.id.desc()).limit(LAST_ONES).subquery()
+    before = await db.scalar(sa.select(sa.func.avg(last.c.used_s)))
+    return None if before is None else Typical(before, False)
 
 
 async def take_uid(db: AsyncSession, launch: Launch, uids: range) -> int:

@@ -214,9 +214,14 @@ class _Telling:
         )
         if (eta_s := self.app[LAUNCH_QUEUE].eta_s(standing)) is not None:
             minutes, numbers["eta_s"] = math.ceil(eta_s / 60), round(eta_s)
-            line += ". " + words(
-                f"That takes about {minutes} minutes" if minutes > 1 else "That takes about a minute"
-            )
+            said = f"That takes about {minutes} minutes" if minutes > 1 else "That takes about a minute"
+            if self.app[LAUNCH_QUEUE].by_older:
+                said = counted(
+                    "By how long sessions of earlier days took, that is about %(num)s minute",
+                    "By how long sessions of earlier days took, that is about %(num)s minutes",
+                    max(minutes, 1),
+                )
+            line += ". " + words(said)
         return [{"phase": "waiting", "message": line + "\n", **numbers}]
 
     async def catch_up(self, news: _News) -> None:

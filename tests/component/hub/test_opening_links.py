@@ -224,6 +224,14 @@ async def test_a_place_in_the_queue_counts_who_came_before_and_falls_as_they_are
             ))  # fmt: skip
     queue = Queue(hub.db)
     assert queue.eta_s(await queue.place(late)) == pytest.approx(4 * 600 / 2)
+    assert not queue.by_older
+
+    async with hub.db.begin() as db:
+        old = clock.now() - timedelta(days=3)
+        await db.execute(sa.update(Launch).where(Launch.stage == Stage.ENDED).values(stage_since=old))
+    queue = Queue(hub.db)
+    assert queue.eta_s(await queue.place(late)) == pytest.approx(4 * 600 / 2), "better than nothing"
+    assert queue.by_older, "and said to be old"
 
 
 async def test_work_stands_back_until_everybody_who_clicked_was_answered_but_not_for_ever(hub: Site) -> None:

@@ -49,6 +49,10 @@ LINKS: Final = (
     ),
     "That takes about %(minutes)s minutes",
     "That takes about a minute",
+    (
+        "By how long sessions of earlier days took, that is about %(num)s minute",
+        "By how long sessions of earlier days took, that is about %(num)s minutes",
+    ),
     "stopped by its visitor",
     "cancelled by its visitor",
     "kept by its visitor",
