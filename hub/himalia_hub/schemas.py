@@ -19,11 +19,8 @@ SHOWN = 80
 ATTRIBUTE = "__himalia_takes__"
 
 
-class Body(BaseModel, extra="forbid", strict=True, frozen=True, defer_build=True):
-    """Base of every request body: a key that is not known, and a value of another type, are errors.
-
-    Its checks are built when the first such body comes: most are never sent to most hubs.
-    """
+class Body(BaseModel, extra="forbid", strict=True, frozen=True):
+    """Base of every request body: a key that is not known, and a value of another type, are errors."""
 
 
 class Anything(BaseModel, extra="allow"):

@@ -8,12 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationInfo, field_validator
 
 
-class Section(BaseModel, extra="forbid", frozen=True, defer_build=True):
-    """Base of every table: a key that is not known is an error, and nothing changes after the start.
-
-    Its checks are built when it is read: those of a table within another stand in the outer one's, and are not needed
-    a second time.
-    """
+class Section(BaseModel, extra="forbid", frozen=True):
+    """Base of every table: a key that is not known is an error, and nothing changes after the start."""
 
     @field_validator("*", mode="before")
     @classmethod

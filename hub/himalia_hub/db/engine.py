@@ -21,8 +21,6 @@ from himalia_hub.errors import ConfigError
 T = TypeVar("T")
 
 BUSY_TIMEOUT_S = 30
-CACHE_KB = 256
-"""Of pages that a connection to SQLite keeps to itself."""
 IDLE_IN_TRANSACTION_S = 20
 """PostgreSQL ends a transaction that says nothing for so long: its hub was stopped, or is cut off. That is shorter than
 others wait for its locks, so that they get them.
@@ -217,8 +215,6 @@ def _on_sqlite_connect(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")  # WAL + NORMAL survives the death of any process
     cursor.execute("PRAGMA foreign_keys=ON")
-    # Of the 2 MB that each connection keeps else, and there are four or five, the system has a copy already.
-    cursor.execute(f"PRAGMA cache_size=-{CACHE_KB}")
     cursor.close()
 
 
