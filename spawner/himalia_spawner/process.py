@@ -367,12 +367,14 @@ class ProcessSpawner:
     async def _on_another_port(self, record: Record) -> None:
         """Once, where its port was taken before it could listen there; the rest is as with any end."""
         async with self._busy[record.name]:
+            await self._watch.settled(record)
             now = self._ledger.folder(record.name).read()
-            if (
-                now is None
-                or (now.pid, now.ticks) != (record.pid, record.ticks)
-                or not self._claims.lost(now)
-            ):
+            if now is None or (now.pid, now.ticks) != (record.pid, record.ticks):
+                return
+            if not self._claims.lost(now):
+                self._claims.forget(
+                    record.name
+                )  # else a look that finds its port taken later waits for a move
                 return
             spec = self._claims.move(now)
             try:

@@ -70,8 +70,9 @@ class Watch:
             return
         self.settle(record.name)
         pidfd = procfs.open_pidfd(record.pid, record.ticks)
-        if pidfd is None:
+        if pidfd is None:  # it ended before anybody could watch: that is an end like any other
             self.changed.put_nowait(record.name)
+            self.soon(self._ended(record))
             return
         self._watched[record.name] = _Watched(record, pidfd)
         asyncio.get_running_loop().add_reader(pidfd, self._on_exit, record.name)

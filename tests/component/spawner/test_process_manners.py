@@ -181,6 +181,30 @@ async def test_a_server_whose_port_was_taken_is_given_another_once(
         assert (sighting.presence, sighting.exit.status) == (Presence.ABSENT, 1)
 
 
+async def test_a_server_that_ends_before_it_is_watched_because_its_port_was_taken_is_given_another(
+    rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = iter([True])
+
+    def wait_for_its_end(point: str) -> None:
+        if point == "after_record" and next(first, False):
+            record = spawner._ledger.folder("ada-server").read()
+            while procfs.stat(record.pid):  # the nest reaps it
+                os.sched_yield()
+
+    spawner = rig.spawner(fault=wait_for_its_end, isolation="fork")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        given = iter([other.getsockname()[1], free_port()])
+        monkeypatch.setattr("himalia_spawner.ports.free_port", given.__next__)
+        await spawner.start(told(rig, "serve"))
+
+        async def listens() -> bool:
+            sighting = await spawner.look("ada-server")
+            return sighting.presence is Presence.PRESENT and sighting.listening
+
+        await eventually(listens)
+
+
 def test_the_owner_of_a_listening_port_is_known() -> None:
     port = free_port()
     assert listener(port) is None
