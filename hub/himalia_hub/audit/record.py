@@ -18,6 +18,7 @@ from himalia_hub.audit.models import AuditRow
 from himalia_hub.auth import origin
 from himalia_hub.auth.xsrf import SAFE
 from himalia_hub.db.base import insert_of
+from himalia_hub.db.prepared import Prepared
 from himalia_hub.keys import DB, IDENTITY, REQUEST_ID, SETTINGS
 from himalia_hub.rbac.identity import Identity
 
@@ -26,8 +27,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ACCESS, CHANGE = "access", "change"
 UNRECORDED = frozenset({"api/users/{user}/activity", "api/proxy/followers/{id}", "security/csp-report"})
 """What programs send by themselves, again and again, and what changes nothing."""
-_ADD = insert_of(AuditRow)
 _COLUMNS = tuple(column.key for column in sa.inspect(AuditRow).columns if not column.primary_key)
+_ADD = Prepared(insert_of(AuditRow), given=_COLUMNS)
 TARGETS = ("server", "group", "service", "id")
 
 log = structlog.get_logger()
@@ -95,7 +96,7 @@ async def record_request(request: web.Request, handler: Handler) -> web.StreamRe
 
 
 def _add(row: AuditRow, db: Session) -> None:
-    db.execute(_ADD, {name: getattr(row, name) for name in _COLUMNS})
+    _ADD.run(db, {name: getattr(row, name) for name in _COLUMNS})
 
 
 def row_of(request: web.Request, status: int) -> AuditRow | None:

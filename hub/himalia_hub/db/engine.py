@@ -144,6 +144,9 @@ class _Awaited(AsyncSession):
     async def get(self, *args: Any, **kwargs: Any) -> Any:
         return self.sync_session.get(*args, **kwargs)
 
+    async def run_sync(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return fn(self.sync_session, *args, **kwargs)
+
 
 def _without_waiting(work: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine that never waits, without an event loop; RuntimeError when it does wait."""

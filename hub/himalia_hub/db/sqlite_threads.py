@@ -13,6 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
+from himalia_hub.db.prepared import DRIVER
+
 T = TypeVar("T")
 Work = Callable[[Session], Any]
 
@@ -75,11 +77,19 @@ class SqliteThreads:
         return outcomes
 
     def _write_alone(self, work: Work) -> Any:
-        with Session(self._writing, expire_on_commit=False) as session, session.begin():
-            return work(session)
+        with (
+            self._writing.connect() as connection,
+            connection.begin(),
+            _Sessions(connection) as sessions,
+        ):
+            session = sessions.next()
+            result = work(session)
+            session.flush()
+            return result
 
     def _read(self, works: list[Work]) -> list[Outcome]:
         with Session(self._engine, expire_on_commit=False) as session:
+            session.info[DRIVER] = session.connection().connection.dbapi_connection
             return [_tried(_read_beside, session, work) for work in works]
 
 
@@ -102,7 +112,10 @@ class _Sessions:
         if self._open is None:
             # Without a transaction of its own: it neither ends nor undoes what others wrote.
             self._open = Session(
-                self._connection, expire_on_commit=False, join_transaction_mode="rollback_only"
+                self._connection,
+                expire_on_commit=False,
+                join_transaction_mode="rollback_only",
+                info={DRIVER: self.driver},
             )
         self._open.expunge_all()  # nobody gets the objects of another
         return self._open

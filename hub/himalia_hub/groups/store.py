@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
+from himalia_hub.db.prepared import Prepared
 from himalia_hub.errors import BadRequest, Conflict
 from himalia_hub.groups.models import Group, Membership
 from himalia_hub.groups.names import GroupName, is_name
@@ -118,21 +120,21 @@ async def of_users(db: AsyncSession, user_ids: Sequence[int]) -> dict[int, list[
 
 async def of_user(db: AsyncSession, user_id: int) -> list[str]:
     """The names of the groups this person is in, sorted."""
-    return _names(await db.execute(_OF_USER, {"user_id": user_id}))
+    return _names(await db.run_sync(_OF_USER.rows, {"user_id": user_id}))
 
 
 def names_of(db: Session, user_id: int) -> list[str]:
     """The same, for `Database.write`."""
-    return _names(db.execute(_OF_USER, {"user_id": user_id}))
+    return _names(_OF_USER.rows(db, {"user_id": user_id}))
 
 
 async def of_name(db: AsyncSession, username: str) -> list[str]:
     """The names of the groups the person of this name is in, sorted."""
     found = _joined().join(User, User.id == Membership.user_id).where(User.name == username)
-    return _names(await db.execute(found))
+    return _names((await db.execute(found)).all())
 
 
-def _names(rows: sa.Result[str, list[str]]) -> list[str]:
+def _names(rows: Sequence[Any]) -> list[str]:
     return [GroupName(name, profiles) for name, profiles in rows]
 
 
@@ -141,7 +143,7 @@ def _joined() -> sa.Select[str, list[str]]:
     return joined.order_by(Group.name)
 
 
-_OF_USER = _joined().where(Membership.user_id == sa.bindparam("user_id"))
+_OF_USER = Prepared(_joined().where(Membership.user_id == sa.bindparam("user_id")))
 """Built once, as the next: every start asks it twice."""
 _OF_USERS = (
     _joined()

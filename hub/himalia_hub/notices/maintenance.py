@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub.clock import minute
+from himalia_hub.db.prepared import is_postgresql
 from himalia_hub.errors import HimaliaError
 from himalia_hub.notices.models import Maintenance
 from himalia_hub.notices.notice import MAINTENANCE, Notice
@@ -75,5 +76,5 @@ def notice_of(row: Maintenance) -> Notice:
 
 
 async def _lock(db: AsyncSession, function: str) -> None:
-    if db.get_bind().dialect.name == "postgresql":
+    if is_postgresql(db):
         await db.execute(sa.select(getattr(sa.func, function)(sa.func.hashtextextended(LOCK, 0))))

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
+from himalia_hub.db.prepared import Prepared
 from himalia_hub.groups import store as groups
 from himalia_hub.notices import maintenance
 from himalia_hub.notices.models import Maintenance
@@ -23,19 +24,21 @@ from himalia_hub.usage.models import Quota
 from himalia_hub.usage.quota import Asked
 from himalia_hub.users.models import User
 
-_kept: dict[tuple[bool, bool], Any] = {}
+_kept: dict[tuple[bool, bool], Prepared] = {}
 
 
-def _circumstances(settings: ServersSection) -> Any:
+def _circumstances(settings: ServersSection) -> Prepared:
     """All that stands in the way of hardly any start, in one question."""
     bounds = bool(settings.concurrent_start_limit), bool(settings.active_limit)
     if bounds not in _kept:
         groups_too = sa.or_(Quota.user_id == sa.bindparam("user_id"), Quota.group_id.in_(usage.MINE))
-        _kept[bounds] = sa.select(
-            sa.exists(sa.select(Maintenance.id)),
-            sa.exists(sa.select(Quota.id).where(groups_too)),
-            sa.exists(sa.select(Server.id).where(Server.queued_at.is_not(None))),
-            *queue.counted(settings),
+        _kept[bounds] = Prepared(
+            sa.select(
+                sa.exists(sa.select(Maintenance.id)),
+                sa.exists(sa.select(Quota.id).where(groups_too)),
+                sa.exists(sa.select(Server.id).where(Server.queued_at.is_not(None))),
+                *queue.counted(settings),
+            )
         )
     return _kept[bounds]
 
@@ -64,8 +67,8 @@ async def ask(
     await maintenance.hold_off(db)
     if queue.is_bounded(settings.servers):
         await queue.lock(db)
-    found = await db.execute(_circumstances(settings.servers), {"user_id": user.id})
-    maintained, has_quota, anybody_waits, starting, active = found.one()
+    found = await db.run_sync(_circumstances(settings.servers).row, {"user_id": user.id})
+    maintained, has_quota, anybody_waits, starting, active = found
     if maintained:
         await maintenance.must_be_over(db, now=now)
     await check_named(db, user, name, settings.servers)

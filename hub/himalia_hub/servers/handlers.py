@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -238,7 +239,7 @@ async def wait_until(
     with app[DOORBELL].watch(server.id, only_the_end=True) as watch:
         while True:
             await watch.wait(min(max(0, deadline - time.monotonic()), LOOK_S))
-            row = await app[DB].read_in_one(lambda db: db.get(Server, server.id))
+            row = await app[DB].read_in_one(partial(store.by_id, server_id=server.id))
             if row is None:
                 server.phase, server.desired = Phase.STOPPED, Desired.STOPPED
                 return server

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from himalia_hub.db.prepared import Prepared, columns_of, detached, is_postgresql
 from himalia_hub.servers.models import Server
 from himalia_hub.users.models import User
 
@@ -38,15 +39,15 @@ def _update() -> sa.Update:
     return sa.update(Server).execution_options(synchronize_session=False)
 
 
-def _claim() -> sa.Update:
+def _claim() -> Prepared:
     now: sa.BindParameter[datetime] = sa.bindparam("now", type_=Server.due_at.type)
     node = sa.bindparam("at_node", type_=Server.node.type)
     free = sa.or_(Server.lease_until.is_(None), Server.lease_until < now)
     mine = sa.or_(Server.node.is_(None), Server.node == node)
     due = sa.select(Server.id).where(free, mine, Server.due_at <= now).order_by(Server.due_at)
     due = due.limit(sa.bindparam("most")).with_for_update(skip_locked=True)
-    return (
-        _update()
+    return Prepared(
+        sa.update(sa.inspect(Server).local_table)  # type: ignore[arg-type]
         # Materialized: PostgreSQL may carry out a subquery once for each row, and lock more than it was asked for.
         .where(
             Server.id.in_(sa.select(due.cte("due").prefix_with("MATERIALIZED", dialect="postgresql").c.id)),
@@ -57,24 +58,29 @@ def _claim() -> sa.Update:
             lease_until=sa.bindparam("until", type_=Server.lease_until.type),
             lease_epoch=Server.lease_epoch + 1,
         )
-        .returning(Server)
+        .returning(*columns_of(Server))
     )
 
 
 _CLAIM = _claim()
 """Built once, as are the two below: SQLAlchemy takes longer to build an expression than SQLite to carry it out."""
-_NAMES = sa.select(User.id, User.name).where(User.id.in_(sa.bindparam("user_ids", expanding=True)))
+_AT_ONCE = 8
+_NAMES = Prepared(
+    sa.select(User.id, User.name).where(
+        User.id.in_([sa.bindparam(f"id{n}", type_=sa.Integer) for n in range(_AT_ONCE)])
+    )
+)
 
 
 @functools.cache
-def _fenced_update(names: frozenset[str], *, of_one_wish: bool) -> sa.Update:
+def _fenced_update(names: frozenset[str], *, of_one_wish: bool) -> Prepared:
     """Sets these columns of one row to `to_<name>` under a lease; `of_one_wish`: unless there is a newer wish."""
     table = sa.inspect(Server).local_table
     mine = [table.c.id == sa.bindparam("of_server"), table.c.lease_epoch == sa.bindparam("of_epoch")]
     if of_one_wish:
         mine.append(table.c.generation == sa.bindparam("of_generation"))
     values = {name: sa.bindparam(f"to_{name}", type_=table.c[name].type) for name in names}
-    return sa.update(table).where(*mine).values(values)  # type: ignore[arg-type]
+    return Prepared(sa.update(table).where(*mine).values(values))  # type: ignore[arg-type]
 
 
 def claim_due(
@@ -82,11 +88,8 @@ def claim_due(
 ) -> list[tuple[Lease, Server, str]]:
     """Lease the servers that have waited longest, at most so many: each lease, its row, its person's name."""
     values = {"owner": owner, "at_node": node, "now": now, "until": now + ttl, "most": most}
-    servers = list(db.scalars(_CLAIM, values))
-    if not servers:
-        return []
-    rows = db.execute(_NAMES, {"user_ids": [server.user_id for server in servers]})
-    names = {row[0]: row[1] for row in rows}
+    servers = [detached(Server, row) for row in _CLAIM.rows(db, values)]
+    names = _names_of(db, [server.user_id for server in servers])
     claimed = []
     for server in servers:
         if server.user_id in names:
@@ -95,6 +98,15 @@ def claim_due(
             # A row of nobody, which no hub leaves: it rests, and nobody else waits for it. `himalia doctor` names it.
             db.execute(_update().where(Server.id == server.id).values(due_at=None, **RELEASED))
     return claimed
+
+
+def _names_of(db: Session, user_ids: list[int]) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for start in range(0, len(user_ids), _AT_ONCE):
+        asked = user_ids[start : start + _AT_ONCE]
+        asked += asked[:1] * (_AT_ONCE - len(asked))
+        names |= {row[0]: row[1] for row in _NAMES.rows(db, {f"id{n}": one for n, one in enumerate(asked)})}
+    return names
 
 
 def renew(db: Session, lease: Lease, *, until: datetime) -> None:
@@ -130,7 +142,7 @@ def release(db: Session, lease: Lease) -> None:
 
 def notify(db: Session, server_id: int) -> None:
     """Tell the other replicas at commit, where the database can (PostgreSQL NOTIFY)."""
-    if db.get_bind().dialect.name == "postgresql":
+    if is_postgresql(db):
         db.execute(notification(server_id))
 
 
@@ -150,4 +162,4 @@ def _write(db: Session, lease: Lease, values: dict[str, Any], generation: int | 
     given |= {"of_server": lease.server_id, "of_epoch": lease.epoch}
     given |= {} if generation is None else {"of_generation": generation}
     statement = _fenced_update(frozenset(values), of_one_wish=generation is not None)
-    return bool(db.execute(statement, given).rowcount)  # type: ignore[attr-defined]
+    return bool(statement.run(db, given))

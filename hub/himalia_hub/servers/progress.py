@@ -61,7 +61,7 @@ async def _follow(request: web.Request, response: web.StreamResponse, server: Se
     generation, spoke, told = server.generation, time.monotonic(), 0
 
     async def look(db: AsyncSession) -> tuple[Server | None, list[ServerEvent]]:
-        row = await db.get(Server, server.id)
+        row = await store.by_id(db, server.id)
         return row, await store.events_after(db, server.id, generation, last)
 
     with request.app[DOORBELL].watch(server.id) as watch:

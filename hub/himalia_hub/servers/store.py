@@ -7,14 +7,15 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session, make_transient_to_detached
+from sqlalchemy.orm import Session
 
 from himalia_hub import clock
 from himalia_hub.db.base import insert_of, insert_unless_there
+from himalia_hub.db.prepared import Prepared, attached, columns_of, detached, is_postgresql
 from himalia_hub.errors import Conflict
 from himalia_hub.servers import leases
 from himalia_hub.servers.models import Server, ServerEvent
@@ -31,8 +32,10 @@ _FOUND = (
     .where(User.name == sa.bindparam("username"), Server.name == sa.bindparam("name"))
 )
 """Built once, as are the others here that each start asks: building one takes longer than asking it."""
-_FOUND_WITH_USER = (
-    sa.select(User, Server)
+_PERSON = len(columns_of(User))
+_FOUND_WITH_USER = Prepared(
+    sa.select(*columns_of(User), *columns_of(Server))
+    .select_from(User)
     .outerjoin(Server, sa.and_(Server.user_id == User.id, Server.name == sa.bindparam("name")))
     .where(User.name == sa.bindparam("username"))
 )
@@ -41,8 +44,9 @@ _WHOSE = (
     .outerjoin(Server, Server.user_id == User.id)
     .where(User.name == sa.bindparam("username"))
 )
-_STORY = (
-    sa.select(ServerEvent)
+_BY_ID = Prepared(sa.select(*columns_of(Server)).where(Server.id == sa.bindparam("server_id")))
+_STORY = Prepared(
+    sa.select(*columns_of(ServerEvent))
     .where(
         ServerEvent.server_id == sa.bindparam("server_id"),
         ServerEvent.generation == sa.bindparam("generation"),
@@ -52,27 +56,29 @@ _STORY = (
 )
 
 
-_EVENT = insert_of(ServerEvent)
+_EVENT = Prepared(
+    insert_of(ServerEvent), given=("server_id", "generation", "at", "kind", "progress", "message")
+)
 _BLANK: dict[str, Any] = {
     column.key: column.default.arg if column.default is not None and column.default.is_scalar else None
     for column in sa.inspect(Server).local_table.columns
     if not column.primary_key
 }
 """A row with nothing wished."""
+_NEW = Prepared(functools.partial(insert_unless_there, Server), given=_BLANK)
 
 
 @functools.cache
-def _wish(names: frozenset[str]) -> sa.Update:
+def _wish(names: frozenset[str]) -> Prepared:
     """Wishes that one server runs, unless that is wished already, and sets these columns to `to_<name>`."""
-    columns = sa.inspect(Server).local_table.c
-    values: dict[str, Any] = {name: sa.bindparam(f"to_{name}", type_=columns[name].type) for name in names}
-    values |= {"desired": Desired.RUNNING, "generation": Server.generation + 1}
-    return (
-        sa.update(Server)
-        .where(Server.id == sa.bindparam("of_server"), Server.desired != Desired.RUNNING)
+    table = cast("sa.Table", Server.__table__)
+    values: dict[str, Any] = {name: sa.bindparam(f"to_{name}", type_=table.c[name].type) for name in names}
+    values |= {"desired": Desired.RUNNING, "generation": table.c.generation + 1}
+    return Prepared(
+        sa.update(table)
+        .where(table.c.id == sa.bindparam("of_server"), table.c.desired != Desired.RUNNING)
         .values(values)
-        .returning(Server)
-        .execution_options(synchronize_session=False, populate_existing=True)
+        .returning(*columns_of(Server))
     )
 
 
@@ -83,8 +89,18 @@ async def find(db: AsyncSession, username: str, name: str) -> Server | None:
 
 async def find_with_user(db: AsyncSession, username: str, name: str) -> tuple[User | None, Server | None]:
     """A person and the server of theirs with this name, in one question."""
-    row = (await db.execute(_FOUND_WITH_USER, {"username": username, "name": name})).one_or_none()
-    return (None, None) if row is None else (row[0], row[1])
+    row = await db.run_sync(_FOUND_WITH_USER.row, {"username": username, "name": name})
+    if row is None:
+        return None, None
+    session, theirs = db.sync_session, row[_PERSON:]
+    user = attached(session, User, row[:_PERSON])
+    return user, None if theirs[0] is None else attached(session, Server, theirs)
+
+
+async def by_id(db: AsyncSession, server_id: int) -> Server | None:
+    """The server of this row, to look at: what is set on it is not written."""
+    row = await db.run_sync(_BY_ID.row, {"server_id": server_id})
+    return None if row is None else detached(Server, row)
 
 
 async def list_for_user(db: AsyncSession, user_id: int) -> list[Server]:
@@ -117,16 +133,13 @@ async def create(
     One statement, which waits for another hub that is making the same, and another only where a renamed server still
     carries the name for the spawner.
     """
-    insert = insert_unless_there(Server, db.get_bind().dialect.name)
     row = {**_BLANK, "user_options": {}, "phase_since": now, **values, "user_id": user.id, "name": name}
     for wanted in backend_names(user.name, name):
         row["backend_name"] = wanted
-        server_id = await db.scalar(insert, row)
-        if server_id is not None:
-            server = Server(id=server_id, **row)
-            make_transient_to_detached(server)
-            db.add(server)
-            return server
+        made = await db.run_sync(_NEW.row, row)
+        if made is not None:
+            whole = [made[0] if column.primary_key else row[column.key] for column in columns_of(Server)]
+            return attached(db.sync_session, Server, whole)
         if await find(db, user.name, name) is not None:
             return None
     raise AssertionError("counting never ends")
@@ -203,12 +216,13 @@ async def wish_running(
         if server.phase is Phase.FAILED and kept_until(server.failure, now=now) is None:
             values["node"] = None  # any hub may start it: what waited on that machine is over
         given = {f"to_{key}": value for key, value in values.items()} | {"of_server": server.id}
-        wished = (await db.scalars(_wish(frozenset(values)), given)).one_or_none()
+        row = await db.run_sync(_wish(frozenset(values)).row, given)
+        wished = None if row is None else attached(db.sync_session, Server, row)
     if wished is None:
         assert server is not None
         await db.refresh(server)
         return server
-    await db.execute(_EVENT, _line(wished, "info", 0, "Server requested", now))
+    await db.run_sync(_EVENT.run, _line(wished, "info", 0, "Server requested", now))
     await notify(db, wished.id)
     return wished
 
@@ -271,7 +285,7 @@ async def reasons(db: AsyncSession, user_id: int) -> dict[int, str]:
 
 async def notify(db: AsyncSession, server_id: int) -> None:
     """Tell the other replicas at commit, where the database can (PostgreSQL NOTIFY)."""
-    if db.get_bind().dialect.name == "postgresql":
+    if is_postgresql(db):
         await db.execute(leases.notification(server_id))
 
 
@@ -281,7 +295,7 @@ def add_event(
     """Add a line to the server's story. Kinds: info, ready, failed, stopped, culled."""
     line = _line(server, kind, progress, message, now)
     if isinstance(db, Session):
-        db.execute(_EVENT, line)
+        _EVENT.run(db, line)
     else:
         db.add(ServerEvent(**line))
 
@@ -300,7 +314,7 @@ def _line(server: Server, kind: str, progress: int, message: str, now: datetime)
 async def events_after(db: AsyncSession, server_id: int, generation: int, after_id: int) -> list[ServerEvent]:
     """The story of one start or stop, from just after the event `after_id`."""
     which = {"server_id": server_id, "generation": generation, "after_id": after_id}
-    return list(await db.scalars(_STORY, which))
+    return [detached(ServerEvent, row) for row in await db.run_sync(_STORY.rows, which)]
 
 
 async def touch(db: AsyncSession, server_id: int, at: datetime) -> None:
@@ -328,19 +342,19 @@ async def whose(db: AsyncSession, username: str) -> tuple[int | None, dict[str, 
 
 async def next_due(db: AsyncSession, *, node: str | None) -> tuple[datetime | None, bool]:
     """When the next row wants a step (leased rows count from the end of their lease), and whether any start waits."""
-    row = (await db.execute(_next_due(), {"node": node})).one()
+    row = await db.run_sync(_next_due().row, {"node": node})
     return row[0], bool(row[1])
 
 
 @functools.cache
-def _next_due() -> sa.Select[Any]:
+def _next_due() -> Prepared:
     mine = sa.or_(Server.node.is_(None), Server.node == sa.bindparam("node", type_=Server.node.type))
     earliest = sa.case((Server.lease_until > Server.due_at, Server.lease_until), else_=Server.due_at)
     # By id, both: then SQLite finds the few that are not NULL in the index, and else it reads all rows at each ring.
     wanting = sa.select(Server.id).where(Server.due_at.is_not(None)).correlate(None)
     due = sa.select(sa.func.min(earliest)).where(Server.id.in_(wanting), mine).scalar_subquery()
     waits = sa.exists(sa.select(Server.id).where(Server.queued_at.is_not(None)))
-    return sa.select(sa.type_coerce(due, Server.due_at.type), waits)
+    return Prepared(sa.select(sa.type_coerce(due, Server.due_at.type), waits))
 
 
 async def take_back(db: AsyncSession, owner_prefix: str) -> int:

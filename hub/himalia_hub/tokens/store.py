@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from himalia_hub.auth.accounts import Ended
 from himalia_hub.db.base import insert_unless_there
+from himalia_hub.db.prepared import Prepared
 from himalia_hub.errors import Conflict
 from himalia_hub.secrets import hash_token, mint
 from himalia_hub.servers.models import Server
@@ -32,8 +34,14 @@ _LIVE = (
 )
 """Built once: it is asked at each request, the next at each start."""
 _TABLE = cast("sa.Table", ApiToken.__table__)
-_OLDER = sa.delete(_TABLE).where(
-    _TABLE.c.server_id == sa.bindparam("of_server"), _TABLE.c.hashed != sa.bindparam("hash")
+_OLDER = Prepared(
+    sa.delete(_TABLE).where(
+        _TABLE.c.server_id == sa.bindparam("of_server"), _TABLE.c.hashed != sa.bindparam("hash")
+    )
+)
+_OF_SERVER = Prepared(
+    functools.partial(insert_unless_there, ApiToken),
+    given=("user_id", "server_id", "incarnation", "hashed", "scopes", "note", "created"),
 )
 
 
@@ -94,7 +102,7 @@ def put_server_token(
 ) -> None:
     """Make `secret` the only token of this server. Repeating it with the same secret changes nothing."""
     hashed = hash_token(secret)
-    db.execute(_OLDER, {"of_server": server_id, "hash": hashed})
+    _OLDER.run(db, {"of_server": server_id, "hash": hashed})
     token = {
         "user_id": user_id,
         "server_id": server_id,
@@ -104,7 +112,7 @@ def put_server_token(
         "note": f"Server at {prefix}",
         "created": now,
     }
-    db.execute(insert_unless_there(ApiToken, db.get_bind().dialect.name), token)
+    _OF_SERVER.rows(db, token)
 
 
 async def put_service_token(db: AsyncSession, *, service_id: int, secret: str | None, now: datetime) -> None:

@@ -11,15 +11,18 @@ import itertools
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
+from himalia_hub.db.prepared import Prepared
 from himalia_hub.users.models import User
 
 _OTHER = aliased(User)
-_ASKED = sa.select(
-    User.name,
-    User.kept_as,
-    sa.exists().where(_OTHER.kept_as == User.name, _OTHER.id != User.id),
-    User.guest,
-).where(User.id == sa.bindparam("user_id"))
+_ASKED = Prepared(
+    sa.select(
+        User.name,
+        User.kept_as,
+        sa.exists().where(_OTHER.kept_as == User.name, _OTHER.id != User.id),
+        User.guest,
+    ).where(User.id == sa.bindparam("user_id"))
+)
 
 
 def files_of(db: Session, user_id: int) -> str:
@@ -29,7 +32,10 @@ def files_of(db: Session, user_id: int) -> str:
 
 def files_and_guest(db: Session, user_id: int) -> tuple[str, bool]:
     """The same, and whether the person is the guest of a throw-away session."""
-    name, kept_as, is_anothers, guest = db.execute(_ASKED, {"user_id": user_id}).one()
+    found = _ASKED.row(db, {"user_id": user_id})
+    if found is None:
+        raise sa.exc.NoResultFound(f"no person has the row {user_id}")
+    name, kept_as, is_anothers, guest = found
     if kept_as or not is_anothers:
         return str(kept_as or name), guest
     return keep(db, user_id, _free(db, name)), guest

@@ -17,6 +17,7 @@ from himalia_hub import clock
 from himalia_hub.db import engine
 from himalia_hub.db.base import Base
 from himalia_hub.db.engine import Database
+from himalia_hub.db.prepared import Prepared, attached, columns_of
 from himalia_hub.users.models import User
 
 
@@ -256,3 +257,37 @@ async def test_a_transaction_of_a_hub_that_was_stopped_is_ended_by_postgresql_be
     finally:
         await stopped.close()
         await other.close()
+
+
+async def test_a_prepared_statement_sees_what_was_set_and_what_it_gives_is_written(
+    database: Database,
+) -> None:
+    everything = Prepared(sa.select(*columns_of(User)).where(User.name == sa.bindparam("name")))
+    insert = Prepared(sa.insert(sa.inspect(User).local_table), given=("name", "created"))
+
+    def work(db: Session) -> None:
+        db.add(add("ada"))
+        row = everything.row(db, {"name": "ada"})  # set, and not written yet
+        ada = attached(db, User, row)
+        assert ada is db.get(User, ada.id)
+        assert not ada.admin
+        assert ada.created.tzinfo is not None
+        insert.run(db, {"name": "bob", "created": clock.now()})
+        attached(db, User, everything.row(db, {"name": "bob"})).name = "eve"
+
+    await asyncio.gather(database.write(work), database.write(lambda db: db.add(add("zoe"))))
+    assert await names(database) == ["ada", "eve", "zoe"]
+
+
+async def test_what_a_database_refuses_of_a_prepared_statement_is_sqlalchemys_error(
+    database: Database,
+) -> None:
+    insert = Prepared(sa.insert(sa.inspect(User).local_table), given=("name", "created"))
+
+    def twice(db: Session) -> None:
+        for _ in range(2):
+            insert.run(db, {"name": "ada", "created": clock.now()})
+
+    with pytest.raises(sa.exc.IntegrityError):
+        await database.write(twice)
+    assert await names(database) == []
