@@ -10,12 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
 from himalia_spawner import ending, procfs, searching
 from himalia_spawner.base import Kept
@@ -23,8 +21,6 @@ from himalia_spawner.errors import SpawnFailed
 from himalia_spawner.records import Folder, Record
 
 _ROUNDS = 3
-
-T = TypeVar("T")
 
 
 def now_s() -> float:
@@ -52,6 +48,8 @@ class Remains:
     def __init__(self, hub: str, threads: Executor, *, keep_s: float, kill_s: float, guests: range) -> None:
         self._hub, self._threads, self._keep_s, self._kill_s = hub, threads, keep_s, kill_s
         self._guests = guests
+        self._asked: list[tuple[searching.Trail, asyncio.Future[list[searching.Found]]]] = []
+        self._search: asyncio.Future[None] | None = None
 
     async def examine(self, record: Record, folder: Folder) -> Record:
         """The record of a dead server with `kept_until` in it: looked for once, 0 when nothing waits."""
@@ -94,20 +92,38 @@ class Remains:
         return True
 
     async def _find(self, record: Record, lock: tuple[int, int] | None = None) -> list[searching.Found]:
-        session = record.pid if record.boot == procfs.boot_id() else 0
-        look = partial(
-            searching.leftovers,
+        """What there is of it now. Who asks during a search shares the next: each reads all of /proc."""
+        trail = searching.Trail(
             searching.Cookie(self._hub, record.name, record.incarnation),
-            session=session,
+            session=record.pid if record.boot == procfs.boot_id() else 0,
             uid=record.uid,
             lock=lock,
             groups=record.cgroups,
             whole_account=record.uid in self._guests,
         )
-        return await self._in_thread(look)
+        answer = asyncio.get_running_loop().create_future()
+        self._asked.append((trail, answer))
+        if self._search is None or self._search.done():
+            self._search = asyncio.ensure_future(self._search_all())
+        found: list[searching.Found] = await answer
+        return found
 
-    async def _in_thread(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+    async def _search_all(self) -> None:
+        while self._asked:
+            asked, self._asked = self._asked, []
+            look = partial(searching.leftovers, [trail for trail, _ in asked])
+            try:
+                results = await asyncio.get_running_loop().run_in_executor(self._threads, look)
+            except BaseException as error:
+                for _, answer in asked:
+                    if not answer.done():
+                        answer.set_exception(error) if isinstance(error, Exception) else answer.cancel()
+                if not isinstance(error, Exception):
+                    raise
+                continue
+            for (_, answer), found in zip(asked, results, strict=True):
+                if not answer.done():
+                    answer.set_result(found)
 
 
 def _same(one: Record, other: Record) -> bool:

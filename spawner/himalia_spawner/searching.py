@@ -6,6 +6,8 @@ server leaves behind. Each function reads all of /proc, milliseconds on a busy m
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from himalia_spawner import cgroups, procfs
@@ -104,31 +106,44 @@ def _by_command(intent: Record) -> list[Found]:
     return sorted(found, key=lambda each: each.ticks)
 
 
-def leftovers(
-    cookie: Cookie,
-    *,
-    session: int,
-    uid: int,
-    lock: tuple[int, int] | None,
-    groups: tuple[str, ...] = (),
-    whole_account: bool = False,
-) -> list[Found]:
-    """Processes that outlived their server: by cookie, session, control group, or by holding its lock.
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """By what the processes of one server that has ended are known.
+
+    `whole_account`: nothing else runs under that user id, so whatever does is the server's, however it hides.
+    """
+
+    cookie: Cookie
+    session: int
+    uid: int
+    lock: tuple[int, int] | None = None
+    groups: tuple[str, ...] = ()
+    whole_account: bool = False
+
+
+def leftovers(trails: Sequence[Trail]) -> list[list[Found]]:
+    """Processes that outlived these servers, of each: by cookie, session, control group, or by holding its lock.
 
     Only those of the server's own user: the cookie is just a variable, anybody can set it. That of an earlier
     incarnation counts too: what waited after a crash carries it for good.
-    `whole_account`: nothing else runs under that user id, so whatever does is the server's, however it hides.
     """
-    found = []
-    grouped = cgroups.members(groups)
+    found: list[list[Found]] = [[] for _ in trails]
+    grouped = [cgroups.members(trail.groups) for trail in trails]
+    by_uid = defaultdict[int, list[int]](list)
+    for number, trail in enumerate(trails):
+        by_uid[trail.uid].append(number)
     for pid in procfs.pids():
         stat = procfs.stat(pid)
-        if stat is None or not stat.running or procfs.uid_of(pid) != uid:
+        uid = procfs.uid_of(pid) if stat is not None and stat.running else None
+        if stat is None or uid is None or uid not in by_uid:
             continue
         env = procfs.environ_of(pid)
         own = parse_cookie(env.get(COOKIE, "")) if env else None
-        carries = own is not None and (own.hub, own.name) == (cookie.hub, cookie.name)
-        belongs = pid in grouped or (session > 0 and stat.session == session)
-        if whole_account or carries or belongs or (lock is not None and procfs.holds_lock(pid, *lock)):
-            found.append(Found(pid, stat.ticks, uid, None, env))
+        for number in by_uid[uid]:
+            trail = trails[number]
+            carries = own is not None and (own.hub, own.name) == (trail.cookie.hub, trail.cookie.name)
+            belongs = pid in grouped[number] or (trail.session > 0 and stat.session == trail.session)
+            known = trail.whole_account or carries or belongs
+            if known or (trail.lock is not None and procfs.holds_lock(pid, *trail.lock)):
+                found[number].append(Found(pid, stat.ticks, uid, None, env))
     return found
