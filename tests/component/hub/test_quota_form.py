@@ -37,7 +37,7 @@ async def test_a_quota_of_a_group_counts_at_the_next_start_and_shows_on_a_member
 
     assert (done.status, done.location) == (303, "/hub/admin/groups#group-ml")
     assert 'name="memory" autocomplete="off" size="7" maxlength="20" value="8G"' in shown
-    assert "0 of 1 servers with the group <bdi>ml</bdi>" in home
+    assert "0 of 1 server with the group <bdi>ml</bdi>" in home
     assert "0 GB of 8 GB memory with the group <bdi>ml</bdi>" in home
     assert "counts memory, and this server would have no limit of it" in refused.text
     assert started.status in (302, 303)
