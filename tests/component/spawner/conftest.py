@@ -98,6 +98,15 @@ class ProcessRig:
         env = {"JUPYTERHUB_API_TOKEN": "token-of-ada", "JUPYTERHUB_USER": username, "EMPTY": ""}
         return ServerSpec(ref, username, server_name, "/user/ada/", env, command)
 
+    @staticmethod
+    def stranger(code: str) -> subprocess.Popen[bytes]:
+        """A process that is none of ours."""
+        return subprocess.Popen([sys.executable, "-I", "-c", code])
+
+    def told(self, what: str, *args: str) -> ServerSpec:
+        """A server of that sort, see server_for_tests.py."""
+        return self.server((*self.server().command[:-1], what, *args))
+
     async def about(self, handle: Handle) -> dict[str, object]:
         """What the server says of itself, as soon as it answers."""
         parts = urlsplit(handle.url)

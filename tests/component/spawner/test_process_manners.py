@@ -6,24 +6,17 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import stat
-import subprocess
-import sys
-from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
-import structlog
 
 from himalia_spawner import procfs
-from himalia_spawner.base import Presence, ServerRef, Sighting
+from himalia_spawner.base import Presence, ServerRef
 from himalia_spawner.errors import SpawnRefused
-from himalia_spawner.ports import Listener, ask_kernel, listener, read_tables
 from himalia_spawner.process import ProcessSpawner
 from himalia_spawner.records import Record
 from himalia_spawner.settings import ProcessSettings
-from hubs import free_port
 from support import eventually
 
 KEPT = {"PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL"}
@@ -31,15 +24,6 @@ KEPT = {"PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL"}
 
 def mode(path) -> int:
     return stat.S_IMODE(os.stat(path).st_mode)
-
-
-def told(rig, what: str, *args: str):
-    """A server of that sort, see server_for_tests.py."""
-    return rig.server((*rig.server().command[:-1], what, *args))
-
-
-def child_process(code: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-I", "-c", code])
 
 
 async def test_the_environment_holds_what_the_contract_lists_and_nothing_else(both) -> None:
@@ -120,128 +104,10 @@ async def test_a_server_on_a_unix_socket_listens_from_its_first_moment(rig, own)
     assert (await rig.environment(handle))["HIMALIA_LISTEN_FD"].isdigit()
 
 
-async def test_a_server_on_a_port_is_listening_only_when_it_does(rig) -> None:
-    spawner = rig.spawner()
-    await spawner.start(told(rig, "silent"))
-
-    sighting = await spawner.look("ada-server")
-
-    assert (sighting.presence, sighting.listening) == (Presence.PRESENT, False)
-    assert "does not listen yet" in sighting.detail
-
-
-async def test_a_strangers_listener_on_the_servers_port_is_never_taken_for_it(rig, as_root) -> None:
-    spawner = rig.spawner()
-    handle = await spawner.start(told(rig, "silent"))
-    port = int(handle.url.rpartition(":")[2])
-    listen = f"import os, socket, time; os.setuid(65534); s = socket.create_server(('127.0.0.1', {port})); time.sleep(60)"
-    stranger = child_process(listen)
-    try:
-        await eventually(lambda: (found := listener(port)) and found.uid == 65534)
-
-        sighting = await spawner.look("ada-server")
-
-        assert (sighting.presence, sighting.listening) == (Presence.PRESENT, False)
-        assert "another account" in sighting.detail
-    finally:
-        stranger.kill()
-        stranger.wait()
-
-
-@pytest.mark.parametrize("taken", [1, 2])
-async def test_a_server_whose_port_was_taken_is_given_another_once(
-    rig, monkeypatch: pytest.MonkeyPatch, taken: int
-) -> None:
-    spawner, heard = rig.spawner(), list[Presence]()
-    with ExitStack() as held, structlog.testing.capture_logs() as said:
-        others = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(taken)]
-        given = [*(other.getsockname()[1] for other in others), free_port()]
-        monkeypatch.setattr("himalia_spawner.ports.free_port", iter(given).__next__)
-        watching = asyncio.create_task(anext(spawner.watch()))
-        await spawner.start(told(rig, "serve"))
-
-        async def settled() -> Sighting | None:
-            sighting = await spawner.look("ada-server")
-            heard.append(sighting.presence)
-            unsettled = sighting.presence is Presence.UNKNOWN or not sighting.listening
-            return None if unsettled else sighting
-
-        sighting = await eventually(settled)
-        assert await watching == "ada-server"
-        warned = [line["port"] for line in said if line["event"] == "spawner.port_taken"]
-
-    assert warned == given[:1]
-    assert set(heard[:-1]) <= {Presence.PRESENT, Presence.UNKNOWN}
-    if taken == 1:
-        assert sighting.handle.url == f"http://127.0.0.1:{given[1]}"
-        assert (await rig.environment(sighting.handle))["JUPYTERHUB_SERVICE_URL"].startswith(
-            sighting.handle.url
-        )
-    else:
-        assert (sighting.presence, sighting.exit.status) == (Presence.ABSENT, 1)
-
-
-async def test_a_server_that_ends_before_it_is_watched_because_its_port_was_taken_is_given_another(
-    rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = iter([True])
-
-    def wait_for_its_end(point: str) -> None:
-        if point == "after_record" and next(first, False):
-            record = spawner._ledger.folder("ada-server").read()
-            while procfs.stat(record.pid):  # the nest reaps it
-                os.sched_yield()
-
-    spawner = rig.spawner(fault=wait_for_its_end, isolation="fork")
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        given = iter([other.getsockname()[1], free_port()])
-        monkeypatch.setattr("himalia_spawner.ports.free_port", given.__next__)
-        await spawner.start(told(rig, "serve"))
-
-        async def listens() -> bool:
-            sighting = await spawner.look("ada-server")
-            return sighting.presence is Presence.PRESENT and sighting.listening
-
-        await eventually(listens)
-
-
-def test_the_owner_of_a_listening_port_is_known() -> None:
-    port = free_port()
-    assert listener(port) is None
-    with socket.create_server(("127.0.0.1", port)):
-        assert (found := listener(port)) and found.uid == os.getuid()
-    with socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True):
-        assert (found := listener(port)) and found.uid == os.getuid()
-
-
-def test_the_kernel_says_of_listeners_what_its_tables_say() -> None:
-    def by_tables(port: int) -> Listener | None:
-        return next(iter(read_tables(port)), None)
-
-    with socket.create_server(("127.0.0.1", 0)) as mine, socket.socket() as bound:
-        port = mine.getsockname()[1]
-        bound.bind(("127.0.0.1", 0))  # and does not listen
-        with socket.create_connection(("127.0.0.1", port)) as visitor:
-            for each in (port, bound.getsockname()[1], visitor.getsockname()[1]):
-                assert ask_kernel(each) == by_tables(each), each
-        assert ask_kernel(port) == Listener(port, os.getuid(), loopback=True)
-    with socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True):
-        assert ask_kernel(port) == by_tables(port) == Listener(port, os.getuid(), loopback=False)
-
-
-def test_of_two_listeners_the_one_that_connections_reach_is_told() -> None:
-    with socket.create_server(("0.0.0.0", 0), reuse_port=True) as every:
-        port = every.getsockname()[1]
-        with socket.create_server(("127.0.0.1", port), reuse_port=True) as mine:
-            assert ask_kernel(port) == listener(port) == Listener(port, os.getuid(), loopback=True)
-            assert ask_kernel(port).inode == os.fstat(mine.fileno()).st_ino
-        assert ask_kernel(port).inode == os.fstat(every.fileno()).st_ino
-
-
 @pytest.mark.parametrize("hidden", [[], ["hidden"]], ids=["with-cookie", "without-cookie-holding-the-lock"])
 async def test_what_a_server_leaves_behind_is_gone_before_the_next_begins(rig, hidden) -> None:
     spawner = rig.spawner()
-    spec = told(rig, "parent", *hidden)
+    spec = rig.told("parent", *hidden)
     handle = await spawner.start(spec)
     await eventually(lambda: spawner.logs("ada-server"), what="the child is up")
     [child] = [pid for pid in procfs.pids() if _parent(pid) == handle.state["pid"]]
@@ -255,7 +121,7 @@ async def test_what_a_server_leaves_behind_is_gone_before_the_next_begins(rig, h
 
 async def test_a_stop_ends_the_servers_children_too(rig) -> None:
     spawner = rig.spawner(kill_timeout_s=2)
-    spec = told(rig, "parent")
+    spec = rig.told("parent")
     await spawner.start(spec)
     await eventually(lambda: len(rig.processes()) == 2)
     await eventually(lambda: spawner.logs("ada-server"), what="the child is up")
@@ -267,7 +133,7 @@ async def test_a_stop_ends_the_servers_children_too(rig) -> None:
 
 async def test_a_crash_ends_the_servers_children_without_being_asked(rig) -> None:
     spawner = rig.spawner()
-    handle = await spawner.start(told(rig, "parent"))
+    handle = await spawner.start(rig.told("parent"))
     await eventually(lambda: len(rig.processes()) == 2)
 
     await rig.kill(handle)
@@ -287,7 +153,7 @@ async def test_a_frozen_server_is_stopped_by_kill(rig) -> None:
 
 async def test_a_record_whose_pid_is_a_strangers_now_is_never_signalled(rig) -> None:
     spawner = rig.spawner()
-    stranger = child_process("import time; time.sleep(60)")
+    stranger = rig.stranger("import time; time.sleep(60)")
     try:
         folder = spawner._ledger.folder("ada-server")
         os.close(folder.lock())
@@ -338,12 +204,12 @@ async def test_a_log_is_rotated_at_start_and_kept_within_bounds(rig, monkeypatch
     monkeypatch.setattr("himalia_spawner.process._HOUSEKEEPING_S", 0.02)
     spawner = rig.spawner(log_max_bytes=10_000)
     log = rig.data / "logs" / "ada-server.log"
-    await spawner.start(told(rig, "crash", "first life"))
+    await spawner.start(rig.told("crash", "first life"))
     await eventually(lambda: spawner.logs("ada-server"))
     await spawner.stop(rig.server().ref)
     keeper = asyncio.create_task(_drain(spawner))
 
-    handle = await spawner.start(told(rig, "chatter", "5000"))
+    handle = await spawner.start(rig.told("chatter", "5000"))
     await rig.about(handle)
 
     assert log.with_name("ada-server.log.1").read_text() == "first life\n"
@@ -365,7 +231,7 @@ async def test_a_log_is_rotated_at_start_and_kept_within_bounds(rig, monkeypatch
 
 async def test_logs_are_given_without_control_characters(rig) -> None:
     spawner = rig.spawner()
-    await spawner.start(told(rig, "crash", "\x1b[31mred\x1b[0m \x07bell \x1b]0;title\x07end"))
+    await spawner.start(rig.told("crash", "\x1b[31mred\x1b[0m \x07bell \x1b]0;title\x07end"))
 
     assert await eventually(lambda: spawner.logs("ada-server")) == ["red bell end"]
 
