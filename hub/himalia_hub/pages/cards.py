@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,6 +17,7 @@ from himalia_hub.servers.models import Server
 from himalia_hub.servers.store import kept_until
 from himalia_hub.servers.view import phase_word, quoted, server_url
 from himalia_hub.settings import HubSettings, ProfileSection
+from himalia_hub.usage.hours import UsedUp
 from himalia_hub.usage.quota import size
 
 WORDS = {
@@ -151,8 +152,12 @@ def card(
     groups: Collection[str] = (),
     reason: str = "",
     use: ServerUse | None = None,
+    used_up: Sequence[UsedUp] = (),
 ) -> Card:
-    """One server. `groups` are its owner's, for the profiles to choose from; `reason` is why the hub stopped it."""
+    """One server. `groups` are its owner's, for the profiles to choose from; `reason` is why the hub stopped it.
+
+    `used_up` is what of the owner's hours will be, from `usage.hours`.
+    """
     state = phase_word(server)
     profile = chosen(settings, groups, server.user_options)
     return Card(
@@ -169,7 +174,7 @@ def card(
         failure=failure_of(server.failure) if state == "failed" else None,
         profile=(profile.title or profile.name) if profile else "",
         offers=_offers(settings, groups, profile),
-        ending=ending_of(server, username, groups, settings),
+        ending=ending_of(server, username, groups, settings, used_up),
         reason=reason if state == "stopped" else "",
         safe_mode=server.safe_mode and state in ("starting", "ready", "unknown"),
         use=use_of(use),
@@ -213,11 +218,12 @@ def cards(
     groups: Collection[str] = (),
     reasons: Mapping[int, str] | None = None,
     uses: Mapping[int, ServerUse] | None = None,
+    used_up: Sequence[UsedUp] = (),
 ) -> list[Card]:
     """All of a person's servers, the default one first whether or not it was ever started."""
     why, used = reasons or {}, uses or {}
     shown = [
-        card(server, username, settings, groups, why.get(server.id, ""), used.get(server.id))
+        card(server, username, settings, groups, why.get(server.id, ""), used.get(server.id), used_up)
         for server in servers
         if not _going(server)
     ]

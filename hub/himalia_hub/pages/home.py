@@ -35,11 +35,13 @@ from himalia_hub.servers import stop_time, store
 from himalia_hub.servers.kernels import busy
 from himalia_hub.servers.limits import check_name
 from himalia_hub.servers.models import Server
+from himalia_hub.servers.view import ready
 from himalia_hub.services import store as store_of_services
 from himalia_hub.services.view import service_url
-from himalia_hub.usage import report
+from himalia_hub.usage import hours, report
 from himalia_hub.usage import store as usage
 from himalia_hub.usage.quota import window
+from himalia_hub.usage.store import Standing
 from himalia_hub.usage.view import quota_lines
 from himalia_hub.users.models import User
 
@@ -168,16 +170,21 @@ async def _used(request: web.Request, changes: list[Change]) -> str:
     return sse("use", json.dumps(words))
 
 
-async def _shown(request: web.Request, identity: Identity) -> dict[str, Any]:
-    """What the changing part of the page needs."""
-    settings = request.app[SETTINGS]
+async def _shown(
+    request: web.Request, identity: Identity, standings: Sequence[Standing] | None = None
+) -> dict[str, Any]:
+    """What the changing part of the page needs. Where the person stands is asked for if the caller does not know."""
+    settings, now = request.app[SETTINGS], clock.now()
     async with request.app[DB].read() as db:
         rows = await store.list_for_user(db, identity.person)
         member_of = await groups.of_user(db, identity.person)
         reasons = await store.reasons(db, identity.person)
         uses = await measures.of_servers(db, [server.id for server in rows])
         lines = await _lines(db, rows)
-    shown = cards(rows, identity.name, settings, member_of, reasons, uses)
+        used_up = hours.ends_by(standings or (), settings, now=now)
+        if standings is None and any(ready(server) for server in rows):
+            used_up = await hours.ends_for(db, settings, identity.person, now=now)
+    shown = cards(rows, identity.name, settings, member_of, reasons, uses, used_up)
     return {
         "cards": shown,
         "lines": lines,
@@ -193,7 +200,7 @@ async def _home(
     settings, identity = request.app[SETTINGS], request[IDENTITY]
     assert identity is not None
     at = await moment_of_rows(request)
-    shown, links = await _shown(request, identity), settings.ephemeral.on
+    links = settings.ephemeral.on
     async with request.app[DB].read() as db:
         services = await store_of_services.all_of(db)
         visits, _ = await audit.visits(db, identity.name, offset=0, limit=SHOWN_VISITS)
@@ -205,6 +212,7 @@ async def _home(
         days = await report.by_days(db, month, user_id=identity.person)
         guest_of = await shared_with(db, identity.person, settings)
         sessions = len(await launches.sessions_of(db, identity.person)) if links else 0
+    shown = await _shown(request, identity, standings)
     return await page(
         request,
         "fragment_cards.html" if wants_fragment(request) else "home.html",
@@ -214,8 +222,8 @@ async def _home(
         visits=visits,
         guest_of=guest_of,
         quotas=quota_lines(standings),
-        hours=sum(hours for _, hours in days),
-        bars=charts.bars([(day.date(), hours) for day, hours in days]),
+        hours=sum(spent for _, spent in days),
+        bars=charts.bars([(day.date(), spent) for day, spent in days]),
         services=[
             (service.name, service_url(settings, service.name))
             for service in services

@@ -1,8 +1,8 @@
-"""Stopping servers that nobody uses, or that have run for too long: when, why, and the job that does it."""
+"""Stopping servers that nobody uses, that have run for too long or used up their hours: when, why, and the job."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,6 +26,8 @@ from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.servers.view import ready
 from himalia_hub.servers.world import World
 from himalia_hub.settings import HubSettings
+from himalia_hub.usage import hours
+from himalia_hub.usage.hours import UsedUp
 from himalia_hub.users.models import User
 
 log = structlog.get_logger()
@@ -34,6 +36,10 @@ LEASE = "cull"
 CHUNK = 500
 """So many servers are judged before others get their turn."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
+# Throw-away sessions are ended by who ends all else that is theirs (`ephemeral/works.py`).
+_RUNNING = sa.and_(
+    Server.desired == Desired.RUNNING, Server.phase == Phase.READY, Server.extended_s.is_(None)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +52,15 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """When the hub stops a server unless something changes. `idle`: being used puts it off; age cannot be put off."""
+    """When the hub stops a server unless something changes. `idle`: being used puts it off; age cannot be put off.
+
+    `hours`: those of the person or of a group are used up then, as far as can be seen; another server changes it.
+    """
 
     at: datetime
     why: str
     idle: bool
+    hours: bool = False
 
 
 def rule_of(
@@ -103,17 +113,31 @@ def ending(
 
 
 def ending_of(
-    server: Server, username: str, member_of: Collection[str], settings: HubSettings
+    server: Server,
+    username: str,
+    member_of: Collection[str],
+    settings: HubSettings,
+    used_up: Iterable[UsedUp] = (),
 ) -> Ending | None:
-    """When this server will be stopped, as things are; None for one that is not running, or has no limit. Pure."""
+    """When this server will be stopped, as things are; None for one that is not running, or has no limit. Pure.
+
+    `used_up` is what `usage.hours.ends_for` says of its person. A throw-away session has its own longest age, and no
+    quota; a server without a limit of memory uses up no memory-hours.
+    """
     if not ready(server):
         return None
-    return ending(
+    found = [
+        Ending(one.at, one.why, idle=False, hours=True)
+        for one in used_up
+        if server.extended_s is None and (server.memory_reserved or not one.memory)
+    ]
+    by_rule = ending(
         limits_of(server, username, member_of, settings),
         started=server.started,
         last_activity=server.last_activity,
         kept_alive_until=server.kept_alive_until,
     )
+    return min([*found, *([by_rule] if by_rule else [])], key=lambda one: one.at, default=None)
 
 
 def keep_alive(
@@ -158,9 +182,9 @@ async def run(world: World, owner: str) -> None:
     while True:
         # The pause comes first: while no hub ran, nobody could report that they work. Servers try again each minute.
         await world.pace.pause(lambda: world.settings.cull.every_s)
-        if not world.settings.cull.limits:
-            continue
         try:
+            if not world.settings.cull.limits and not await _hours_are_limited(world):
+                continue
             await awake.look(world)
             async with world.db.begin() as db:
                 ttl = timedelta(seconds=2.5 * world.settings.cull.every_s)
@@ -190,7 +214,34 @@ async def cull(world: World) -> list[int]:
             if due is not None and due.at <= now and await _stop(world, server.id, username, mine, now):
                 culled.append(server.id)
         after_id = found[-1][0].id
+    for server_id, username, mine in await world.db.read_in_one(
+        partial(_without_hours, world.settings, now=now)
+    ):
+        if await _stop(world, server_id, username, mine, now):
+            culled.append(server_id)
     return culled
+
+
+async def _hours_are_limited(world: World) -> bool:
+    async with world.db.read() as db:
+        return await hours.are_limited(db, world.settings)
+
+
+async def _without_hours(
+    settings: HubSettings, db: AsyncSession, *, now: datetime
+) -> list[tuple[int, str, list[str]]]:
+    """The running servers of those who have no hours left, with person and groups."""
+    people = await hours.over(db, settings, now=now)
+    if not people:
+        return []
+    rows = await db.execute(
+        sa.select(Server.id, User.name, User.id)
+        .join(User, User.id == Server.user_id)
+        .where(_RUNNING, Server.user_id.in_(people))
+        .order_by(Server.id)
+    )
+    member_of = await groups.of_users(db, people)
+    return [(server_id, username, member_of[user_id]) for server_id, username, user_id in rows]
 
 
 async def _candidates(
@@ -200,14 +251,10 @@ async def _candidates(
 
     So most of those that are used are never loaded: what one look costs the hub follows what there is to stop.
     """
-    # Throw-away sessions are ended by who ends all else that is theirs (`ephemeral/works.py`).
-    running = sa.and_(
-        Server.desired == Desired.RUNNING, Server.phase == Phase.READY, Server.extended_s.is_(None)
-    )
     rows = await db.execute(
         sa.select(Server, User.name)
         .join(User, User.id == Server.user_id)
-        .where(running, Server.id > after_id, _over(settings, now))
+        .where(_RUNNING, Server.id > after_id, _over(settings, now))
         .order_by(Server.id)
         .limit(CHUNK)
     )
@@ -238,8 +285,11 @@ async def _stop(
     """Decide on the row as it is now, locked: somebody may have come back since it was listed."""
     async with world.db.begin() as db:
         server = await db.get(Server, server_id, with_for_update=True)
-        due = ending_of(server, username, member_of, world.settings) if server else None
-        if server is None or due is None or due.at > now:
+        if server is None:
+            return False
+        used_up = await hours.ends_for(db, world.settings, server.user_id, now=now)
+        due = ending_of(server, username, member_of, world.settings, used_up)
+        if due is None or due.at > now:
             return False
         await store.want_stopped(db, server, now=clock.now(), why=due.why)
         db.add(beside.by_hub("cull", target_user=username, target=server.name, why=due.why))

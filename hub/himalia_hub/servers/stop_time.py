@@ -18,6 +18,7 @@ from himalia_hub.servers import cull, store
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.view import ready
 from himalia_hub.settings import HubSettings
+from himalia_hub.usage import hours
 
 
 def routes(prefix: str) -> list[web.RouteDef]:
@@ -47,7 +48,7 @@ async def stop_time(request: web.Request) -> web.Response:
 async def keep_alive(request: web.Request) -> web.Response:
     """200 the new stop time, `cull.keep_alive_s` or the idle limit from now, whichever is later; 404 unknown.
 
-    Age is not put off, and a server that does not run is left alone.
+    Age is not put off, nor the end of somebody's hours, and a server that does not run is left alone.
     """
     async with request.app[DB].read() as db:
         await _find(db, request)
@@ -81,7 +82,8 @@ async def _find(db: AsyncSession, request: web.Request) -> Server:
 
 
 async def _model(db: AsyncSession, settings: HubSettings, server: Server, username: str) -> dict[str, Any]:
-    due = cull.ending_of(server, username, await groups.of_user(db, server.user_id), settings)
+    used_up = await hours.ends_for(db, settings, server.user_id, now=clock.now())
+    due = cull.ending_of(server, username, await groups.of_user(db, server.user_id), settings, used_up)
     return {
         "stops_at": iso(due.at) if due else None,
         "in_s": round((due.at - clock.now()).total_seconds(), 1) if due else None,

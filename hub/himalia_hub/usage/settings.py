@@ -41,6 +41,10 @@ class QuotasSection(QuotaLimits):
     period: Literal["day", "week", "month"] = Field(
         "month", description="what hours are counted in, by UTC; a week begins on Monday"
     )
+    when_used_up: Literal["stop", "refuse_starts"] = Field(
+        "stop",
+        description="what used-up hours do: stop what runs, as people are told before, or only refuse starts",
+    )
     users: dict[str, QuotaLimits] = Field(
         default_factory=dict, description="by user name: what this person may use instead"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -31,6 +31,13 @@ class OverQuota(TooMany):
     code = "over-quota"
 
 
+class Running(NamedTuple):
+    """How many servers use up hours now, and the memory limits of these in GiB: what goes with each hour."""
+
+    servers: int = 0
+    gib: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What one person, or a group together, may use and uses. `group` is empty for the person."""
@@ -39,6 +46,8 @@ class Standing:
     limits: Limits
     use: Use
     resets: datetime
+    whose: str
+    running: Running
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +59,13 @@ class _Account:
 
 
 async def standings(
-    db: AsyncSession, settings: HubSettings, user: User, *, now: datetime, but: int | None = None
+    db: AsyncSession, settings: HubSettings, user: User, *, now: datetime, only_hours: bool = False
 ) -> list[Standing]:
-    """The person's own first, then those of their groups that have limits. The server `but` is left out."""
+    """The person's own first, then those of their groups that have limits; `only_hours`: those with limits of hours."""
     accounts = await _accounts(db, settings, user)
-    return [await _standing(db, settings, account, now=now, but=but) for account in accounts]
+    if only_hours:
+        accounts = [one for one in accounts if one.limits.server_hours or one.limits.memory_hours]
+    return [await _standing(db, settings, account, now=now, but=None) for account in accounts]
 
 
 async def of_group(db: AsyncSession, settings: HubSettings, group: Group, *, now: datetime) -> Standing:
@@ -144,7 +155,8 @@ def limits_in(section: QuotaLimits | None) -> Limits:
     return Limits(section.servers, amount, section.cpus, section.server_hours, section.memory_hours)
 
 
-def _limits_of(row: Quota | None) -> Limits:
+def limits_of(row: Quota | None) -> Limits:
+    """What was set beside the configuration, 0 kept."""
     if row is None:
         return Limits()
     return Limits(row.servers, row.memory, row.cpus, row.server_hours, row.memory_hours)
@@ -161,7 +173,7 @@ async def _accounts(db: AsyncSession, settings: HubSettings, user: User) -> list
     rows = list(await db.scalars(_QUOTAS, {"user_id": user.id}))
     said = settings.quotas
     own = next((row for row in rows if row.user_id == user.id), None)
-    layers = limits_in(said), limits_in(said.users.get(user.name)), _limits_of(own)
+    layers = limits_in(said), limits_in(said.users.get(user.name)), limits_of(own)
     accounts = [_Account(user.name, "", merged(*layers), sa.select(User.id).where(User.id == user.id))]
     by_group = {row.group_id: row for row in rows}
     for group in groups:
@@ -172,7 +184,7 @@ async def _accounts(db: AsyncSession, settings: HubSettings, user: User) -> list
 
 
 def _of_group(settings: HubSettings, group: Group, row: Quota | None) -> _Account:
-    limits = merged(limits_in(settings.quotas.groups.get(group.name)), _limits_of(row))
+    limits = merged(limits_in(settings.quotas.groups.get(group.name)), limits_of(row))
     members = sa.select(Membership.user_id).where(Membership.group_id == group.id)
     return _Account(f"the group {group.name!r}", group.name, limits, members)
 
@@ -197,6 +209,7 @@ async def _standing(
             seconds = max(0.0, (now - max(row.started, begins)).total_seconds())
             server_s, gib_s = server_s + seconds, gib_s + seconds * (row.memory_reserved or 0) / GIB
     held = [row for row in live if row.id != but]
+    lives = [row.memory_reserved or 0 for row in live if row.started is not None]
     use = Use(
         len(held),
         sum(row.memory_reserved or 0 for row in held),
@@ -204,4 +217,5 @@ async def _standing(
         server_s / HOUR,
         gib_s / HOUR,
     )
-    return Standing(account.group, account.limits, use, resets)
+    running = Running(len(lives), sum(lives) / GIB)
+    return Standing(account.group, account.limits, use, resets, account.whose, running)

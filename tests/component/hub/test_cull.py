@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ from himalia_hub.servers.cull import cull, run
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.tokens import store as tokens
+from himalia_hub.usage import store as usage
 from himalia_hub.users.models import User
 
 SERVER = "/hub/api/users/ann/server"
@@ -301,6 +303,57 @@ async def test_the_page_says_why_until_the_next_wish(
     await at_rest(hub, server)
 
     assert "Stopped: idle" not in (await browser("GET", "/hub/home")).text
+
+
+async def test_when_the_hours_of_a_group_are_used_up_its_servers_stop_as_their_people_were_told(
+    tmp_path: Path, database_url: str, time: Clock
+) -> None:
+    time.at = time.at.replace(day=10)
+    async with site(tmp_path, database_url, quotas={"groups": {"ml": {"server_hours": 4}}}) as hub:
+        ann, ben, cid = [await hub.person(name) for name in ("ann", "ben", "cid")]
+        async with hub.db.begin() as db:
+            await groups.add(db, await groups.create(db, "ml"), [ann, ben])
+        first, second, _ = [await running(hub, user) for user in (ann, ben, cid)]
+        time.forward(minutes=116)
+        async with hub.client(await hub.token(ann)) as client:
+            told = (await client("GET", f"{SERVER}/stop-time")).json
+        async with hub.client() as browser:
+            await browser.login("ann")
+            home = await browser("GET", "/hub/home")
+            assert await cull(hub.world) == []
+
+            time.forward(minutes=4)
+            assert await cull(hub.world) == [first, second]
+
+            await at_rest(hub, first)
+            after = await browser("GET", "/hub/home")
+    why = "the 4 server-hours of the group 'ml' are used up"
+    assert (told["in_s"], told["why"], told["can_keep_alive"]) == (240, why, False)
+    assert "hidden" not in banner(home)
+    assert ">in 4 min</time>, when hours are used up" in home.text
+    assert f"Stopped: {why}. Your files are kept." in html.unescape(after.text)
+
+
+async def test_hours_that_were_limited_over_the_api_only_refuse_starts_where_the_site_wants_it_so(
+    tmp_path: Path, time: Clock
+) -> None:
+    time.at = time.at.replace(day=10)
+    async with site(tmp_path, spawner={"mem_limit": "1G"}) as hub:
+        ann = await hub.person("ann")
+        async with hub.db.begin() as db:
+            await usage.set_quota(db, ann, {"memory_hours": 2})
+        small, unlimited = await running(hub, ann), await running(hub, ann, "unlimited")
+        async with hub.db.begin() as db:
+            (await db.get_one(Server, small)).memory_reserved = 2**30
+        time.forward(hours=2)
+        mild = hub.world.settings.quotas.model_copy(update={"when_used_up": "refuse_starts"})
+        as_was = hub.world.settings
+
+        hub.world.settings = as_was.model_copy(update={"quotas": mild})
+        assert await cull(hub.world) == []
+        hub.world.settings = as_was
+        assert await cull(hub.world) == [small], "the other one uses up no memory-hours"
+        assert (await read(hub, unlimited)).desired is Desired.RUNNING
 
 
 async def test_without_limits_the_page_promises_nothing(tmp_path: Path) -> None:

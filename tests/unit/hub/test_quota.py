@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from himalia_hub.usage.hours import UsedUp, used_up
 from himalia_hub.usage.quota import GIB, Asked, Limits, Period, Use, by_day, merged, refusal, window
+from himalia_hub.usage.store import Running, Standing
 
 RESETS = datetime(2026, 12, 1, tzinfo=UTC)
 SMALL = Asked(memory=GIB, cpus=0.5)
@@ -82,3 +84,31 @@ def test_a_life_is_split_into_days_and_loses_no_second(began: datetime, lasted: 
     assert sum(seconds for _, seconds in days) == pytest.approx(lasted.total_seconds())
     assert all(0 < seconds <= 86_400 for _, seconds in days)
     assert len({day for day, _ in days}) == len(days)
+
+
+NOW = RESETS - timedelta(hours=6)
+
+
+def up(limits: Limits, use: Use, running: Running) -> list[UsedUp]:
+    return used_up([Standing("", limits, use, RESETS, "ann", running)], now=NOW)
+
+
+def test_hours_are_used_up_the_sooner_the_more_servers_run() -> None:
+    limits, use = Limits(server_hours=10, memory_hours=40), Use(server_hours=8, memory_hours=36)
+
+    one, two = up(limits, use, Running(1, 1)), up(limits, use, Running(2, 4))
+
+    assert [(found.at - NOW, found.memory) for found in one + two] == [
+        (timedelta(hours=2), False), (timedelta(hours=4), True),
+        (timedelta(hours=1), False), (timedelta(hours=1), True),
+    ]  # fmt: skip
+    assert [found.why for found in one] == [
+        "the 10 server-hours of ann are used up", "the 40 GiB-hours of memory of ann are used up",
+    ]  # fmt: skip
+    assert up(limits, Use(server_hours=11), Running(1))[0].at == NOW, "what is used up is so now"
+
+
+def test_hours_end_nothing_that_uses_none_nor_what_lasts_until_there_are_new_ones() -> None:
+    assert up(Limits(server_hours=10, memory_hours=1), Use(server_hours=4, memory_hours=2), Running(1)) == []
+    assert up(Limits(server_hours=10), Use(server_hours=12), Running()) == []
+    assert up(Limits(), Use(), Running(9, 9)) == []

@@ -52,6 +52,14 @@ CAUSES: Final = (
     "its command cannot be run in this image",
     "idle for %(long)s",
     "running for %(long)s, the longest allowed",
+    (
+        "the %(num)s server-hour of %(whose)s is used up",
+        "the %(num)s server-hours of %(whose)s are used up",
+    ),
+    (
+        "the %(num)s GiB-hour of memory of %(whose)s is used up",
+        "the %(num)s GiB-hours of memory of %(whose)s are used up",
+    ),
     ("%(num)s day", "%(num)s days"),
     ("%(num)s hour", "%(num)s hours"),
     ("%(num)s minute", "%(num)s minutes"),

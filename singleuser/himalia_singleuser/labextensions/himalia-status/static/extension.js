@@ -13,7 +13,9 @@ const SOON_S = 300;
 /** What the hub gives as the reason of a stop. */
 const WHY = [
   'idle for {long}', 'running for {long}, the longest allowed', '{count} days', '{count} hours', '{count} minutes',
-  '{count} seconds', '1 minute', '1 second'
+  '{count} seconds', '1 minute', '1 second', 'the {count} server-hours of {whose} are used up',
+  'the 1 server-hour of {whose} is used up', 'the {count} GiB-hours of memory of {whose} are used up',
+  'the 1 GiB-hour of memory of {whose} is used up', 'the group {name}'
 ];
 
 /** The plugin for a front end with these modules; none where no hub of ours is behind the server. */
