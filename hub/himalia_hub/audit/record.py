@@ -62,7 +62,7 @@ def add(db: Session, request: web.Request, status: int, **facts: Any) -> None:
     tell(request, **facts)
     row = row_of(request, status)
     if row is not None:
-        db.add(row)
+        _ADD.run(db, row)
 
 
 def added(request: web.Request) -> None:
@@ -80,27 +80,19 @@ async def record_request(request: web.Request, handler: Handler) -> web.StreamRe
     row = row_of(request, response.status)
     if row is not None:
         try:
-            await request.app[DB].write(partial(_add, row))
+            await request.app[DB].write(partial(_ADD.run, values=row))
         except (SQLAlchemyError, OSError) as error:
             # What was done is done: the log keeps what the table could not.
             log.error(
                 "audit.not_written",
                 cause=type(error).__name__,
-                action=row.action,
-                actor=row.actor,
-                target_user=row.target_user,
-                target=row.target,
-                status=row.status,
+                **{name: row[name] for name in ("action", "actor", "target_user", "target", "status")},
             )
     return response
 
 
-def _add(row: AuditRow, db: Session) -> None:
-    _ADD.run(db, {name: getattr(row, name) for name in _COLUMNS})
-
-
-def row_of(request: web.Request, status: int) -> AuditRow | None:
-    """The row that this request leaves, or None."""
+def row_of(request: web.Request, status: int) -> dict[str, Any] | None:
+    """The row that this request leaves, by columns, or None."""
     told, identity = request.get(AUDIT), request.get(IDENTITY)
     if told is None and request.method in SAFE:
         return None
@@ -113,20 +105,20 @@ def row_of(request: web.Request, status: int) -> AuditRow | None:
     if not actor or path in UNRECORDED:
         return None
     named = request.match_info
-    return AuditRow(
-        at=clock.now(),
-        kind=told.kind,
-        action=f"{request.method} {path}"[:255],
-        actor=actor,
-        on_behalf_of=on_behalf_of,
-        token_id=identity.token.id if identity and identity.token else None,
-        address=origin.address(request),
-        target_user=_kept(told.target_user or named.get("user", "")),
-        target=_kept(told.target or next((named[key] for key in TARGETS if key in named), "")),
-        status=status,
-        change=told.change,
-        request_id=request.get(REQUEST_ID, ""),
-    )
+    return {
+        "at": clock.now(),
+        "kind": told.kind,
+        "action": f"{request.method} {path}"[:255],
+        "actor": actor,
+        "on_behalf_of": on_behalf_of,
+        "token_id": identity.token.id if identity and identity.token else None,
+        "address": origin.address(request),
+        "target_user": _kept(told.target_user or named.get("user", "")),
+        "target": _kept(told.target or next((named[key] for key in TARGETS if key in named), "")),
+        "status": status,
+        "change": told.change,
+        "request_id": request.get(REQUEST_ID, ""),
+    }
 
 
 def _kept(text: str) -> str:

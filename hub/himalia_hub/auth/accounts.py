@@ -6,42 +6,54 @@ import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import cast
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
+from himalia_hub.db.base import insert_of
+from himalia_hub.db.prepared import Prepared, columns_of
 from himalia_hub.secrets import hash_token, mint
 from himalia_hub.tokens.models import ApiToken
 from himalia_hub.users.models import Login, User
 
 RESOLUTION = timedelta(seconds=30)
 """As for requests: a row is not written anew for what nobody can see."""
-_ENDED = sa.delete(Login).where(
-    Login.user_id == sa.bindparam("user_id"), Login.expires_at <= sa.bindparam("now")
+_LOGINS, _USERS = cast("sa.Table", Login.__table__), cast("sa.Table", User.__table__)
+_ENDED = Prepared(
+    sa.delete(_LOGINS).where(
+        _LOGINS.c.user_id == sa.bindparam("its_user"), _LOGINS.c.expires_at <= sa.bindparam("now")
+    )
+)
+_BEGIN = Prepared(
+    insert_of(Login), given=[column.key for column in columns_of(Login) if not column.primary_key]
+)
+_SEEN = Prepared(
+    sa.update(_USERS).where(_USERS.c.id == sa.bindparam("its_user")).values(last_activity=sa.bindparam("now"))
 )
 
 
 def begin_login(
     db: Session, user: User, *, now: datetime, lasts: timedelta, user_agent: str = "", address: str = ""
-) -> tuple[Login, str]:
-    """A new browser sign-in of somebody in this session, and the secret for its cookie. Ended ones are swept out."""
-    db.execute(_ENDED, {"user_id": user.id, "now": now})
-    secret = mint(32)
-    login = Login(
-        user_id=user.id,
-        session_id=uuid.uuid4().hex,
-        hashed=hash_token(secret),
-        created=now,
-        expires_at=now + lasts,
-        last_seen=now,
-        user_agent=user_agent[:255],
-        address=address[:64],
-    )
-    db.add(login)
+) -> tuple[str, str]:
+    """The session id of a new browser sign-in, and the secret for its cookie. Ended ones are swept out."""
+    _ENDED.run(db, {"its_user": user.id, "now": now})
+    secret, session_id = mint(32), uuid.uuid4().hex
+    login = {
+        "user_id": user.id,
+        "session_id": session_id,
+        "hashed": hash_token(secret),
+        "created": now,
+        "expires_at": now + lasts,
+        "last_seen": now,
+        "user_agent": user_agent[:255],
+        "address": address[:64],
+    }
+    _BEGIN.run(db, login)
     if user.last_activity is None or user.last_activity < now - RESOLUTION:
-        user.last_activity = now
-    return login, secret
+        _SEEN.run(db, {"its_user": user.id, "now": now})
+    return session_id, secret
 
 
 async def logins_of(db: AsyncSession, user_id: int, *, now: datetime) -> list[Login]:

@@ -6,7 +6,9 @@ anybody to an account that exists; deny is the default, and two rules together n
 
 from __future__ import annotations
 
+import functools
 from datetime import datetime
+from typing import cast
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -16,21 +18,30 @@ from himalia_hub.auth.base import Person, Traits
 from himalia_hub.auth.models import ExternalIdentity
 from himalia_hub.auth.settings import MethodSection
 from himalia_hub.auth.vault import Vault
+from himalia_hub.db.base import insert_of, insert_unless_there
+from himalia_hub.db.prepared import Prepared, attached, columns_of
 from himalia_hub.errors import BadRequest, NotAuthorized
 from himalia_hub.users import store as users
 from himalia_hub.users.models import User
 
 LONGEST_SUBJECT = 255
 
-# Built once: 200 people at once would have them built 200 times, which takes as long as running them.
-KNOWN = (
-    sa.select(ExternalIdentity, User)
-    .join(User, User.id == ExternalIdentity.user_id)
+KNOWN = Prepared(
+    sa.select(ExternalIdentity.id, *columns_of(User))
+    .join_from(ExternalIdentity, User, User.id == ExternalIdentity.user_id)
     .where(
         ExternalIdentity.realm == sa.bindparam("realm"), ExternalIdentity.subject == sa.bindparam("subject")
     )
 )
-_NAMED = sa.select(User).where(User.name == sa.bindparam("name"))
+_NAMED = Prepared(sa.select(*columns_of(User)).where(User.name == sa.bindparam("name")))
+_MADE = Prepared(
+    functools.partial(insert_unless_there, User, whole=True), given=("name", "created", "last_activity")
+)
+_TIE = Prepared(insert_of(ExternalIdentity), given=("realm", "subject", "user_id", "created", "state"))
+_TIES = cast("sa.Table", ExternalIdentity.__table__)
+_KEEP = Prepared(
+    sa.update(_TIES).where(_TIES.c.id == sa.bindparam("tie")).values(state=sa.bindparam("to_state"))
+)
 
 
 class NotAdmitted(NotAuthorized):
@@ -69,15 +80,16 @@ def admit(
     else:
         if not person.subject or len(person.subject) > LONGEST_SUBJECT:
             raise NotAdmitted("You cannot come in: your identifier there is empty or too long.")
-        found = db.execute(KNOWN, {"realm": realm, "subject": person.subject}).one_or_none()
+        state = vault.lock(dict(person.state)) if vault is not None and person.state is not None else None
+        found = KNOWN.row(db, {"realm": realm, "subject": person.subject})
         if found is None:
             user = _newcomer(db, section, traits, person, now=now)
-            tie = ExternalIdentity(realm=realm, subject=person.subject, user_id=user.id, created=now)
-            db.add(tie)
+            tie = {"realm": realm, "subject": person.subject, "user_id": user.id, "created": now}
+            _TIE.run(db, {**tie, "state": state})
         else:
-            tie, user = found
-        if vault is not None:
-            tie.state = vault.lock(dict(person.state)) if person.state is not None else None
+            user = attached(db, User, found[1:])
+            if vault is not None:
+                _KEEP.run(db, {"tie": found[0], "to_state": state})
     if user.suspended is not None:
         raise NotAdmitted("This account is suspended.", remedy="ask an administrator")
     if traits.vouches and traits.tells:
@@ -91,14 +103,14 @@ def admit(
 
 def _newcomer(db: Session, section: MethodSection, traits: Traits, person: Person, *, now: datetime) -> User:
     name = wanted_name(section, person)
-    there = db.scalar(_NAMED, {"name": name})
-    if there is None:
-        if section.allow_all or name in section.allowed_users or name in section.admin_users:
-            user = User(name=name, created=now, last_activity=now)
-            db.add(user)
-            db.flush()
-            return user
+    if section.allow_all or name in section.allowed_users or name in section.admin_users:
+        made = _MADE.row(db, {"name": name, "created": now, "last_activity": now})
+        if made is not None:
+            return attached(db, User, made)
+    row = _NAMED.row(db, {"name": name})
+    if row is None:
         raise NotAdmitted(f"This hub does not know {name!r}.", remedy="ask an administrator to let you in")
+    there = attached(db, User, row)
     if section.claim_accounts and traits.claims and _is_nobodys(db, there):
         return there
     raise NotAdmitted(

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import math
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from himalia_hub.db.base import insert_of
+from himalia_hub.db.prepared import Prepared, is_postgresql
 from himalia_hub.errors import TooMany
 from himalia_hub.users.models import FailedLogin
 
@@ -92,7 +94,7 @@ def failed(db: Session, address: str, *, now: datetime) -> None:
 
 def succeeded(db: Session, account: str) -> None:
     """The attempt was right: the account's slate is clean. The address keeps its own."""
-    db.execute(sa.delete(FailedLogin).where(FailedLogin.key == account))
+    _FORGET.run(db, {"its_key": account})
 
 
 class Failures(NamedTuple):
@@ -103,29 +105,33 @@ class Failures(NamedTuple):
     last: datetime | None = None
 
 
-_ROWS = sa.select(FailedLogin.key, FailedLogin.count, FailedLogin.last).where(
-    FailedLogin.key.in_(sa.bindparam("keys", expanding=True))
+_TABLE = cast("sa.Table", FailedLogin.__table__)
+_ROWS = Prepared(
+    sa.select(_TABLE.c.key, _TABLE.c.count, _TABLE.c.last).where(
+        sa.or_(_TABLE.c.key == sa.bindparam("its_key"), _TABLE.c.key == sa.bindparam("other"))
+    )
 )
+_FORGET = Prepared(sa.delete(_TABLE).where(_TABLE.c.key == sa.bindparam("its_key")))
+_FIRST = Prepared(insert_of(FailedLogin), given=("key", "count", "last"))
 
 
-def _locked(db: Session, key: str, *more: str) -> list[Failures]:
-    """The failures under each key; those of the first one are ours until the transaction ends.
+def _locked(db: Session, key: str, other: str = "") -> list[Failures]:
+    """The failures under each of two keys; those of the first one are ours until the transaction ends.
 
     A row that is only read when absent locks nothing: twelve attempts at once would all find it so. SQLite lets in
     one writer at a time anyway; PostgreSQL keeps a lock by the key's hash.
     """
-    if db.get_bind().dialect.name == "postgresql":
+    if is_postgresql(db):
         db.execute(
             sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f"failed_logins {key}", 0)))
         )
-    keys = (key, *more)
-    rows = {row.key: Failures(*row) for row in db.execute(_ROWS, {"keys": keys})}
-    return [rows.get(each, Failures(each)) for each in keys]
+    rows = {row[0]: Failures(*row) for row in _ROWS.rows(db, {"its_key": key, "other": other})}
+    return [rows.get(each, Failures(each)) for each in (key, other)]
 
 
 def _write(db: Session, so_far: Failures, now: datetime) -> None:
     if so_far.last is None:
-        db.execute(sa.insert(FailedLogin).values(key=so_far.key, count=1, last=now))
+        _FIRST.run(db, {"key": so_far.key, "count": 1, "last": now})
         return
     count = 1 if now - so_far.last > FORGET_AFTER else so_far.times + 1
     db.execute(sa.update(FailedLogin).where(FailedLogin.key == so_far.key).values(count=count, last=now))

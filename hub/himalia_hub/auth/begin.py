@@ -52,12 +52,12 @@ class Beginning:
     def rows(self, db: Session, user: User) -> None:
         """The new sign-in, its line in the audit log, and the end of the old one. NotAdmitted."""
         request = self._request
-        user = db.get_one(User, user.id)
+        user = user if user in db else db.get_one(User, user.id)
         if user.suspended is not None:
             raise NotAdmitted("This account is suspended.", remedy="ask an administrator")
         if self._before is not None:
             self._ended = [accounts.end_login(db, self._before)]
-        row, self._secret = accounts.begin_login(
+        self._session_id, self._secret = accounts.begin_login(
             db,
             user,
             now=clock.now(),
@@ -65,7 +65,6 @@ class Beginning:
             user_agent=request.headers.get("User-Agent", ""),
             address=origin.address(request),
         )
-        self._session_id = row.session_id
         record.add(db, request, REDIRECT, actor=user.name, target_user=user.name)
 
     async def answer(self, user: User, location: str) -> web.Response:

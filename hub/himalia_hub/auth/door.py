@@ -18,12 +18,15 @@ from himalia_hub.auth.registry import find_plugin
 from himalia_hub.auth.settings import MethodSection
 from himalia_hub.auth.vault import Vault
 from himalia_hub.db.engine import Database
+from himalia_hub.db.prepared import Prepared
 from himalia_hub.errors import BadRequest, ConfigError, Conflict, NotAuthenticated, NotFound
 from himalia_hub.settings import HubSettings
 from himalia_hub.users import store as users
 from himalia_hub.users.models import User
 
 T = TypeVar("T")
+
+_NAMED = Prepared(sa.select(User.id).where(User.name == sa.bindparam("name")))
 
 LOCAL = "local"
 DEFAULT = {LOCAL: MethodSection(kind=LOCAL)}
@@ -229,8 +232,8 @@ class _Attempt:
         except BadRequest:
             clean = ""
         if self.entrance.section.kind == LOCAL:
-            theirs = sa.select(User.id).where(User.name == clean)
-            return backoff.account_key(clean, known=bool(clean) and db.scalar(theirs) is not None)
+            known = bool(clean) and _NAMED.row(db, {"name": clean}) is not None
+            return backoff.account_key(clean, known=known)
         who = {"realm": self.entrance.way.realm, "subject": clean}
-        known = bool(clean) and db.execute(admit.KNOWN, who).first() is not None
+        known = bool(clean) and admit.KNOWN.row(db, who) is not None
         return f"{self.entrance.name}/{backoff.account_key(clean, known=known)}"

@@ -146,9 +146,12 @@ def insert_of(model: type[Base]) -> sa.Insert:
 
 
 @functools.cache
-def insert_unless_there(model: type[Base], dialect: str) -> Any:
-    """The same, which does nothing where a row with one of its unique values is there; gives the new row's id."""
+def insert_unless_there(model: type[Base], dialect: str, *, whole: bool = False) -> Any:
+    """The same, which does nothing where a row with one of its unique values is there; gives the new row's id, or all
+    of its columns.
+    """
     insert = importlib.import_module(
         f"sqlalchemy.dialects.{dialect}"
     ).insert  # the other one's is never loaded
-    return insert(model.__table__).on_conflict_do_nothing().returning(model.__table__.c.id)
+    gives = model.__table__.c if whole else (model.__table__.c.id,)
+    return insert(model.__table__).on_conflict_do_nothing().returning(*gives)

@@ -151,11 +151,11 @@ def test_a_new_password_signs_every_browser_out_of_what_it_holds_open_too(himali
         database = Database(himalia.url)
         async with database.begin() as db:
             ann = await by_name(db, "ann")
-            login, _ = await db.run_sync(begin_login, ann, now=clock.now(), lasts=timedelta(days=1))
-            _, tied = await issue(db, ann.id, now=clock.now(), scopes=["self"], session_id=login.session_id)
+            session_id, _ = await db.run_sync(begin_login, ann, now=clock.now(), lasts=timedelta(days=1))
+            _, tied = await issue(db, ann.id, now=clock.now(), scopes=["self"], session_id=session_id)
             _, own = await issue(db, ann.id, now=clock.now(), scopes=["self"])
         await database.close()
-        return tied, own, login.session_id
+        return tied, own, session_id
 
     tied, own, session = run(sign_in())
     (himalia.data / "proxy.token").write_text("its token")
