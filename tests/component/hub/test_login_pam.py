@@ -27,9 +27,9 @@ def run(*command: str, stdin: str = "") -> None:
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[str]:
-    """A service of pam_unix for accounts and passwords, and two accounts."""
+    """A service of pam_unix for accounts and passwords, and two accounts. A wrong password is answered without a pause."""
     file = Path("/etc/pam.d") / SERVICE
-    file.write_text("auth required pam_unix.so nullok\naccount required pam_unix.so\n")
+    file.write_text("auth required pam_unix.so nullok nodelay\naccount required pam_unix.so\n")
     try:
         for name, password in PASSWORDS.items():
             run("useradd", "--no-create-home", name)
