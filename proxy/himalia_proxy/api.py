@@ -152,7 +152,7 @@ class RoutesApi:
         self.members.publish({"whole" if whole else "put": routes}, lambda: reply(204, b""))
 
     def _tunnels(self, request: RequestHead, reply: Reply) -> None:
-        """GET: how many are open. DELETE: cut those of a `user`, a `login`, a `route`; how many there were."""
+        """GET: how many are open. DELETE: cut those of a `user`, `login`, `route` or `token`; how many there were."""
         if request.target != b"/api/tunnels":
             raise Refusal(404, "Not Found")
         if request.method not in (b"GET", b"DELETE"):
@@ -165,9 +165,9 @@ class RoutesApi:
         asked = {
             name: values[-1] for name, values in parse_qs((request.query or b"").decode("latin-1")).items()
         }
-        unknown = asked.keys() - {"user", "login", "route"}
+        unknown = asked.keys() - {"user", "login", "route", "token"}
         if unknown or not asked:
-            raise Refusal(400, "Name whose tunnels to cut: user, login or route.")
+            raise Refusal(400, "Name whose tunnels to cut: user, login, route or token.")
         if "route" in asked:
             asked["route"] = clean(asked["route"])
         by = ",".join(sorted(asked))

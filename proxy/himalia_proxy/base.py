@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -58,7 +58,9 @@ class Moves(Protocol):
 class CutsTunnels(Protocol):
     """A proxy that can end open WebSockets; not every one can."""
 
-    async def cut(self, *, login: str | None = None, route: str | None = None) -> int:
-        """Cut the tunnels of a browser sign-in (the value of its session cookie), of a routespec, or of that sign-in on
-        that route; how many. One of the two is said. May raise ProxyError.
+    async def cut(
+        self, *, login: str | None = None, route: str | None = None, tokens: Collection[str] = ()
+    ) -> int:
+        """Cut the tunnels of a browser sign-in (the value of its session cookie), of a routespec, or of requests with
+        these tokens (SHA-256 of each in hex): those that fit all that is said; how many. May raise ProxyError.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
@@ -11,6 +12,8 @@ from yarl import URL
 from himalia_proxy.base import CutsTunnels, Moves, Proxy, ProxyError, Route
 
 TIMEOUT_S: Final = 10.0
+AT_ONCE: Final = 50
+"""Tokens in one address, which proxies take up to some length only."""
 
 
 class HttpProxy:
@@ -49,10 +52,17 @@ class HttpProxy:
         routes = [_route(path, data) for path, data in table.items()]
         return {route.routespec: route for route in routes}
 
-    async def cut(self, *, login: str | None = None, route: str | None = None) -> int:
+    async def cut(
+        self, *, login: str | None = None, route: str | None = None, tokens: Collection[str] = ()
+    ) -> int:
         """Cut open WebSockets; how many there were. 0 too where the proxy has no such call."""
+        hashes = sorted(tokens)
+        lists = [",".join(hashes[at : at + AT_ONCE]) for at in range(0, len(hashes), AT_ONCE)]
         asked = {"login": login, "route": route and wire_path(route)}
         params = {name: value for name, value in asked.items() if value is not None}
+        return sum([await self._cut(params | {"token": one}) for one in lists] or [await self._cut(params)])
+
+    async def _cut(self, params: Mapping[str, str]) -> int:
         base, session = self._open()
         said = f"DELETE {self._url}/api/tunnels"
         try:

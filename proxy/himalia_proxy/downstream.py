@@ -13,7 +13,7 @@ from himalia_proxy.headers import REDIRECTS, forward_head, moved, own_head, rela
 from himalia_proxy.pages import ErrorPages
 from himalia_proxy.serving import ANSWERING, READ_BODY, READ_HEAD, ServerConnection
 from himalia_proxy.table import Way
-from himalia_proxy.tunnel import login_of
+from himalia_proxy.tunnel import login_of, tokens_of
 from himalia_proxy.upstream import Upstream
 
 SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
@@ -213,7 +213,14 @@ class Downstream(ServerConnection):
         login = login_of(self.request.headers, self._core.login_cookie)
         framed = self.request.upgrade.lower() == b"websocket"
         near = self._core.tunnels.join(
-            client, connection.transport, entry, tls=self.tls, framed=framed, login=login, gone=self._leave
+            client,
+            connection.transport,
+            entry,
+            tls=self.tls,
+            framed=framed,
+            login=login,
+            tokens=tokens_of(self.request),
+            gone=self._leave,
         )
         client.write(relay_head(head, version=1, close=False))
         if early:

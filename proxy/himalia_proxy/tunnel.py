@@ -12,9 +12,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
+from urllib.parse import parse_qs
 
 from himalia_proxy.frames import GOING_AWAY, RESTARTING, Frames, close_frame
-from himalia_proxy.framing import Headers
+from himalia_proxy.framing import Headers, RequestHead
 from himalia_proxy.listeners import find_half_open
 from himalia_proxy.table import Entry
 
@@ -38,6 +39,7 @@ class End(asyncio.Protocol):
         "_tls",
         "login",
         "other",
+        "tokens",
         "transport",
     )
 
@@ -53,6 +55,7 @@ class End(asyncio.Protocol):
         self.transport = transport
         self.other: End = self
         self.login: bytes | None = None
+        self.tokens: tuple[str, ...] = ()
         self._counts = counts
         self._gone = gone
         self._ended = False
@@ -183,6 +186,7 @@ class Tunnels:
         tls: bool,
         framed: bool,
         login: bytes | None,
+        tokens: tuple[str, ...],
         gone: Callable[[], None],
     ) -> End:
         """Make two connections one tunnel, `framed` if a WebSocket; the client's end. `gone`: when that has ended."""
@@ -193,7 +197,7 @@ class Tunnels:
 
         near = End(client, entry, forget, tls=tls, frames=Frames() if framed else None)
         far = End(target, None, forget, tls=entry.target.tls, frames=Frames() if framed else None)
-        near.other, far.other, near.login = far, near, login
+        near.other, far.other, near.login, near.tokens = far, near, login, tokens
         self._open.add(near)
         client.set_protocol(near)
         target.set_protocol(far)
@@ -201,15 +205,26 @@ class Tunnels:
         find_half_open(target.get_extra_info("socket"), self._half_open_s)
         return near
 
-    def cut(self, *, user: str | None = None, login: str | None = None, route: str | None = None) -> int:
-        """Cut the tunnels of a server's owner, of a login (the value of its cookie), of a route; how many."""
+    def cut(
+        self,
+        *,
+        user: str | None = None,
+        login: str | None = None,
+        route: str | None = None,
+        token: str | None = None,
+    ) -> int:
+        """Cut the tunnels of a server's owner, of a login (the value of its cookie), of a route, of tokens (their
+        hashes as in `tokens_of`, with commas between); how many.
+        """
         wanted = None if login is None else fingerprint(login.encode("utf-8", "surrogateescape"))
+        hashes = None if token is None else frozenset(token.split(","))
         found = [
             end
             for end in self._open
             if (user is None or end.entry.data.get("user") == user)
             and (wanted is None or end.login == wanted)
             and (route is None or end.entry.path == route)
+            and (hashes is None or not hashes.isdisjoint(end.tokens))
         ]
         for end in found:
             # Not `close`: that waits for a client that reads nothing, and this one is to hear nothing more.
@@ -220,6 +235,23 @@ class Tunnels:
 def fingerprint(value: bytes) -> bytes:
     """What is kept of a login's cookie: enough to find it again, useless to whoever reads memory."""
     return hashlib.blake2b(value, digest_size=16).digest()
+
+
+def tokens_of(request: RequestHead) -> tuple[str, ...]:
+    """SHA-256, in hex, of each token that a request names itself by: in `Authorization`, or as `?token=`.
+
+    Which of them the target goes by is its own affair. A hash as hubs keep it, who know no token either; tokens are
+    random, so it tells nothing to whoever reads memory.
+    """
+    found = []
+    for name, value in request.headers:
+        if len(name) == 13 and name.lower() == b"authorization":
+            scheme, _, rest = value.strip().partition(b" ")
+            if scheme.lower() in (b"token", b"bearer"):
+                found.append(rest.strip())
+    if request.query is not None and b"token=" in request.query:
+        found += parse_qs(request.query).get(b"token", [])
+    return tuple(hashlib.sha256(one).hexdigest() for one in found)
 
 
 def login_of(headers: Headers, cookie: bytes) -> bytes | None:

@@ -110,26 +110,8 @@ async def is_soon_out(
     await eventually(is_out, within_s=began + WITHIN_S - time.monotonic(), what="requests are refused")
 
 
-@pytest.mark.parametrize(
-    ("server", "ends"), [("ours", (revoke, sign_out_elsewhere, suspend)), ("official", (revoke,))]
-)
-async def test_a_guest_is_in_by_a_link_and_out_within_five_seconds(
-    launch: Launch, server: str, ends: tuple[Callable[[Hub, Client], Awaitable[None]], ...]
-) -> None:
-    hub, admin = await launch(SHARERS + SERVERS[server])
-    link = await shared(hub, admin)
-    for end in ends:
-        async with browser_of(hub, "bob") as bob:
-            await enter(bob, link)
-            assert await is_in(bob, hub)
-            async with bob.ws_connect(f"{hub.url}/user/ann/api/events/subscribe") as socket:
-                await end(hub, admin)
-                await is_soon_out(bob, socket, hub)
-
-
-async def test_a_revoked_token_is_out_within_five_seconds_with_its_web_sockets(launch: Launch) -> None:
-    hub, admin = await launch(SHARERS)
-    await shared(hub, admin)
+async def token_is_in_and_out(hub: Hub, admin: Client) -> None:
+    """bob's program opens a WebSocket with a token, which is revoked."""
     assert (await admin.call("POST", "/shares/ann/", json={"user": "bob"}))[0] == 200
     _, token = await admin.call("POST", "/users/bob/tokens", json={"scopes": ["access:servers!server=ann/"]})
     async with aiohttp.ClientSession(headers={"Authorization": f"token {token['token']}"}) as script:
@@ -137,3 +119,22 @@ async def test_a_revoked_token_is_out_within_five_seconds_with_its_web_sockets(l
         async with script.ws_connect(f"{hub.url}/user/ann/api/events/subscribe") as socket:
             assert (await admin.call("DELETE", f"/users/bob/tokens/{token['id']}"))[0] == 204
             await is_soon_out(script, socket, hub)
+    await revoke(hub, admin)
+
+
+@pytest.mark.parametrize(
+    ("server", "ends"), [("ours", (revoke, sign_out_elsewhere, suspend)), ("official", (revoke,))]
+)
+async def test_a_guest_is_in_by_a_link_and_a_program_by_a_token_and_out_within_five_seconds(
+    launch: Launch, server: str, ends: tuple[Callable[[Hub, Client], Awaitable[None]], ...]
+) -> None:
+    hub, admin = await launch(SHARERS + SERVERS[server])
+    link = await shared(hub, admin)
+    await token_is_in_and_out(hub, admin)
+    for end in ends:
+        async with browser_of(hub, "bob") as bob:
+            await enter(bob, link)
+            assert await is_in(bob, hub)
+            async with bob.ws_connect(f"{hub.url}/user/ann/api/events/subscribe") as socket:
+                await end(hub, admin)
+                await is_soon_out(bob, socket, hub)

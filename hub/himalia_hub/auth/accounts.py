@@ -66,26 +66,43 @@ async def logins_of(db: AsyncSession, user_id: int, *, now: datetime) -> list[Lo
 class Ended:
     """A sign-in that has ended, or has lost what it had at some place: what its WebSockets are known by.
 
-    `clients` are the OAuth clients, servers and services, that had been told by a token who this is.
+    `clients` are the OAuth clients, servers and services, that had been told by a token who this is. `tokens` are the
+    hashes of tokens that programs may have opened WebSockets with; without a sign-in (`session_id` empty), only those.
     """
 
-    session_id: str
+    session_id: str = ""
     clients: frozenset[str] = frozenset()
+    tokens: frozenset[str] = frozenset()
+
+
+def presented(client_id: str) -> bool:
+    """Whether a program may open WebSockets with a token of this client: servers show nobody what they are issued."""
+    return not client_id.startswith("jupyterhub-user-")
 
 
 def end_login(db: Session, login: Login) -> Ended:
     """Sign out: the row goes, and with it every token that was issued through it."""
     theirs = sa.delete(ApiToken).where(ApiToken.session_id == login.session_id)
-    clients = frozenset(db.scalars(theirs.returning(ApiToken.client_id)))
+    gone = db.execute(theirs.returning(ApiToken.client_id, ApiToken.hashed)).all()
     db.execute(sa.delete(Login).where(Login.id == login.id))
-    return Ended(login.session_id, clients)
+    tokens = frozenset(hashed for client, hashed in gone if presented(client))
+    return Ended(login.session_id, frozenset(client for client, _ in gone), tokens)
 
 
 async def reach_of(db: AsyncSession, user_ids: Collection[int]) -> list[Ended]:
-    """Every sign-in of these people, as if it ended now."""
+    """Every sign-in and token of these people, as if it ended now."""
     theirs = sa.select(Login.session_id).where(Login.user_id.in_(user_ids))
     clients: dict[str, set[str]] = {session_id: set() for session_id in await db.scalars(theirs)}
     tokens = sa.select(ApiToken.session_id, ApiToken.client_id).where(ApiToken.session_id.in_(clients))
     for session_id, client_id in await db.execute(tokens):
         clients[session_id or ""].add(client_id)
-    return [Ended(session_id, frozenset(found)) for session_id, found in clients.items()]
+    ended = [Ended(session_id, frozenset(found)) for session_id, found in clients.items()]
+    return [*ended, Ended(tokens=await tokens_of(db, user_ids))]
+
+
+async def tokens_of(db: AsyncSession, user_ids: Collection[int]) -> frozenset[str]:
+    """The hashes of these people's tokens that programs may have opened WebSockets with."""
+    theirs = sa.select(ApiToken.client_id, ApiToken.hashed).where(
+        ApiToken.user_id.in_(user_ids), ApiToken.server_id.is_(None)
+    )
+    return frozenset(hashed for client, hashed in await db.execute(theirs) if presented(client))

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.auth import out
-from himalia_hub.auth.accounts import Ended
+from himalia_hub.auth.accounts import Ended, presented
 from himalia_hub.db.base import UtcDateTime
 from himalia_hub.groups.models import Membership
 from himalia_hub.keys import DB, SETTINGS
@@ -34,8 +34,6 @@ from himalia_hub.users.models import User
 EVERY_S = 2.0
 AHEAD = timedelta(seconds=10)
 """So long before its end a row is known: it may be swept away in the moment that it is over."""
-TOKENS_AHEAD = timedelta(minutes=2)
-"""Tokens, of which there are many, are read that rarely, as those that a sign-in makes last for longer."""
 BACK = timedelta(minutes=10)
 """What ended so long ago is looked at by a hub that starts, and tried again with a proxy that was away. Rows that are
 over are kept for as long."""
@@ -56,8 +54,8 @@ _ROLES = (
 _SHARES = sa.select(Share.expires_at, Share.user_id, Share.group_id, Share.server_id).where(
     _within(Share.expires_at)
 )
-_TOKENS = sa.select(ApiToken.expires_at, ApiToken.session_id, ApiToken.client_id).where(
-    _within(ApiToken.expires_at), ApiToken.session_id.is_not(None)
+_TOKENS = sa.select(ApiToken.expires_at, ApiToken.session_id, ApiToken.client_id, ApiToken.hashed).where(
+    _within(ApiToken.expires_at)
 )
 """Built once: every hub asks them again and again."""
 
@@ -66,8 +64,8 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A right that ends: of a person, of a group, or of what a browser sign-in let a program (`client_id`) know; on one
-    server, or wherever it is held.
+    """A right that ends: of a person, of a group, on one server or wherever it is held; or of a token (`hashed`), which
+    a browser sign-in may have made for a program (`client_id`).
     """
 
     at: datetime
@@ -76,21 +74,27 @@ class Ending:
     server_id: int | None = None
     session_id: str | None = None
     client_id: str = ""
+    hashed: str = ""
 
 
 async def rights(db: AsyncSession, rules: Rules, *, after: datetime, until: datetime) -> set[Ending]:
-    """Roles and shares that end in (after, until] and may have let anybody in somewhere."""
+    """Roles, shares and tokens that end in (after, until] and may have let anybody in somewhere."""
     span = {"after": after, "until": until}
     roles = await db.execute(_ROLES, span)
     found = {Ending(at, user, group) for at, user, group, scopes in roles if at and rules.lets_in(scopes)}
     shares = await db.execute(_SHARES, span)
-    return found | {Ending(at, user, group, server) for at, user, group, server in shares if at}
+    found |= {Ending(at, user, group, server) for at, user, group, server in shares if at}
+    return found | await tokens(db, after=after, until=until)
 
 
 async def tokens(db: AsyncSession, *, after: datetime, until: datetime) -> set[Ending]:
-    """Tokens that sign-ins made for programs and that end in (after, until]."""
+    """Tokens that end in (after, until]."""
     found = await db.execute(_TOKENS, {"after": after, "until": until})
-    return {Ending(at, session_id=session, client_id=client) for at, session, client in found if at}
+    return {
+        Ending(at, session_id=session, client_id=client, hashed=hashed)
+        for at, session, client, hashed in found
+        if at
+    }
 
 
 class Watch:
@@ -102,31 +106,29 @@ class Watch:
 
     def __init__(self, app: web.Application) -> None:
         self._app = app
-        self._looked = self._tokens_until = clock.now() - BACK
+        self._looked = clock.now() - BACK
         self._soon: set[Ending] = set()
-        self._tokens: set[Ending] = set()
 
     async def look(self) -> None:
         """Have cut what is over since the last look. What the proxy could not be told is told the next time."""
         now, db, settings = clock.now(), self._app[DB], self._app[SETTINGS]
-        if self._tokens_until < now + AHEAD:
-            until = now + min(TOKENS_AHEAD, timedelta(days=settings.auth.cookie_max_age_days))
-            self._tokens |= await db.read_in_one(partial(tokens, after=self._tokens_until, until=until))
-            self._tokens_until = until
         limits = partial(rights, rules=settings.rules, after=self._looked, until=now + AHEAD)
         found = await db.read_in_one(limits)
-        over = {one for one in self._soon | found | self._tokens if one.at <= now}
-        self._looked, self._soon, self._tokens = now, found | over, self._tokens - over
+        over = {one for one in self._soon | found if one.at <= now}
+        self._looked, self._soon = now, found | over
         for one in sorted(over, key=lambda one: one.at):
             if await self._cut(one) or one.at <= now - BACK:
                 self._soon.discard(one)
 
     async def _cut(self, one: Ending) -> bool:
         app, route = self._app, None
-        if one.session_id is not None:
-            routes = await out.routes_of(app, [one.client_id])
-            ended = Ended(one.session_id, frozenset({one.client_id}))
-            return all([await out.cut(app, [ended], route=route) for route in sorted(routes)])
+        if one.hashed:
+            done = not presented(one.client_id) or await out.cut(app, [Ended(tokens=frozenset({one.hashed}))])
+            if one.session_id is not None:
+                ended = Ended(one.session_id, frozenset({one.client_id}))
+                for route in sorted(await out.routes_of(app, [one.client_id])):
+                    done &= await out.cut(app, [ended], route=route)
+            return done
         async with app[DB].read() as db:
             if one.server_id is not None:
                 server = sa.select(User.name, Server.name).join(Server, Server.user_id == User.id)

@@ -40,6 +40,7 @@ async def suspend(request: web.Request) -> web.Response:
             user.suspended = clock.now()
         logins = list(await db.scalars(sa.select(Login).where(Login.user_id == user.id)))
         ended = [await db.run_sync(accounts.end_login, login) for login in logins]
+        ended.append(accounts.Ended(tokens=await accounts.tokens_of(db, [user.id])))
         theirs = await servers.list_for_user(db, user.id)
         for server in theirs:
             await servers.want_stopped(db, server, now=clock.now())

@@ -123,6 +123,8 @@ async def _cut(settings: HubSettings, database: Database, ended: Sequence[Ended]
     try:
         for each in ended:
             await proxy.cut(login=each.session_id)
+            if each.tokens:
+                await proxy.cut(tokens=each.tokens)
         for route in await out.routes_of(app, at):
             await proxy.cut(route=route)
     except ProxyError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -48,9 +48,13 @@ class MeasuredProxy:
         with self._figures.route_polls.time():
             return await self._proxy.routes()
 
-    async def cut(self, *, login: str | None = None, route: str | None = None) -> int:
+    async def cut(
+        self, *, login: str | None = None, route: str | None = None, tokens: Collection[str] = ()
+    ) -> int:
         """As CutsTunnels says; none where the proxy cannot."""
-        return await self._proxy.cut(login=login, route=route) if isinstance(self._proxy, CutsTunnels) else 0
+        if not isinstance(self._proxy, CutsTunnels):
+            return 0
+        return await self._proxy.cut(login=login, route=route, tokens=tokens)
 
     async def move(self, *, api_url: str | None, auth_token: str | None) -> None:
         """As Moves says; a ProxyError where the proxy cannot."""

@@ -10,7 +10,7 @@ import asyncio
 import json
 import secrets
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -119,10 +119,18 @@ class Feed:
         self._activity = {path: at for path, at in self._activity.items() if path in self._table}
         return {spec: self._used(route) for spec, route in routes.items()}
 
-    async def cut(self, *, login: str | None = None, route: str | None = None) -> int:
+    async def cut(
+        self, *, login: str | None = None, route: str | None = None, tokens: Collection[str] = ()
+    ) -> int:
         """As CutsTunnels says, at all proxies."""
-        here = await self._proxy.cut(login=login, route=route) if isinstance(self._proxy, CutsTunnels) else 0
-        asked = {"login": login, "route": route and wire_path(route)}
+        here = 0
+        if isinstance(self._proxy, CutsTunnels):
+            here = await self._proxy.cut(login=login, route=route, tokens=tokens)
+        asked = {
+            "login": login,
+            "route": route and wire_path(route),
+            "token": ",".join(sorted(tokens)) or None,
+        }
         return here + await self._ask(
             {"cut": {name: said for name, said in asked.items() if said is not None}}
         )

@@ -111,7 +111,7 @@ async def get_token(request: web.Request) -> web.Response:
 @scoped("tokens")
 async def delete_token(request: web.Request) -> web.Response:
     """204; one that a server was issued goes with all of this person's tokens for the same server; the open WebSockets
-    of the sign-ins that they came from are cut.
+    of the sign-ins that they came from, and those opened with it, are cut.
     """
     async with request.app[DB].begin() as db:
         row, owner = await _find(db, request)

@@ -33,6 +33,6 @@ class ApiToken(Base):
     scopes: Mapped[list[str]]
     note: Mapped[str] = mapped_column(sa.String(1023), default="")
     created: Mapped[datetime]
-    expires_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None] = mapped_column(index=True)
     last_activity: Mapped[datetime | None]
     last_address: Mapped[str | None] = mapped_column(sa.String(64))

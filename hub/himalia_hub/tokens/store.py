@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from himalia_hub.auth.accounts import Ended
+from himalia_hub.auth.accounts import Ended, presented
 from himalia_hub.db.base import insert_unless_there
 from himalia_hub.db.prepared import Prepared
 from himalia_hub.errors import Conflict
@@ -82,12 +82,14 @@ async def issue(
 
 
 async def revoke(db: AsyncSession, row: ApiToken) -> list[Ended]:
-    """End it; one issued to a program, with all of its person's for the same program. The sign-ins they came from."""
+    """End it; one issued to a program, with all of its person's for the same program. What is to be cut with them."""
     gone = sa.delete(ApiToken).where(ApiToken.id == row.id)
     if row.client_id != OWN:
         gone = sa.delete(ApiToken).where(ApiToken.client_id == row.client_id, ApiToken.user_id == row.user_id)
-    sessions = set(await db.scalars(gone.returning(ApiToken.session_id)))
-    return [Ended(session, frozenset({row.client_id})) for session in sessions if session]
+    ended = (await db.execute(gone.returning(ApiToken.session_id, ApiToken.hashed))).all()
+    sessions = {session for session, _ in ended if session}
+    tokens = frozenset(hashed for _, hashed in ended) if presented(row.client_id) else frozenset()
+    return [*(Ended(session, frozenset({row.client_id})) for session in sessions), Ended(tokens=tokens)]
 
 
 def put_server_token(

@@ -51,10 +51,8 @@ async def give(hub: Site, what: str, *, session: str | None, lasts: timedelta = 
             target = bob if to == "user" else group
             await shares.grant(db, server, target, ["access:servers"], now=BEGAN, lasts=lasts)
         elif kind == "token":
-            await tokens.issue(
-                db, bob.id, now=BEGAN, scopes=[], expires_in=lasts, session_id=session,
-                client_id="jupyterhub-user-ann",
-            )  # fmt: skip
+            of = {"session_id": session, "client_id": "jupyterhub-user-ann"}
+            await tokens.issue(db, bob.id, now=BEGAN, scopes=[], expires_in=lasts, **of)
         else:
             role = await roles.by_name(db, kind)
             assert role is not None
@@ -93,6 +91,20 @@ async def test_what_was_given_for_a_time_is_cut_once_when_it_is_over_also_where_
     await watch.look()
 
     assert told == ([] if route is None else [f"{session}{route}"])
+
+
+async def test_what_a_token_of_a_program_holds_open_is_cut_when_its_time_is_over(
+    hub: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch, bob = Watch(hub.app), await hub.person("ben")
+    await watch.look()
+    async with hub.db.begin() as db:
+        lasts = timedelta(seconds=5)
+        row, _ = await tokens.issue(db, bob.id, now=BEGAN, scopes=["access:servers"], expires_in=lasts)
+    for seconds in (2, 4, 6, 8):
+        monkeypatch.setattr(clock, "now", lambda: BEGAN + timedelta(seconds=seconds))  # noqa: B023
+        await watch.look()
+        assert hub.app[PROXY].told == ([f"tokens {row.hashed}"] if seconds > 5 else [])
 
 
 async def test_a_proxy_that_was_away_is_told_later_as_is_one_whose_hub_was_and_what_is_given_for_longer_goes_on(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from aiohttp import web
 
 from component.hub.hub_site import EmptyProxy, Site, site
 from himalia_hub import clock
+from himalia_hub.auth import out
 from himalia_hub.keys import PROXY
+from himalia_hub.secrets import hash_token
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired
 from himalia_hub.services.models import Service
@@ -49,12 +51,16 @@ class CuttingProxy(EmptyProxy):
     def __init__(self) -> None:
         self.told: list[str | None] = []
         self.broken = False
+        self.open = 0
 
-    async def cut(self, *, login: str | None = None, route: str | None = None) -> int:
+    async def cut(
+        self, *, login: str | None = None, route: str | None = None, tokens: Collection[str] = ()
+    ) -> int:
         if self.broken:
             raise ProxyError("away")
-        self.told.append(login if route is None else f"{login} {route}")
-        return 1
+        who = "tokens " + ",".join(sorted(tokens)) if tokens else login
+        self.told.append(who if route is None else f"{who} {route}")
+        return self.open
 
 
 @pytest.fixture
@@ -76,7 +82,7 @@ async def test_a_suspended_person_is_out_by_every_door_and_back_when_it_is_lifte
         assert (await admin("PUT", "/hub/api/users/ann/suspension")).status == 204
         assert (await admin("PUT", "/hub/api/users/ann/suspension")).status == 204
 
-        assert hub.app[PROXY].told == [session]
+        assert hub.app[PROXY].told == [session] + 2 * [f"tokens {hash_token(own)}"]
         assert (await browser("GET", "/hub/api/user")).status == 403
         answer = await browser.login("ann")
         assert (answer.status, "suspended" in answer.text) == (403, True)
@@ -90,6 +96,29 @@ async def test_a_suspended_person_is_out_by_every_door_and_back_when_it_is_lifte
         assert (await browser.login("ann")).status == 302
     async with hub.client(own) as script:
         assert (await script("GET", "/hub/api/user")).status == 200
+
+
+async def test_a_token_that_ends_or_loses_a_right_takes_what_it_opened_and_what_came_back_at_once_along(
+    hub: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Official servers ask nobody about a WebSocket that is open, and remember for 3 s who may open one."""
+    monkeypatch.setattr(out, "AGAIN_S", 0.01)
+    root, ann = await hub.token(await hub.person("root", admin=True)), await hub.person("ann")
+    own, proxy = await hub.token(ann), hub.app[PROXY]
+    proxy.open = 1
+    people = {"users": ["ann"]}
+    async with hub.client(root) as admin:
+        for method, path, body in (
+            ("PUT", "roles/visitors", {"scopes": ["access:servers"]}),
+            ("POST", "roles/visitors/members", people),
+            ("DELETE", "roles/visitors/members", people),
+        ):
+            assert (await admin(method, f"/hub/api/{path}", json=body)).status < 300
+        await eventually(lambda: len(proxy.told) == 2, within_s=5, what="it is cut twice")
+        (listed,) = (await admin("GET", "/hub/api/users/ann/tokens")).json["api_tokens"]
+        assert (await admin("DELETE", f"/hub/api/users/ann/tokens/{listed['id']}")).status == 204
+    await eventually(lambda: len(proxy.told) == 4, within_s=5, what="it is cut twice")
+    assert proxy.told == 4 * [f"tokens {hash_token(own)}"]
 
 
 async def test_who_loses_a_right_to_come_in_by_role_or_group_or_as_administrator_is_cut(hub: Site) -> None:
@@ -178,6 +207,7 @@ async def test_at_hosts_of_their_own_the_proxy_cuts_the_routes_of_what_knew_the_
             db.add(grader)
             await db.flush()
             db.add(ApiToken(service_id=grader.id, hashed="its own", created=ann.created, scopes=[]))
+        hashed: dict[str, str] = {}
         async with hub.client(Host="hub.test") as browser, hub.client(Host="hub.test") as other:
             for visitor, clients in (
                 (browser, ("jupyterhub-user-ann", "jupyterhub-user-bob", "service-grader")),
@@ -187,13 +217,15 @@ async def test_at_hosts_of_their_own_the_proxy_cuts_the_routes_of_what_knew_the_
                 session = visitor.cookie("jupyterhub-session-id")
                 async with hub.db.begin() as db:
                     for client in clients:
-                        await tokens.issue(
+                        row, _ = await tokens.issue(
                             db, ann.id, now=clock.now(), scopes=[], client_id=client, session_id=session
                         )
+                        hashed[client] = row.hashed
             session = browser.cookie("jupyterhub-session-id")
             await browser("GET", "/hub/logout")
             assert proxy.told == [
                 session,
+                f"tokens {hashed['service-grader']}",
                 "None /ann.hub.test/user/ann/",
                 "None /bob.hub.test/user/bob/",
                 "None /grader--service.hub.test/services/grader/",

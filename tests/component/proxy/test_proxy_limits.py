@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import json
 import os
@@ -195,6 +196,38 @@ async def test_tunnels_are_cut_by_owner_login_or_route(tmp_path: Path, query: st
             else:
                 writer.write(b"still here")
                 assert await part(reader, 10) == b"still here"
+            writer.close()
+
+
+async def test_tunnels_are_cut_by_the_hash_of_a_token_that_opened_them_however_it_was_said(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as proxy, raw_target(switching) as target:
+        await proxy.route("/ws", target.url)
+        opened = []
+        for query, header in (
+            (b"", b"Authorization: token one\r\n"),
+            (b"?a=b&token=o%%6Ee", b""),
+            (b"?token=other", b"Authorization: Bearer  one \r\n"),
+            (b"", b"Authorization: Bearer two\r\n"),
+            (b"", b""),
+        ):
+            reader, writer = await proxy.connect()
+            writer.write(HANDSHAKE.replace(b"?token=secret", query) % header)
+            await read_head(reader)
+            opened.append((reader, writer))
+        hashed = [hashlib.sha256(token).hexdigest() for token in (b"one", b"unknown")]
+
+        elsewhere = await proxy.call("DELETE", f"/api/tunnels?token={hashed[0]}&route=/elsewhere")
+        cut = await proxy.call("DELETE", f"/api/tunnels?token={','.join(hashed)}")
+
+        assert [json.loads(text)["cut"] for _, text in (elsewhere, cut)] == [0, 3]
+        for reader, writer in opened[:3]:
+            assert await until_closed(reader) == b""
+            writer.close()
+        for reader, writer in opened[3:]:
+            writer.write(b"still here")
+            assert await part(reader, 10) == b"still here"
             writer.close()
 
 
