@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from himalia_hub.backup.archive import Unpacked
 from himalia_hub.backup.make import files_of, folder_beside
 from himalia_hub.backup.rows import Told
 from himalia_hub.db import migrate
-from himalia_hub.errors import BadRequest, Conflict
+from himalia_hub.errors import BadRequest, ConfigError, Conflict
 from himalia_hub.settings import HubSettings
 
 
@@ -26,18 +26,30 @@ def opened(backup: Path, beside: Path) -> Iterator[Unpacked]:
         yield archive.unpack(backup, folder)
 
 
+def undo_folder(folder: Path, undo: ExitStack) -> None:
+    """Have `undo` take away what is not there yet of a data folder, its parents, its logs and its lock."""
+    for path in (*reversed(folder.parents), folder, folder / "logs"):
+        if not path.exists():
+            undo.callback(_remove_if_empty, path)
+    lock = folder / "hub.lock"
+    if not lock.exists():
+        undo.callback(lock.unlink, missing_ok=True)
+
+
 def restore_files(
     unpacked: Unpacked,
     settings: HubSettings,
     *,
     now: datetime,
     replace: bool,
+    undo: ExitStack,
     only: Collection[str] | None = None,
 ) -> list[Path]:
     """Put secrets and configuration where the settings want them; what was kept of the old ones.
 
     `only` these, by their names in a backup: the configuration comes first, since it may say where the rest belongs.
-    Conflict, before anything is changed, when another file is there and `replace` does not allow it.
+    Conflict, before anything is changed, when another file is there and `replace` does not allow it. `undo` puts all
+    back as it was, for when what follows is refused.
     """
     there = unpacked.files()
     wanted = {
@@ -53,13 +65,20 @@ def restore_files(
             f"{str(differing[0])!r} is there and is not the one of the backup; give --replace to keep it under another "
             "name and go on"
         )
-    kept = [_set_aside(path, now) for path in differing]
+    kept = []
+    for path in differing:
+        kept.append(_set_aside(path, now))
+        undo.callback(kept[-1].rename, path)
     for path, new in wanted.items():
+        for parent in reversed(path.parents):
+            if not parent.exists():
+                undo.callback(_remove_if_empty, parent)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if path.exists():
             new.unlink()
         else:
             shutil.move(new, path)  # it may lie on another filesystem
+            undo.callback(path.unlink)
     return kept
 
 
@@ -88,10 +107,13 @@ def restore_rows(
             f"{str(file)!r} holds a hub already; give --replace to keep it under another name and go on"
         )
     made = file.with_name(file.name + ".restoring")
-    made.unlink(missing_ok=True)
+    try:
+        made.unlink(missing_ok=True)
+        made.touch(mode=0o600)
+    except OSError as error:
+        raise ConfigError(f"the database {str(file)!r} cannot be made: {error.strerror}") from None
     try:
         new_url = url.set(database=str(made)).render_as_string(hide_password=False)
-        made.touch(mode=0o600)
         migrate.build_blocking(
             new_url, unpacked.revision, lambda connection: _fill(connection, unpacked, told)
         )
@@ -125,6 +147,11 @@ def _fill(connection: Connection, unpacked: Unpacked, told: Told) -> None:
 
 def _is_empty(url: str) -> bool:
     return migrate.current_blocking(url) is None
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _set_aside(path: Path, now: datetime) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from himalia_hub import clock
@@ -13,6 +14,7 @@ from himalia_hub.cli.common import settings_from
 from himalia_hub.cli.terminal import Terminal
 from himalia_hub.config import FILE_NAME
 from himalia_hub.folder import only_one, prepare_data_dir
+from himalia_hub.settings import HubSettings
 
 HELP = "put a backup back, into SQLite or an empty PostgreSQL database, whichever it was made from"
 
@@ -29,26 +31,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """The hub as it was. Everything is checked before anything is changed."""
+    """The hub as it was. What is refused changes nothing, and leaves nothing behind."""
     terminal = Terminal(sys.stdout)
-    settings, now = settings_from(args), clock.now()
+    settings = settings_from(args)
     if args.look:
         with restore.opened(args.file, args.file) as unpacked:
             _describe(unpacked, terminal)
         return 0
-    prepare_data_dir(settings.data_dir)
-    with only_one(settings.data_dir), restore.opened(args.file, settings.data_dir / "restore") as unpacked:
-        _describe(unpacked, terminal)
-        kept = restore.restore_files(unpacked, settings, now=now, replace=args.replace, only=[FILE_NAME])
-        settings = settings_from(args)  # the configuration is in its place now, and may name the database
-        kept += restore.restore_files(unpacked, settings, now=now, replace=args.replace)
-        kept += restore.restore_rows(unpacked, settings, now=now, replace=args.replace, told=terminal.count)
+    with ExitStack() as undo:
+        kept = _put_back(args, settings, terminal, undo)
+        undo.pop_all()
     for path in kept:
         terminal.note(f"What was there is kept as {path}")
     terminal.done(
         "The hub is as it was; start it as ever. It looks for the servers first and forgets those that ended."
     )
     return 0
+
+
+def _put_back(
+    args: argparse.Namespace, settings: HubSettings, terminal: Terminal, undo: ExitStack
+) -> list[Path]:
+    """What was kept of what was there. `undo` is what has to happen if this fails."""
+    now, replace = clock.now(), args.replace
+    restore.undo_folder(settings.data_dir, undo)
+    prepare_data_dir(settings.data_dir)
+    with only_one(settings.data_dir), restore.opened(args.file, settings.data_dir / "restore") as unpacked:
+        _describe(unpacked, terminal)
+        kept = restore.restore_files(
+            unpacked, settings, now=now, replace=replace, undo=undo, only=[FILE_NAME]
+        )
+        settings = settings_from(args)  # the configuration is in its place now, and may name the database
+        kept += restore.restore_files(unpacked, settings, now=now, replace=replace, undo=undo)
+        kept += restore.restore_rows(unpacked, settings, now=now, replace=replace, told=terminal.count)
+    return kept
 
 
 def _describe(unpacked: Unpacked, terminal: Terminal) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import stat
 import tarfile
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def backup(hub: HubSettings, tmp_path: Path) -> Path:
 def put_back(backup: Path, settings: HubSettings, *, replace: bool = False) -> list[Path]:
     settings.data_dir.mkdir(exist_ok=True)
     with restore.opened(backup, settings.data_dir / "x") as unpacked:
-        kept = restore.restore_files(unpacked, settings, now=NOW, replace=replace)
+        kept = restore.restore_files(unpacked, settings, now=NOW, replace=replace, undo=ExitStack())
         return kept + restore.restore_rows(unpacked, settings, now=NOW, replace=replace, told=quiet)
 
 
@@ -287,6 +288,30 @@ def test_the_two_commands_say_what_they_did_and_what_is_not_in_the_file(
     assert capsys.readouterr().out.startswith("ann")
     assert main(["restore", str(to), "--data", str(new)]) == 1
     assert "--replace" in capsys.readouterr().err
+
+
+def test_a_restore_that_is_refused_leaves_nothing_behind_and_puts_back_what_it_had_put_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new, to = tmp_path / "old", tmp_path / "new", tmp_path / "hub.tar.gz"
+    broken = tmp_path / "broken.tar.gz"
+    broken.write_bytes(b"no archive")
+    old.mkdir(mode=0o700)
+    (old / "himalia.toml").write_text(f'[db]\nurl = "sqlite:///{old}/rows.sqlite"\n')
+    assert main(["user", "add", "ann", "--no-password", "--data", str(old)]) == 0
+    assert main(["backup", str(to), "--data", str(old)]) == 0
+
+    for refused in (broken, to):  # the second one names a database that holds a hub
+        assert main(["restore", str(refused), "--data", str(new / "deep")]) == 1
+        assert not new.exists()
+    new.mkdir(mode=0o700)
+    (new / "himalia.toml").write_text("# mine\n")
+    old.rename(tmp_path / "gone")
+    old.write_text("where the database should go")
+    assert main(["restore", str(to), "--replace", "--data", str(new)]) == 1
+    assert "cannot be made" in capsys.readouterr().err
+    assert [path.name for path in new.iterdir()] == ["himalia.toml"]
+    assert (new / "himalia.toml").read_text() == "# mine\n"
 
 
 def test_secrets_go_where_the_restored_configuration_wants_them(
