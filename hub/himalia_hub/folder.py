@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 from sqlalchemy.engine import make_url
 
 from himalia_hub.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Where a hub that runs is found on this machine: itself and through the proxy, each with its prefix, and the REST
+    API of the proxy. The configuration may have other addresses by now, which count after a restart.
+    """
+
+    hub: str
+    through_proxy: str
+    proxy_api: str
 
 
 def prepare_data_dir(path: Path) -> None:
@@ -29,11 +43,32 @@ def prepare_data_dir(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def only_one(data_dir: Path) -> Iterator[None]:
-    """Hold the folder's lock while the block runs: two hubs on one folder would fight over its files."""
+def only_one(data_dir: Path) -> Iterator[Callable[[Running], None]]:
+    """Hold the folder's lock while the block runs: two hubs on one folder would fight over its files. What is yielded
+    tells others where the hub runs (`where_it_runs`).
+    """
     refusal = f"another hub is running on {str(data_dir)!r}; stop it, or choose another --data"
-    with _locked(data_dir / "hub.lock", refusal):
-        yield
+    with _locked(data_dir / "hub.lock", refusal) as lock:
+
+        def tell(where: Running) -> None:
+            lock.truncate(0)
+            lock.write(json.dumps(asdict(where)) + "\n")
+            lock.flush()
+
+        yield tell
+
+
+def where_it_runs(data_dir: Path) -> Running | None:
+    """Where the hub of this folder runs; None when none does, or it has not come so far."""
+    try:
+        with (data_dir / "hub.lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return Running(**json.loads(lock.read()))
+    except (OSError, ValueError, TypeError):
+        pass
+    return None  # what stands there is of a hub that has ended
 
 
 @contextlib.contextmanager
@@ -52,7 +87,7 @@ def alone_on_sqlite(db_url: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(file: Path, refusal: str) -> Iterator[None]:
+def _locked(file: Path, refusal: str) -> Iterator[TextIO]:
     try:
         lock = file.open("a")
     except OSError as error:
@@ -62,4 +97,4 @@ def _locked(file: Path, refusal: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(refusal) from None
-        yield
+        yield lock

@@ -26,7 +26,7 @@ from himalia_hub.db.engine import Database
 from himalia_hub.ending import ENDING, Ending
 from himalia_hub.ephemeral import ground
 from himalia_hub.errors import ConfigError
-from himalia_hub.folder import alone_on_sqlite, only_one, prepare_data_dir
+from himalia_hub.folder import Running, alone_on_sqlite, only_one, prepare_data_dir
 from himalia_hub.metrics.figures import Figures
 from himalia_hub.metrics.measured import MeasuredProxy
 from himalia_hub.pages import render
@@ -41,7 +41,7 @@ from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.servers.world import World
 from himalia_hub.services.sync import write_configured
-from himalia_hub.settings import HubSettings, address_of
+from himalia_hub.settings import HubSettings, address_of, local_url
 from himalia_hub.spawning import make_spawner
 from himalia_proxy.base import ProxyError
 from himalia_proxy.client import HttpProxy
@@ -88,7 +88,7 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
     """Run until SIGINT, SIGTERM or a shutdown over the API. ConfigError and SpawnError say why it cannot run."""
     report, began = plan.reporter, clock.now().timestamp()
     prepare_data_dir(settings.data_dir)
-    with only_one(settings.data_dir), alone_on_sqlite(settings.db_url):
+    with only_one(settings.data_dir) as tell_where, alone_on_sqlite(settings.db_url):
         await _prepare_database(settings, plan)
         async with (
             _warming(settings) as warm,
@@ -118,6 +118,7 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
             gc.freeze()
             for sock in [*sockets, *_spawners_sockets(world.spawner)]:
                 await web.SockSite(runner, sock, backlog=BACKLOG).start()
+            tell_where(_found_at(settings, sockets[0]))
             world.figures.started.set(clock.now().timestamp() - began)
             report.done(f"Hub listening on {hub_url}")
             await _open_the_door(world, report)
@@ -166,9 +167,16 @@ async def _listening(settings: HubSettings) -> AsyncIterator[tuple[list[socket.s
         sockets += [
             stack.enter_context(_listener(*address_of(text), "hub.also_listen")) for text in hub.also_listen
         ]
-        host = "127.0.0.1" if hub.ip in ("", "0.0.0.0") else hub.ip
-        there = f"http://{f'[{host}]' if ':' in host else host}:{sockets[0].getsockname()[1]}"
-        yield sockets, hub.connect_url.rstrip("/") or there
+        yield sockets, hub.connect_url.rstrip("/") or local_url(hub.ip, sockets[0].getsockname()[1])
+
+
+def _found_at(settings: HubSettings, sock: socket.socket) -> Running:
+    prefix, proxy = settings.hub_prefix, settings.proxy
+    return Running(
+        hub=local_url(settings.hub.ip, sock.getsockname()[1]) + prefix,
+        through_proxy=local_url(proxy.ip, proxy.port) + prefix,
+        proxy_api=settings.proxy_api_url,
+    )
 
 
 def _listener(ip: str, port: int, setting: str) -> socket.socket:

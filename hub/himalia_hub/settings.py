@@ -34,6 +34,12 @@ def address_of(text: str) -> tuple[str, int]:
     return str(found), number
 
 
+def local_url(ip: str, port: int) -> str:
+    """What listens on this address, as this machine reaches it."""
+    host = {"": "127.0.0.1", "*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(ip, ip)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 ORIGIN = re.compile(r"https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?")
 
 

@@ -11,13 +11,13 @@ import sqlalchemy as sa
 from himalia_hub import clock
 from himalia_hub.cli.common import open_database
 from himalia_hub.errors import ConfigError, NotFound, Unavailable
-from himalia_hub.settings import HubSettings
+from himalia_hub.folder import where_it_runs
+from himalia_hub.settings import HubSettings, local_url
 from himalia_hub.tokens import store as tokens
 from himalia_hub.tokens.models import ApiToken
 from himalia_hub.users.models import User
 
 ANSWER_S = 60.0
-EVERYWHERE = {"", "0.0.0.0", "::"}
 
 
 async def reload(settings: HubSettings) -> str:
@@ -49,9 +49,10 @@ async def reload(settings: HubSettings) -> str:
 
 
 async def _ask(settings: HubSettings, secret: str) -> dict[str, Any]:
-    address = "127.0.0.1" if settings.hub.ip in EVERYWHERE else settings.hub.ip
-    host = f"[{address}]" if ":" in address else address
-    url = f"http://{host}:{settings.hub.port}{settings.hub_prefix}api/config/reload"
+    # The file may have another address by now. A hub that shares this one's rows from another folder has no lock here.
+    running = where_it_runs(settings.data_dir)
+    at = running.hub if running else local_url(settings.hub.ip, settings.hub.port) + settings.hub_prefix
+    url = f"{at}api/config/reload"
     headers = {"Authorization": f"token {secret}"}
     try:
         async with (

@@ -13,10 +13,11 @@ from himalia_hub import domains, secrets
 from himalia_hub.auth.door import configured
 from himalia_hub.auth.registry import find_plugin
 from himalia_hub.errors import ConfigError, sentence
+from himalia_hub.folder import Running, where_it_runs
 from himalia_hub.health.finding import Finding, advice, ok, problem
 from himalia_hub.languages import counted
 from himalia_hub.routes.launch import auth_token
-from himalia_hub.settings import HubSettings
+from himalia_hub.settings import HubSettings, local_url
 from himalia_hub.spawning import make_spawner
 from himalia_proxy.base import ProxyError
 from himalia_proxy.client import HttpProxy
@@ -28,7 +29,8 @@ PATIENCE_S = 5.0
 
 async def proxy(settings: HubSettings) -> Finding:
     """Whether the proxy's REST API answers to our token and knows the hub."""
-    where = settings.proxy_api_url
+    runs = where_it_runs(settings.data_dir)
+    where = runs.proxy_api if runs else settings.proxy_api_url
     if not (settings.data_dir / "proxy.token").exists() and not _token_elsewhere(settings):
         return ok("proxy", "never started here")
     client = HttpProxy(where, auth_token(settings))
@@ -63,13 +65,20 @@ def _token_elsewhere(settings: HubSettings) -> bool:
 
 async def hub(settings: HubSettings) -> Finding:
     """Whether the hub answers through the proxy, as it would to a person."""
-    host = "127.0.0.1" if settings.proxy.ip in ("", "0.0.0.0", "::", "*") else settings.proxy.ip
-    url = f"http://{f'[{host}]' if ':' in host else host}:{settings.proxy.port}{settings.hub_prefix}health"
+    runs = where_it_runs(settings.data_dir)
+    said = local_url(settings.proxy.ip, settings.proxy.port) + settings.hub_prefix
+    url = f"{runs.through_proxy if runs else said}health"
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as session,
             session.get(url) as answer,
         ):
+            if answer.status == 200 and runs and _is_elsewhere(settings, runs):
+                return advice(
+                    "hub",
+                    f"{url} answers, and the configuration has another address by now",
+                    "it counts after a restart; himalia config reload names what does",
+                )
             if answer.status == 200:
                 return ok("hub", f"{url} answers")
             return problem("hub", f"{url} answers {answer.status}", "look into the hub's log")
@@ -77,6 +86,13 @@ async def hub(settings: HubSettings) -> Finding:
         return advice(
             "hub", f"{url} does not answer", "himalia up, or systemctl start himalia-hub himalia-proxy"
         )
+
+
+def _is_elsewhere(settings: HubSettings, runs: Running) -> bool:
+    hub, proxy, prefix = settings.hub, settings.proxy, settings.hub_prefix
+    here = local_url(hub.ip, hub.port) + prefix if hub.port else runs.hub
+    wanted = here, local_url(proxy.ip, proxy.port) + prefix, settings.proxy_api_url
+    return wanted != (runs.hub, runs.through_proxy, runs.proxy_api)
 
 
 async def spawner(settings: HubSettings) -> Finding:

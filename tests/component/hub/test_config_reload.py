@@ -22,6 +22,7 @@ from himalia_hub.cli import reload as cli
 from himalia_hub.cli.common import read_again
 from himalia_hub.db.lease import JobLease
 from himalia_hub.errors import ConfigError, Unavailable
+from himalia_hub.folder import Running, only_one
 from himalia_hub.keys import PROXY
 from himalia_hub.measures import work as measures
 from himalia_hub.reloading import COLD, HOT, RELOADER, differences, is_hot, merged
@@ -228,6 +229,9 @@ async def test_the_command_asks_the_running_hub_and_leaves_no_token(hub: Site, r
         write(hub, FILE + f"[hub]\nport = {nobody.getsockname()[1]}\n")
     with pytest.raises(Unavailable, match="no hub answers"):
         await reload_by_command(hub)
+    with only_one(hub.world.settings.data_dir) as tell:
+        tell(Running(f"{hub.url}/hub/", f"{hub.url}/hub/", "http://127.0.0.1:9"))
+        assert "hub.port" in await reload_by_command(hub), "it is found where it runs"
     assert await hub.count(ApiToken) == tokens
 
 

@@ -169,6 +169,8 @@ FINDINGS: Final = (
     "start the hub: it sets its route",
     ("%(address)s answers and has %(num)s route", "%(address)s answers and has %(num)s routes"),
     "%(address)s answers",
+    "%(address)s answers, and the configuration has another address by now",
+    "it counts after a restart; himalia config reload names what does",
     "%(address)s answers %(status)s",
     "look into the hub's log",
     "%(address)s does not answer",
