@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -16,11 +17,14 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Ending:
-    """The wish that this hub ends. What is None is as it would be at Ctrl-C."""
+    """The wish that this hub ends. What is None is as it would be at Ctrl-C. `lost` is a file without which it cannot
+    go on.
+    """
 
     wished: asyncio.Event = field(default_factory=asyncio.Event)
     servers: bool | None = None
     proxy: bool | None = None
+    lost: Path | None = None
 
 
 ENDING: web.AppKey[Ending] = web.AppKey("ending")

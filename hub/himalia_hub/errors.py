@@ -104,6 +104,18 @@ class Unavailable(HimaliaError):
     code = "unavailable"
 
 
+class FolderLost(HimaliaError):
+    """A file that the hub needs was deleted, moved or replaced while it ran; it has ended."""
+
+    code = "folder-lost"
+
+    def __init__(self, path: object) -> None:
+        super().__init__(f"{str(path)!r} was deleted, moved or replaced while the hub ran")
+        self.remedy = (
+            "put it back, or restore a backup, and start the hub again: in an empty folder it is a new one"
+        )
+
+
 def sentence(error: Exception) -> str:
     """What a person is told of an error: what is wrong and, where that is known, what to do about it."""
     said, remedy = str(error), getattr(error, "remedy", "")

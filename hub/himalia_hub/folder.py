@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import json
@@ -14,6 +15,8 @@ from typing import TextIO
 from sqlalchemy.engine import make_url
 
 from himalia_hub.errors import ConfigError
+
+LOOK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +74,53 @@ def where_it_runs(data_dir: Path) -> Running | None:
     return None  # what stands there is of a hub that has ended
 
 
+async def until_lost(data_dir: Path, db_url: str) -> Path:
+    """The file of a hub that runs which was deleted, moved or replaced: its lock, or its SQLite database.
+
+    Both are held open, so that the hub would go on, and all that it writes would be gone with its end. Two looks must
+    agree, and a filesystem that only does not answer has lost nothing (docs/decisions/0052).
+    """
+    held = [data_dir / "hub.lock", *([file] if (file := _sqlite_file(db_url)) else [])]
+    known = await asyncio.to_thread(lambda: {path: _identity(path) for path in held})
+    suspect = None
+    while True:
+        await asyncio.sleep(LOOK_S)
+        lost = await asyncio.to_thread(_first_lost, known)
+        if lost is not None and lost == suspect:
+            return lost
+        suspect = lost
+
+
+def _first_lost(known: dict[Path, tuple[int, int] | None]) -> Path | None:
+    for path, identity in known.items():
+        with contextlib.suppress(OSError):
+            if _identity(path) != identity:
+                return path
+    return None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode; None when nothing is there. A file that somebody holds open keeps them."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _sqlite_file(db_url: str) -> Path | None:
+    url = make_url(db_url)
+    file = Path(url.database or "")
+    return file if url.get_backend_name() == "sqlite" and file.name else None
+
+
 @contextlib.contextmanager
 def alone_on_sqlite(db_url: str) -> Iterator[None]:
     """Hold a SQLite database's lock while the block runs: a hub of another folder would find that none of its
     servers runs, and write that down. Of PostgreSQL's hubs each knows of the others.
     """
-    url = make_url(db_url)
-    file = Path(url.database or "")
-    if url.get_backend_name() != "sqlite" or not file.name or not file.parent.is_dir():
+    file = _sqlite_file(db_url)
+    if file is None or not file.parent.is_dir():
         yield
         return
     refusal = f"another hub is running on the database {str(file)!r}; SQLite serves one hub: stop it, or use PostgreSQL"

@@ -25,8 +25,8 @@ from himalia_hub.db import apart, migrate
 from himalia_hub.db.engine import Database
 from himalia_hub.ending import ENDING, Ending
 from himalia_hub.ephemeral import ground
-from himalia_hub.errors import ConfigError
-from himalia_hub.folder import Running, alone_on_sqlite, only_one, prepare_data_dir
+from himalia_hub.errors import ConfigError, FolderLost
+from himalia_hub.folder import Running, alone_on_sqlite, only_one, prepare_data_dir, until_lost
 from himalia_hub.metrics.figures import Figures
 from himalia_hub.metrics.measured import MeasuredProxy
 from himalia_hub.pages import render
@@ -126,17 +126,33 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
             _warn_of_root(settings, report)
             await _tell_how_to_sign_in(world, app[DOOR], report)
             watcher = asyncio.create_task(proxy.watch()) if proxy else None
+            guard = asyncio.create_task(_guard(settings, app[ENDING]), name="folder.guard")
             try:
                 app[RELOADER].load = plan.load
                 await _until_signal(app, reload_on_hangup=plan.reload_on_hangup)
                 _as_asked(plan, app[ENDING])
+                if (lost := app[ENDING].lost) is not None:
+                    with contextlib.suppress(Exception):  # as far as it can without its files
+                        async with asyncio.timeout(DRAIN_S):
+                            await _end(world, runner, proxy, watcher, plan)
+                    raise FolderLost(lost)
                 await _end(world, runner, proxy, watcher, plan)
             finally:
+                guard.cancel()
                 if watcher is not None:
                     watcher.cancel()
                 await runner.cleanup()
                 if proxy is not None:
                     proxy.close()
+
+
+async def _guard(settings: HubSettings, ending: Ending) -> None:
+    """End the hub when its folder is gone. It would serve on from files that are open and lose all that it is told, at
+    the latest at its end: what nobody expects who sees it run. PostgreSQL ends for the same reason.
+    """
+    ending.lost = await until_lost(settings.data_dir, settings.db_url)
+    log.critical("folder.lost", path=str(ending.lost))
+    ending.wished.set()
 
 
 async def _prepare_database(settings: HubSettings, plan: Plan) -> None:
