@@ -205,13 +205,13 @@ def json_error(error: HimaliaError) -> web.Response:
 @web.middleware
 async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Find out who asks, refuse what another page made in their name, and go on."""
-    request[IDENTITY] = None
     _check_path(request)
     access = access_of(request.match_info.handler)
     if is_api(request) and request.match_info.route.method == "*":
         return await _unknown_api_path(request)
-    if access is None:  # static files and aiohttp's own answers need nobody
-        return await handler(request)
+    if access is None:
+        return await _of_nobody(request, handler)
+    request[IDENTITY] = None
     tokens_too = is_api(request) if access.tokens is None else access.tokens
     request[IDENTITY] = await resolve(request, tokens_too=tokens_too)
     await _check_xsrf(request, access)
@@ -222,6 +222,17 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
         if TOUCHES in request.app:
             request.app[TOUCHES].note(identity, clock.now(), origin.address(request))
     return await handler(request)
+
+
+async def _of_nobody(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Static files need nobody; the page that says that nothing is there is its visitor's, as every page."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status >= 400 and request.method in xsrf.SAFE and not is_api(request):
+            request[IDENTITY] = await resolve(request, tokens_too=False)
+            await _check_xsrf(request, Access("public"))
+        raise
 
 
 def _check_path(request: web.Request) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from himalia_hub import clock
 from himalia_hub.audit import record
-from himalia_hub.auth import accounts, cookies, origin, out
+from himalia_hub.auth import accounts, cookies, origin, out, xsrf
 from himalia_hub.auth.admit import NotAdmitted
 from himalia_hub.auth.next_url import safe_next
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
@@ -77,6 +77,7 @@ class Beginning:
         headers = {"Location": location, "Cache-Control": "no-store"}
         response = web.Response(status=REDIRECT, headers=headers)
         cookies.set_login(request, response, self._secret, self._session_id)
+        xsrf.put_token(request, response, self._session_id)
         response.del_cookie(cookies.ANONYMOUS, path=request.app[SETTINGS].hub_prefix)
         log.info("login.done", user=user.name, address=origin.address(request))
         return response

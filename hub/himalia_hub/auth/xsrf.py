@@ -40,11 +40,18 @@ def xsrf_token(request: web.Request) -> str:
     """The value for the hidden field `_xsrf`, or the header X-XSRFToken, of pages shown to this visitor."""
     identity = request.get(IDENTITY)
     if identity is not None and identity.login is not None:
-        bound = f"login:{identity.login.session_id}"
-    else:
-        if ANONYMOUS_ID not in request:
-            request[ANONYMOUS_ID] = _anonymous_id(request) or mint()
-        bound = f"anonymous:{request[ANONYMOUS_ID]}"
+        return token_of(request, identity.login.session_id)
+    if ANONYMOUS_ID not in request:
+        request[ANONYMOUS_ID] = _anonymous_id(request) or mint()
+    return _signed(request, f"anonymous:{request[ANONYMOUS_ID]}")
+
+
+def token_of(request: web.Request, session_id: str) -> str:
+    """The value for pages of this sign-in."""
+    return _signed(request, f"login:{session_id}")
+
+
+def _signed(request: web.Request, bound: str) -> str:
     # Only the signature is shown: the token must not carry the session id or the cookie's value.
     return request.app[SECRETS].sign("xsrf", bound).rpartition(".")[2]
 
@@ -82,17 +89,24 @@ def set_cookies(request: web.Request, response: web.StreamResponse) -> None:
     identity = request.get(IDENTITY)
     if identity is not None and identity.login is not None:
         if request.cookies.get(cookies.XSRF) != xsrf_token(request):
-            cookies.put(
-                request, response, cookies.XSRF, xsrf_token(request), path=prefix,
-                age=cookies.max_age(request), script_may_read=True,
-            )  # fmt: skip
-    elif ANONYMOUS_ID in request:
+            put_token(request, response, identity.login.session_id)
+    elif (
+        ANONYMOUS_ID in request and IDENTITY in request
+    ):  # else the page is of an address that asked nobody's name
         signed = request.app[SECRETS].sign("anonymous", request[ANONYMOUS_ID])
         age = cookies.ANONYMOUS_FOR
         cookies.put(request, response, cookies.ANONYMOUS, signed, path=prefix, age=age)
         cookies.put(
             request, response, cookies.XSRF, xsrf_token(request), path=prefix, age=age, script_may_read=True
         )
+
+
+def put_token(request: web.Request, response: web.StreamResponse, session_id: str) -> None:
+    """Give the browser of this sign-in its token. Programs take it from the answer that signed them in."""
+    cookies.put(
+        request, response, cookies.XSRF, token_of(request, session_id),
+        path=request.app[SETTINGS].hub_prefix, age=cookies.max_age(request), script_may_read=True,
+    )  # fmt: skip
 
 
 def needs_check(request: web.Request) -> bool:

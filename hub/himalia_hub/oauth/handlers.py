@@ -117,7 +117,13 @@ async def _read(request: web.Request) -> tuple[Client, Wish | Refusal, Identity]
     client = right[0]
     _may_visit(identity, client)
     settings = request.app[SETTINGS]
-    wish = read_wish(query, client, require_pkce=settings.auth.require_pkce, rules=settings.rules)
+    wish = read_wish(
+        query,
+        client,
+        visitor=identity.name,
+        require_pkce=settings.auth.require_pkce,
+        rules=settings.rules,
+    )
     return client, _within(identity, wish, settings.rules), identity
 
 
@@ -215,7 +221,7 @@ async def exchange(request: web.Request) -> web.Response:
             "access_token": token,
             "token_type": "Bearer",
             "expires_in": int(lasts.total_seconds()),
-            "scope": " ".join(taken.scopes),
+            "scope": " ".join((*taken.scopes, *expand.IDENTIFY)),
         },
         headers={"Cache-Control": "no-store"},
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote, urlencode
 
+from himalia_hub.rbac import expand
 from himalia_hub.rbac.rules import Rules
 from himalia_hub.secrets import same
 from himalia_hub.servers.spec import client_id
@@ -125,9 +126,16 @@ def possible_servers(wanted: str) -> list[tuple[str, str]]:
 
 
 def read_wish(
-    query: Mapping[str, str], client: Client, *, require_pkce: bool = False, rules: Rules = NO_RULES
+    query: Mapping[str, str],
+    client: Client,
+    *,
+    visitor: str = "",
+    require_pkce: bool = False,
+    rules: Rules = NO_RULES,
 ) -> Wish | Refusal:
-    """What a client asks for, after its redirect URI was found to be right. A role's name stands for its scopes."""
+    """What a client asks for, after its redirect URI was found to be right. A role's name stands for its scopes, and
+    what it may ask for may be asked for in part, or spelled out for the visitor.
+    """
     state = query.get("state", "")
     if len(state) > MOST_STATE:
         return Refusal("invalid_request", f"state is longer than {MOST_STATE} characters", "")
@@ -150,7 +158,13 @@ def read_wish(
             return Refusal("invalid_request", "code_challenge must be 43 to 128 url-safe characters", state)
     named = [name for name in query.get("scope", "").split() if name != "identify"]
     scopes = [scope for name in named for scope in rules.scopes_of(name) or (name,)]
-    if not set(scopes) <= client.allowed_scopes:
+    most = expand.expand(tuple(sorted(client.allowed_scopes)), visitor, custom=rules.custom)
+
+    def allowed(scope: str) -> bool:
+        part = expand.expand((scope,), visitor, custom=rules.custom)
+        return scope in client.allowed_scopes or (bool(part) and expand.covers_all(most, part))
+
+    if not all(map(allowed, scopes)):
         return Refusal("invalid_scope", "a scope is not allowed for this client", state)
     wanted = (*dict.fromkeys(scopes), client.access_scope) if scopes else client.default_scopes
     return Wish(tuple(dict.fromkeys(wanted)), state, challenge, method)

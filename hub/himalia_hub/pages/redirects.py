@@ -6,6 +6,7 @@ import re
 
 from aiohttp import web
 
+from himalia_hub.auth.begin import destination
 from himalia_hub.keys import IDENTITY, SETTINGS
 from himalia_hub.pages.errors import csp_report, error_for_proxy
 from himalia_hub.pages.paths import login_url, redirect, with_query
@@ -32,9 +33,9 @@ def routes(prefix: str, base_url: str) -> list[web.RouteDef]:
 
 @public
 async def index(request: web.Request) -> web.Response:
-    """302 to home, or to sign in first."""
-    home = request.app[SETTINGS].hub_prefix + "home"
-    return redirect(home if request.get(IDENTITY) else login_url(request, home))
+    """302 to `next` where the address has one of ours, else home; to sign in first."""
+    onwards = destination(request)
+    return redirect(onwards if request.get(IDENTITY) else login_url(request, onwards))
 
 
 @signed_in
@@ -50,7 +51,7 @@ async def user_redirect(request: web.Request) -> web.Response:
 @public
 async def to_prefix(request: web.Request) -> web.Response:
     """301 from `/hub` to `/hub/`."""
-    return redirect(request.app[SETTINGS].hub_prefix, status=301)
+    return redirect(with_query(request.app[SETTINGS].hub_prefix, request), status=301)
 
 
 @public

@@ -24,8 +24,8 @@ from himalia_hub.users.models import User
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """Expanded scopes, the roles that they come from beside shares, who is in the groups that filters name, and when
-    the first role or share ends that was given for a time.
+    """Expanded scopes, one's own roles (what comes by groups and shares is in the scopes alone), who is in the groups
+    that filters name, and when the first role or share ends that was given for a time.
     """
 
     scopes: frozenset[str]
@@ -61,7 +61,7 @@ async def of_users(
     return {
         user.id: Rights(
             expanded[user.id],
-            tuple(sorted({name for name, _ in raw[user.id]})),
+            tuple(_own_roles(user, found.get(user.id, []), rules)),
             members,
             _first(row.until for row in (*found.get(user.id, []), *shared.get(user.id, []))),
         )
@@ -72,12 +72,9 @@ async def of_users(
 async def role_names(
     db: AsyncSession, users: Sequence[User], rules: Rules, *, now: datetime
 ) -> dict[int, list[str]]:
-    """The names of these people's roles, sorted, by the person's id."""
+    """The names of these people's own roles, sorted, by the person's id."""
     found = await _rows(db, [user.id for user in users], now)
-    return {
-        user.id: sorted({name for name, _ in _raw_of_user(user, found.get(user.id, []), rules)})
-        for user in users
-    }
+    return {user.id: _own_roles(user, found.get(user.id, []), rules) for user in users}
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +247,12 @@ def _share_rows() -> sa.CompoundSelect[Any]:
 def _of_shares(rows: Sequence[Any]) -> list[str]:
     """Shared scopes, each narrowed to its server by the names of this moment."""
     return [f"{scope}!server={row.owner}/{row.server}" for row in rows for scope in row.scopes]
+
+
+def _own_roles(user: User, rows: Sequence[Any], rules: Rules) -> list[str]:
+    """Names of the roles that a person has not by a group, sorted: JupyterHub's models of groups tell the others."""
+    own = [row for row in rows if row.in_group is None]
+    return sorted({name for name, _ in _raw_of_user(user, own, rules)})
 
 
 def _raw_of_user(user: User, rows: Sequence[Any], rules: Rules) -> list[tuple[str, tuple[str, ...]]]:

@@ -68,6 +68,9 @@ async def report_activity(request: web.Request) -> web.Response:
         if user_id is None:
             raise NotFound(f"there is no user {username!r}")
         for name, facts in servers.items():
+            if not name and not theirs.get(name):  # everybody has a default server, started or not
+                made = await store.get_or_create(db, await db.get_one(User, user_id), name, now=now)
+                theirs[name] = made.id
             if name not in theirs:
                 raise BadRequest(f"{username} has no server named {name!r}")
             at = facts.get("last_activity") if isinstance(facts, dict) else None

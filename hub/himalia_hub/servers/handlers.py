@@ -193,8 +193,9 @@ async def change_server(request: web.Request) -> web.Response:
     options, display_name = _options(body)
     async with request.app[DB].begin() as db:
         server = await store.find(db, username, name)
-        if server is None:
+        if server is None and name:
             raise NotFound(f"{username} has no server named {name!r}")
+        server = server or await store.get_or_create(db, await _user(db, username), "", now=clock.now())
         if not stopped(server):
             raise BadRequest(f"the server {name or 'default'!r} is active", remedy="stop it first")
         options = await _offered_options(request, db, await _user(db, username), options)
@@ -282,12 +283,7 @@ async def _find(request: web.Request) -> tuple[User, Server]:
         server = await store.find(db, username, name)
     if server is None and name:
         raise NotFound(f"{username} has no server named {name!r}")
-    if server is None:  # every person has a default server, started or not
-        server = Server(
-            id=0, user_id=user.id, name="", display_name="", backend_name="", user_options={},
-            desired=Desired.STOPPED, phase=Phase.STOPPED, generation=0, acted_generation=0, phase_since=clock.now(),
-        )  # fmt: skip
-    return user, server
+    return user, server or store.unstarted(user.id)
 
 
 async def _offered_options(

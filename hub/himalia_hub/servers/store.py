@@ -117,6 +117,12 @@ async def list_for_users(db: AsyncSession, user_ids: Sequence[int]) -> dict[int,
     return servers
 
 
+def unstarted(user_id: int) -> Server:
+    """The default server of a person who has no row for it: everybody has one, started or not. To look at only."""
+    values = {**_BLANK, "user_options": {}, "phase_since": clock.now(), "name": "", "backend_name": ""}
+    return Server(**values | {"id": 0, "user_id": user_id})
+
+
 async def get_or_create(db: AsyncSession, user: User, name: str, *, now: datetime) -> Server:
     """The row of this person's server; made, stopped, when there is none."""
     server = await find(db, user.name, name) or await create(db, user, name, {}, now=now)

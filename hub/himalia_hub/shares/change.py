@@ -32,12 +32,17 @@ from himalia_hub.users.models import User
 log = structlog.get_logger()
 
 
-async def server_of(db: AsyncSession, owner: str, name: str) -> Server:
-    """The server; NotFound where there is none, which is so for a default one that was never started."""
+async def server_of(db: AsyncSession, owner: str, name: str, *, to_share: bool = False) -> Server:
+    """The server; NotFound where there is none. The default one, that everybody has, gets its row when it is shared."""
     server = await servers.find(db, owner, name)
-    if server is None:
+    if server is not None:
+        return server
+    user = None if name else await users.by_name(db, owner)
+    if user is None:
         raise NotFound(f"No such server: {owner}/{name}")
-    return server
+    return (
+        await servers.get_or_create(db, user, "", now=clock.now()) if to_share else servers.unstarted(user.id)
+    )
 
 
 async def grant(request: web.Request, owner: str, name: str, body: NewShare) -> Shared:
@@ -47,7 +52,7 @@ async def grant(request: web.Request, owner: str, name: str, body: NewShare) -> 
     """
     scopes = names_of(body.scopes, owner, name, request.app[SETTINGS].rules)
     async with request.app[DB].begin() as db:
-        server = await server_of(db, owner, name)
+        server = await server_of(db, owner, name, to_share=True)
         _may_give(request, scopes, owner, name)
         target = await _target(request, db, body)
         if isinstance(target, User) and target.id == server.user_id:
@@ -108,7 +113,7 @@ async def new_code(
     """A code that whoever has it can make a share of; it is known only now."""
     scopes = names_of(body.scopes, owner, name, request.app[SETTINGS].rules)
     async with request.app[DB].begin() as db:
-        server = await server_of(db, owner, name)
+        server = await server_of(db, owner, name, to_share=True)
         _may_give(request, scopes, owner, name)
         lasts = timedelta(seconds=body.expires_in)
         row, code = await store.new_code(db, server, scopes, now=clock.now(), lasts=lasts)

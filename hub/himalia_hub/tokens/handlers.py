@@ -83,6 +83,8 @@ async def create_token(request: web.Request) -> web.Response:
             raise NotAuthorized(NO_ACCESS)
         raw = await _raw_scopes(db, body, rules)
         theirs = await rights.of_user(db, owner, rules, now=clock.now())
+        if body.scopes is None and body.roles is None:
+            raw = _as_far_as(raw, owner.name, theirs, identity, rules)
         may_issue(raw, owner.name, theirs, identity, rules)
         row, secret = await store.issue(
             db,
@@ -158,8 +160,18 @@ async def _raw_scopes(db: AsyncSession, body: NewToken, rules: Rules) -> list[st
     return list(dict.fromkeys(wanted))
 
 
+def _as_far_as(raw: list[str], owner: str, theirs: Rights, identity: Identity, rules: Rules) -> list[str]:
+    """What a token is given whose maker names no rights: those that it has by default, as far as its maker holds them
+    too. Programs written for JupyterHub name none, and may not give more than they hold for that.
+    """
+    wanted = theirs.scopes if "inherit" in raw else expand.expand(tuple(raw), owner, custom=rules.custom)
+    if identity.may_give(wanted):
+        return raw
+    return sorted(expand.intersect(wanted, identity.scopes, {**theirs.members, **identity.members}))
+
+
 def may_issue(raw: list[str], owner: str, theirs: Rights, identity: Identity, rules: Rules) -> None:
-    """A token carries no right that its owner lacks (400), nor one that who asks for it lacks (403)."""
+    """A token carries no right that its owner lacks (400), nor one that who asks for it may not give (403)."""
     wanted: set[str] = set()
     for scope in raw:
         expanded = (
@@ -168,7 +180,7 @@ def may_issue(raw: list[str], owner: str, theirs: Rights, identity: Identity, ru
         if not expand.covers_all(theirs.scopes, expanded, theirs.members):
             raise BadRequest(f"{owner} does not hold the scope {scope!r}")
         wanted |= expanded
-    if not identity.covers(wanted):
+    if not identity.may_give(wanted):
         raise NotAuthorized("a token cannot be given more rights than you hold; name its scopes")
 
 

@@ -72,7 +72,8 @@ async def get_self(request: web.Request) -> web.Response:
         known = replace(identity, scopes=identity.scopes | identity.identify_scopes)
         model = await (_own_model if identity.service_id is None else _own_service)(request, known)
         model["token_id"] = f"a{identity.token.id}" if identity.token else None
-        model["session_id"] = identity.session_id
+        # Of a browser's own sign-in it is the value of a cookie that scripts must not read.
+        model["session_id"] = identity.token.session_id if identity.token else None
         model["scopes"] = sorted(identity.scopes)
         return json.dumps(model).encode()
 

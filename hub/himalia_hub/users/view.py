@@ -9,6 +9,7 @@ from himalia_hub.clock import iso
 from himalia_hub.rbac import roles
 from himalia_hub.rbac.identity import Identity
 from himalia_hub.servers.models import Server
+from himalia_hub.servers.store import unstarted
 from himalia_hub.servers.view import pending, ready, server_model, server_url, stopped
 from himalia_hub.settings import HubSettings
 from himalia_hub.users.models import User
@@ -39,6 +40,8 @@ def user_model(
 ) -> dict[str, Any]:
     """The model with the keys that the caller may see; empty when there are none."""
     every = list(servers)
+    if stopped_too and not any(not server.name for server in every):
+        every.insert(0, unstarted(user.id))
     readable = [s for s in every if identity.allows("read:servers", user=user.name, server=s.name)]
     keys: set[str] = set()
     for scope, shown in KEYS.items():

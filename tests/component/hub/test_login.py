@@ -39,12 +39,15 @@ async def test_the_right_password_signs_in_and_leads_on(hub_on_each: Site) -> No
     await hub_on_each.person("ann")
     async with hub_on_each.client() as browser:
         answer = await browser.login(" Ann ", next_url="/hub/home%3Fx%3D1")
+        proof = browser.cookie("_xsrf") or ""
 
         assert (answer.status, answer.location) == (302, "/hub/home?x=1")
         assert (await browser("GET", "/hub/home")).status == 200
         model = (await browser("GET", "/hub/api/user")).json
         assert model["name"] == "ann"
-        assert model["session_id"] == browser.cookie("jupyterhub-session-id")
+        assert model["session_id"] is None, "the value of a cookie that scripts must not read"
+        anew = await browser("POST", "/hub/api/users/ann/tokens", json={}, headers={"X-XSRFToken": proof})
+        assert anew.status == 201, "the answer that signs in carries the token of what follows"
 
 
 async def test_cookies_have_the_flags_and_paths_of_jupyterhub(hub: Site) -> None:

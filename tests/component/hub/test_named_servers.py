@@ -25,7 +25,10 @@ async def ann(hub_on_each: Site) -> AsyncIterator[Client]:
 
 
 async def names(client: Client) -> list[str]:
-    return sorted((await client("GET", f"{ANN}?include_stopped_servers")).json["servers"])
+    """Of the named ones; the default one is always shown, whether it has a row or not."""
+    default, *named = sorted((await client("GET", f"{ANN}?include_stopped_servers")).json["servers"])
+    assert default == ""
+    return named
 
 
 async def test_a_named_server_is_made_without_being_started(ann: Client) -> None:
@@ -63,7 +66,20 @@ async def test_the_default_server_cannot_be_made_and_gets_no_name(
 
     refused = await ann(method, f"{ANN}/servers/", json={"name": "b"})
 
-    assert refused.status == {"PUT": 409, "PATCH": 404}[method]
+    assert refused.status == {"PUT": 409, "PATCH": 400}[method]
+
+
+async def test_the_default_server_can_be_named_for_people_and_report_before_it_ever_started(
+    ann: Client,
+) -> None:
+    titled = await ann("PATCH", f"{ANN}/server", json={"display_name": "Mine"})
+    reported = await ann(
+        "POST", f"{ANN}/activity", json={"servers": {"": {"last_activity": "2026-01-01T00:00:00Z"}}}
+    )
+
+    assert (titled.status, titled.json["display_name"], reported.status) == (200, "Mine", 200)
+    shown = (await ann("GET", f"{ANN}?include_stopped_servers")).json["servers"][""]
+    assert (shown["display_name"], shown["last_activity"]) == ("Mine", "2026-01-01T00:00:00Z")
 
 
 async def test_a_renamed_server_keeps_its_options_and_what_the_spawner_has_of_it(
@@ -142,7 +158,7 @@ async def test_only_a_named_server_can_be_removed(hub_on_each: Site) -> None:
         assert (await ann("DELETE", f"{ANN}/server", json={"remove": True})).status == 400
         assert (await ann("DELETE", f"{ANN}/servers/a", json={"remove": "yes"})).status == 400
         assert (await ann("DELETE", f"{ANN}/servers/a")).status == 204
-        assert await names(ann) == ["", "a"]
+        assert await names(ann) == ["a"]
 
 
 async def test_without_named_servers_every_one_of_their_requests_is_400(tmp_path: Path) -> None:

@@ -93,7 +93,10 @@ async def test_reports_of_the_content_policy_need_no_proof(browser: Browser) -> 
     [
         ("/", 302, "/hub/"),
         ("/hub", 301, "/hub/"),
+        ("/hub?x=1", 301, "/hub/?x=1"),
         ("/hub/", 302, "/hub/home"),
+        ("/hub/?next=%2Fuser%2Fann%2Flab%3Fx%3D1", 302, "/user/ann/lab?x=1"),
+        ("/hub/?next=%2F%2Fevil.example%2Fx", 302, "/hub/home"),
         ("/some/path?x=1&y=%2F", 302, "/hub/some/path?x=1&y=%2F"),
         ("/user/ann", 301, "/user/ann/"),
         ("/user/ann?x=1", 301, "/user/ann/?x=1"),
@@ -127,6 +130,10 @@ async def test_an_unknown_page_says_so_with_a_request_number(browser: Browser) -
     assert answer.status == 404
     assert answer.headers["X-Request-Id"] in answer.text
     assert 'href="/hub/home"' in answer.text
+    assert ">ann<" in answer.text.replace("\n", "").replace(" ", "")
+    assert "Set-Cookie" not in answer.headers or "himalia-anonymous" not in str(answer.headers)
+    by_script = await browser.get("/hub/no/such/page", **{"Sec-Fetch-Mode": "cors"})
+    assert answer.xsrf == (await browser.get("/hub/home")).xsrf != by_script.xsrf, "nobody's, to a script"
 
 
 async def test_the_proxy_fetches_error_pages_as_200(hub: Site, ann: User) -> None:

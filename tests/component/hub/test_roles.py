@@ -87,6 +87,7 @@ async def test_configured_roles_reach_people_services_and_groups_at_once(hub: Si
         assert (await ann("GET", "/hub/api/users/ann")).json["roles"] == ["reader", "user"]
         await root("POST", "/hub/api/groups/course", json={"users": ["bob"]})
         assert {"custom:grades:write", "custom:grades:read"} <= await scopes(bob)
+        assert (await root("GET", "/hub/api/users/bob")).json["roles"] == ["user"], "the group's own"
         async with as_(hub, "bob", "custom:grades:read") as weak:
             assert await scopes(weak) == {"custom:grades:read"} | identify("bob")
         await root("DELETE", "/hub/api/groups/course/users", json={"users": ["bob"]})

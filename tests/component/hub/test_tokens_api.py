@@ -64,13 +64,19 @@ async def test_a_token_gets_no_right_that_its_maker_lacks(hub: Site) -> None:
     ann = await hub.person("ann")
     async with hub.client(await hub.token(ann, "tokens!user=ann", "read:users!user=ann")) as narrow:
         path = "/hub/api/users/ann/tokens"
-        assert (await narrow("POST", path, json={})).status == 403
+        unnamed = await narrow("POST", path, json={})
+        assert (await narrow("POST", path, json={"roles": ["user"]})).status == 403
         assert (await narrow("POST", path, json={"scopes": ["servers!user=ann"]})).status == 403
         made = await narrow("POST", path, json={"scopes": ["read:users:name!user"]})
         nothing = [await narrow("POST", path, json={kind: []}) for kind in ("scopes", "roles")]
 
-    assert made.status == 201
-
+    assert (made.status, unnamed.status) == (201, 201)
+    assert set(unnamed.json["scopes"]) == {
+        f"{one}!user=ann"
+        for one in (
+            "tokens", "read:tokens", "read:users", "read:users:name", "read:users:groups", "read:users:activity",
+        )
+    }  # fmt: skip
     assert set(made.json["scopes"]) == identify("ann")
     assert [(answer.status, set(answer.json["scopes"])) for answer in nothing] == [(201, identify("ann"))] * 2
 
@@ -89,7 +95,9 @@ async def test_an_administrator_makes_tokens_for_others_that_are_theirs(hub: Sit
         assert (await other("GET", "/hub/api/users/root")).status == 404
     assert made.json["note"] == "Requested via api by user root"
     async with hub.client(await hub.token(root, "tokens")) as narrow:
-        assert (await narrow("POST", "/hub/api/users/ann/tokens", json={})).status == 403
+        both = await narrow("POST", "/hub/api/users/ann/tokens", json={})
+        rights = {"tokens!user=ann", "read:tokens!user=ann"} | identify("ann")
+        assert (both.status, set(both.json["scopes"])) == (201, rights)
     assert ann.id
 
 
