@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from urllib.parse import SplitResult, urlsplit
 
 from himalia_hub.settings import HubSettings
@@ -62,19 +63,19 @@ def service_origin(settings: HubSettings, name: str) -> str:
     return _origin(settings, _service(name))
 
 
-def _route(settings: HubSettings, beside: str, path: str) -> str:
+def _route(settings: HubSettings, beside: Callable[[str], str], name: str, path: str) -> str:
     site = _site(settings)
-    return f"/{beside}.{site.hostname}{path}" if site else path
+    return f"/{beside(name)}.{site.hostname}{path}" if site else path
 
 
 def person_route(settings: HubSettings, username: str, path: str) -> str:
     """A routespec for a path at a person's host; proxies put the host before the path."""
-    return _route(settings, _person(username), path)
+    return _route(settings, _person, username, path)
 
 
 def service_route(settings: HubSettings, name: str, path: str) -> str:
     """The same at a service's host."""
-    return _route(settings, _service(name), path)
+    return _route(settings, _service, name, path)
 
 
 def hub_route(settings: HubSettings) -> str:

@@ -65,6 +65,16 @@ class Prepared:
             return int(db.execute(self._statement(db), values).rowcount)  # type: ignore[attr-defined]
         return self._for(db).run(driver, values)
 
+    def run_each(self, db: Session, each: Sequence[Values]) -> None:
+        """Do it with each of these values, as one call to the driver."""
+        if not each:
+            return
+        driver = db.info.get(DRIVER)
+        if driver is None:
+            db.execute(self._statement(db), each)
+        else:
+            self._for(db).run_each(driver, each)
+
     def _statement(self, db: Session) -> sa.Executable:
         return self._build(db.get_bind().dialect.name) if callable(self._build) else self._build
 
@@ -152,14 +162,26 @@ class _Compiled:
     def run(self, driver: sqlite3.Connection, values: Values) -> int:
         return self._asked(driver, values).rowcount
 
+    def run_each(self, driver: sqlite3.Connection, each: Sequence[Values]) -> None:
+        try:
+            driver.executemany(self._text, [self._given(values) for values in each])
+        except sqlite3.Error as error:
+            raise self._said(error) from error
+
     def _asked(self, driver: sqlite3.Connection, values: Values) -> sqlite3.Cursor:
-        given = [
-            fixed if not name else values[name] if to_driver is None else to_driver(values[name])
-            for name, to_driver, fixed in self._binds
-        ]
+        given = self._given(values)
         try:
             return driver.execute(self._text, given)
         except sqlite3.Error as error:
-            raise sa.exc.DBAPIError.instance(
-                self._text, None, error, sqlite3.Error, hide_parameters=True, dialect=self._dialect
-            ) from error
+            raise self._said(error) from error
+
+    def _given(self, values: Values) -> list[Any]:
+        return [
+            fixed if not name else values[name] if to_driver is None else to_driver(values[name])
+            for name, to_driver, fixed in self._binds
+        ]
+
+    def _said(self, error: sqlite3.Error) -> BaseException:
+        return sa.exc.DBAPIError.instance(
+            self._text, None, error, sqlite3.Error, hide_parameters=True, dialect=self._dialect
+        )

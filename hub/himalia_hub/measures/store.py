@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple, cast
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
+from himalia_hub.db.base import insert_of
+from himalia_hub.db.prepared import Prepared
 from himalia_hub.measures.models import ServerUse, ServerUseMinute
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
@@ -25,8 +27,7 @@ OF_THIS_LIFE = sa.and_(
 """Joins a server with what it uses; one that does not run, or was not measured since it started, has nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """What one server used at a moment."""
 
     server_id: int
@@ -42,29 +43,39 @@ async def running(
 
     At most so many, from just after `after_id`; of these ids only, if they are named.
     """
-    wanted = sa.select(Server.id, Server.backend_name, Server.incarnation).where(
-        Server.phase == Phase.READY, Server.desired == Desired.RUNNING, Server.id > after_id
-    )
-    wanted = wanted if node is None else wanted.where(Server.node == node)
+    wanted = sa.select(Server.id, Server.backend_name, Server.incarnation)
+    wanted = wanted.where(_running(node), Server.id > after_id)
     wanted = wanted if of is None else wanted.where(Server.id.in_(of))
     return [(row[0], row[1], row[2]) for row in await db.execute(wanted.order_by(Server.id).limit(most))]
+
+
+async def count(db: AsyncSession, *, node: str | None) -> int:
+    """How many there are."""
+    return await db.scalar(sa.select(sa.func.count()).where(_running(node))) or 0
+
+
+def _running(node: str | None) -> sa.ColumnElement[bool]:
+    here = sa.true() if node is None else Server.node == node
+    return sa.and_(Server.phase == Phase.READY, Server.desired == Desired.RUNNING, here)
+
+
+_USES = cast("sa.Table", ServerUse.__table__)
+_NO_LONGER = Prepared(sa.delete(_USES).where(_USES.c.server_id == sa.bindparam("of_server")))
+_COLUMNS = ("server_id", "at", "memory", "cpus")
+_NOW = Prepared(insert_of(ServerUse), given=_COLUMNS)
+_MINUTE = Prepared(insert_of(ServerUseMinute), given=_COLUMNS)
+"""Built once: all that run are written once a minute, each with a point of its own."""
 
 
 def keep(db: Session, now_used: Sequence[Point], minutes: Sequence[Point]) -> None:
     """Replace what these servers use now, add points to the last hour, and forget what is older than it."""
     alive = _alive(db, {point.server_id for point in (*now_used, *minutes)})
-    for table, points in ((ServerUse, now_used), (ServerUseMinute, minutes)):
-        rows = [
-            {"server_id": point.server_id, "at": point.at, "memory": point.memory, "cpus": point.cpus}
-            for point in points
-            if point.server_id in alive
-        ]
-        if table is ServerUse:
-            db.execute(
-                sa.delete(ServerUse).where(ServerUse.server_id.in_([row["server_id"] for row in rows]))
-            )
-        if rows:
-            db.execute(sa.insert(table), rows)
+    uses, points = (
+        [point._asdict() for point in each if point.server_id in alive] for each in (now_used, minutes)
+    )
+    _NO_LONGER.run_each(db, [{"of_server": use["server_id"]} for use in uses])
+    _NOW.run_each(db, uses)
+    _MINUTE.run_each(db, points)
     if minutes:
         db.execute(sa.delete(ServerUseMinute).where(ServerUseMinute.at < minutes[0].at - SHOWN))
 

@@ -19,6 +19,7 @@ from himalia_hub import clock
 from himalia_hub.db import lease
 from himalia_hub.measures import store
 from himalia_hub.measures.store import Point
+from himalia_hub.pace import Bites
 from himalia_hub.servers.world import World
 from himalia_spawner.base import Measure, Measures
 
@@ -29,7 +30,13 @@ MINUTE_S = 60.0
 SOON_S = 2.0
 """A server that has just become ready is measured that soon; sooner, a class that starts would feel it."""
 CHUNK = 500
-"""Servers that are read, measured and written at a time: others want the event loop, and SQLite, in between."""
+"""Servers that are read and measured at a time: others want the event loop, and SQLite, in between. No fewer, as each
+time the process spawner looks at every process of the machine.
+"""
+WRITTEN = 100
+"""So many are written in one transaction, in which others wait for SQLite's writer."""
+SPREAD = 0.8
+"""That part of the time between two turns is what one takes, where there are many servers."""
 
 
 @dataclass(slots=True)
@@ -133,14 +140,21 @@ async def run(world: World, owner: str) -> None:
 
 
 async def _in_turn(world: World, owner: str, sampler: Sampler) -> None:
+    took_s = 0.0
     while True:
-        await world.pace.pause(lambda: world.settings.servers.measure_s or math.inf)
+        await world.pace.pause(partial(_until_next, world, took_s))
+        began = time.monotonic()
         try:
             sampler.mine = world.spawner.node is not None or await _mine(world, owner)
             if sampler.mine:
-                await measure(world, sampler)
+                await measure(world, sampler, Bites(SPREAD * world.settings.servers.measure_s))
         except (SQLAlchemyError, OSError) as error:
             log.warning("measures.database", error=type(error).__name__)
+        took_s = time.monotonic() - began
+
+
+def _until_next(world: World, took_s: float) -> float:
+    return (world.settings.servers.measure_s or math.inf) - took_s
 
 
 async def _when_new(world: World, sampler: Sampler) -> None:
@@ -177,13 +191,16 @@ async def _mine(world: World, owner: str) -> bool:
         return await lease.take(db, LEASE, owner, now=clock.now(), ttl=ttl)
 
 
-async def measure(world: World, sampler: Sampler) -> None:
-    """Once: ask the spawner about all running servers, and write what has changed."""
-    after_id, gone = 0, sampler.known()
+async def measure(world: World, sampler: Sampler, bites: Bites | None = None) -> None:
+    """Once: ask the spawner about all running servers, and write what has changed. Bites with rests spread it."""
+    after_id, gone, bites = 0, sampler.known(), bites or Bites()
+    number = math.ceil(await world.db.read_in_one(partial(store.count, node=world.spawner.node)) / CHUNK)
     while servers := await _read(world, after_id=after_id):
         await _measure(world, sampler, servers)
         after_id = servers[-1][0]
         gone.difference_update(server_id for server_id, _, _ in servers)
+        if len(servers) == CHUNK:
+            await bites.rest(number)
     sampler.forget(gone)
 
 
@@ -209,5 +226,6 @@ async def _measure(world: World, sampler: Sampler, servers: list[tuple[int, str,
     assert isinstance(world.spawner, Measures)
     measured = await world.spawner.measure({name for _, name, _ in servers})
     changed, minutes = sampler.take(servers, measured, now=clock.now(), at_s=time.monotonic())
-    if changed or minutes:
-        await world.db.write(partial(store.keep, now_used=changed, minutes=minutes))
+    for start in range(0, max(len(changed), len(minutes)), WRITTEN):
+        some = slice(start, start + WRITTEN)
+        await world.db.write(partial(store.keep, now_used=changed[some], minutes=minutes[some]))

@@ -21,34 +21,36 @@ class Expected(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What to do: routes of our own to put, routes of nobody to delete, servers whose row must look again."""
+    """What to do: routes of our own to put, routes of nobody to delete, servers whose row must look again (by their
+    names for the spawner).
+    """
 
     put: tuple[Route, ...]
     delete: tuple[str, ...]
     wake: tuple[str, ...]
 
 
-def to_wake(rows: Iterable[Expected], table: Mapping[str, Route]) -> list[str]:
-    """The backend names of those whose route is not as their row says.
+def to_wake(rows: Iterable[Expected], table: Mapping[str, Route]) -> list[Expected]:
+    """Those whose route is not as their row says.
 
     A server's own route is never touched here: its row is woken, and the one reconciler acts.
     """
-    return [row.backend_name for row in rows if row.settled and _differs(row, table.get(row.routespec))]
+    return [row for row in rows if row.settled and _differs(row, table.get(row.routespec))]
 
 
 def _differs(row: Expected, route: Route | None) -> bool:
     return route is not None if not row.ready else route is None or route.target != row.target
 
 
-def difference(
-    fixed: Iterable[Route], known: Collection[str], wake: Iterable[str], table: Mapping[str, Route]
-) -> Difference:
-    """The whole of it. `known` are the routespecs of all rows, `wake` is what `to_wake` said of them.
+def to_put(fixed: Iterable[Route], table: Mapping[str, Route]) -> tuple[Route, ...]:
+    """Those routes of our own that the table has not, or with another target."""
+    return tuple(r for r in fixed if r.routespec not in table or table[r.routespec].target != r.target)
+
+
+def strays(fixed: Iterable[Route], known: Collection[str], table: Mapping[str, Route]) -> tuple[str, ...]:
+    """The routes of nobody. `known` are the routespecs of all rows.
 
     Routes without our mark (`jupyterhub` in their data) are other people's and stay.
     """
-    fixed = list(fixed)
-    put = tuple(r for r in fixed if r.routespec not in table or table[r.routespec].target != r.target)
     stray = table.keys() - known - {route.routespec for route in fixed}
-    delete = tuple(spec for spec in sorted(stray) if table[spec].data.get("jupyterhub"))
-    return Difference(put, delete, tuple(wake))
+    return tuple(spec for spec in sorted(stray) if table[spec].data.get("jupyterhub"))

@@ -9,6 +9,7 @@ from component.hub.hub_site import Site
 from himalia_hub import clock
 from himalia_hub.measures import work
 from himalia_hub.measures.models import ServerUse
+from himalia_hub.pace import Bites
 from himalia_hub.routes import sync
 from himalia_hub.servers import resync
 from himalia_hub.servers.models import Server
@@ -61,6 +62,39 @@ async def test_every_server_is_compared_with_its_route(hub: Site, monkeypatch: p
         used = set(await db.scalars(sa.select(Server.id).where(Server.last_activity.is_not(None))))
     assert due == {servers[number].id for number in (1, 2, 4)}
     assert used == {servers[number].id for number in (0, 3)}
+
+
+@pytest.mark.usefixtures("page")
+async def test_a_comparison_with_rests_believes_nothing_that_has_changed_since_the_table_was_read(
+    hub: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers = await five(hub)
+    monkeypatch.setattr(sync, "FRESH_S", 0)
+
+    def route(name: str) -> Route:
+        return Route(f"/user/{name}/", URL, {"jupyterhub": True})
+
+    now = {f"/user/{name}/": route(name) for name in ("p0", "p1", "p2", "p3", "stray")}
+    read = iter([{f"/user/{name}/": route(name) for name in ("p0", "p1", "removed", "stray")}])
+    deleted: list[str] = []
+
+    async def routes() -> dict[str, Route]:
+        return next(read, now)
+
+    async def get(spec: str) -> Route | None:
+        return now.get(spec)
+
+    async def delete(spec: str) -> None:
+        deleted.append(spec)
+
+    for name, call in (("routes", routes), ("get", get), ("delete", delete)):
+        monkeypatch.setattr(hub.world.proxy, name, call)
+    await sync.check(hub.world, Bites(0.001))
+
+    assert deleted == ["/user/stray/"]
+    async with hub.db.read() as db:
+        due = set(await db.scalars(sa.select(Server.id).where(Server.due_at.is_not(None))))
+    assert due == {servers[4].id}
 
 
 @pytest.mark.usefixtures("page")

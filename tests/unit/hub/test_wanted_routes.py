@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from himalia_hub.routes.wanted import Difference, Expected, difference, to_wake
+from himalia_hub.routes.wanted import Difference, Expected, strays, to_put, to_wake
 from himalia_proxy.base import Route
 
 HUB = Route("/", "http://127.0.0.1:8081", {"jupyterhub": True, "hub": True})
@@ -20,7 +20,12 @@ def route(spec: str, target: str = "http://127.0.0.1:5000") -> Route:
 
 
 def compared(rows: list[Expected], table: Mapping[str, Route]) -> Difference:
-    return difference([HUB], {row.routespec for row in rows}, to_wake(rows, table), table)
+    known = {row.routespec for row in rows}
+    return Difference(
+        to_put([HUB], table),
+        strays([HUB], known, table),
+        tuple(row.backend_name for row in to_wake(rows, table)),
+    )
 
 
 def test_an_agreeing_table_needs_nothing() -> None:
