@@ -14,7 +14,6 @@ from himalia_hub.rbac.expand import Members
 from himalia_hub.rbac.rights import Rights
 from himalia_hub.rbac.rules import Rules
 from himalia_hub.secrets import hash_token
-from himalia_hub.servers.models import Server
 from himalia_hub.services.models import Service
 from himalia_hub.tokens import store as tokens
 from himalia_hub.tokens.models import ApiToken
@@ -121,16 +120,13 @@ async def from_token(db: AsyncSession, secret: str, rules: Rules, *, now: dateti
     found = await tokens.find_by_secret(db, secret, now=now)
     if found is None:
         return None
-    token, owner = found
+    token, owner, server = found
     if isinstance(owner, Service):
         theirs = await rights.of_service(db, owner, rules, now=now)
         return _by_token(token, owner, await _with_groups(db, theirs, token, rules), rules)
-    server = None
-    if token.server_id is not None:
-        name = await db.scalar(sa.select(Server.name).where(Server.id == token.server_id))
-        server = None if name is None else f"{owner.name}/{name}"
     theirs = await rights.of_user(db, owner, rules, now=now)
-    return _by_token(token, owner, await _with_groups(db, theirs, token, rules), rules, server)
+    theirs = await _with_groups(db, theirs, token, rules)
+    return _by_token(token, owner, theirs, rules, None if server is None else f"{owner.name}/{server}")
 
 
 async def _with_groups(db: AsyncSession, theirs: Rights, token: ApiToken, rules: Rules) -> Rights:

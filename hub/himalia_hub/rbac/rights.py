@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from himalia_hub.db.prepared import Prepared
 from himalia_hub.groups.models import Group, Membership
 from himalia_hub.rbac import expand, roles
 from himalia_hub.rbac.expand import NO_GROUPS, Members
@@ -63,7 +64,7 @@ async def of_users(
             expanded[user.id],
             tuple(_own_roles(user, found.get(user.id, []), rules)),
             members,
-            _first(row.until for row in (*found.get(user.id, []), *shared.get(user.id, []))),
+            _first([*_ends(found.get(user.id, [])), *_ends(shared.get(user.id, []))]),
         )
         for user in users
     }
@@ -95,7 +96,7 @@ async def held(db: AsyncSession, user: User, rules: Rules, *, now: datetime) -> 
         ways = [*([""] if user.name in role.users else []), *(one for one in groups if one in role.groups)]
         found += [Held(role.name, group) for group in ways]
     found += [Held(row.role, row.in_group or "", row.until) for row in rows if row.role is not None]
-    found += [Held("manager", row.in_group) for row in rows if row.manages]
+    found += [Held("manager", row.in_group or "") for row in rows if row.manages]
     return list(dict.fromkeys(found))
 
 
@@ -167,29 +168,71 @@ async def of_group(db: AsyncSession, group: str, rules: Rules, *, now: datetime)
     return tuple(scope for scopes in (*rows, *named) for scope in scopes)
 
 
-# These two are asked at each request after a commit; built anew each time they would cost more than SQLite's answer.
+class _Held(NamedTuple):
+    user_id: int
+    in_group: str | None
+    manages: bool
+    role: str | None
+    scopes: list[str] | None
+    until: datetime | None
 
 
-async def _rows(db: AsyncSession, user_ids: Sequence[int], now: datetime) -> dict[int, list[Any]]:
+class _Shared(NamedTuple):
+    user_id: int
+    owner: str
+    server: str
+    scopes: list[str]
+    until: datetime | None
+
+
+# These two are asked at each request after a commit, mostly about one person; built anew each time they would cost more
+# than SQLite's answer.
+
+
+async def _rows(db: AsyncSession, user_ids: Sequence[int], now: datetime) -> dict[int, list[_Held]]:
     """By user: rows of (group or None, manages it, role or None, its scopes, until), in one statement."""
-    return _by_user(await db.execute(_role_rows(), {"ids": user_ids, "now": now}))
+    return _by_user(_Held(*row) for row in await _asked(db, _role_rows, user_ids, now))
 
 
-async def _shares(db: AsyncSession, user_ids: Sequence[int], now: datetime) -> dict[int, list[Any]]:
+async def _shares(db: AsyncSession, user_ids: Sequence[int], now: datetime) -> dict[int, list[_Shared]]:
     """By user: rows of (owner of a server, its name, shared scopes, until)."""
-    return _by_user(await db.execute(_share_rows(), {"ids": user_ids, "now": now}))
+    return _by_user(_Shared(*row) for row in await _asked(db, _share_rows, user_ids, now))
 
 
-def _by_user(rows: sa.Result[Any]) -> dict[int, list[Any]]:
-    found: dict[int, list[Any]] = {}
+async def _asked(
+    db: AsyncSession, build: Callable[[bool], Any], user_ids: Sequence[int], now: datetime
+) -> Sequence[Any]:
+    if len(user_ids) == 1:
+        return await db.run_sync(_of_one(build).rows, {"id": user_ids[0], "now": now})
+    return (await db.execute(build(False), {"ids": user_ids, "now": now})).all()
+
+
+@functools.cache
+def _of_one(build: Callable[[bool], Any]) -> Prepared:
+    return Prepared(build(True))
+
+
+R = TypeVar("R", _Held, _Shared)
+
+
+def _by_user(rows: Iterable[R]) -> dict[int, list[R]]:
+    found: dict[int, list[R]] = {}
     for row in rows:
         found.setdefault(row.user_id, []).append(row)
     return found
 
 
+def _ends(rows: Iterable[_Held | _Shared]) -> list[datetime | None]:
+    return [row.until for row in rows]
+
+
+def _is_theirs(column: Any, one: bool) -> sa.ColumnElement[bool]:
+    among = column == sa.bindparam("id") if one else column.in_(sa.bindparam("ids", expanding=True))
+    return cast("sa.ColumnElement[bool]", among)
+
+
 @functools.cache
-def _role_rows() -> sa.CompoundSelect[Any]:
-    ids: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+def _role_rows(one: bool) -> sa.CompoundSelect[Any]:
     live = _live(sa.bindparam("now"))
     direct = (
         sa.select(
@@ -201,7 +244,7 @@ def _role_rows() -> sa.CompoundSelect[Any]:
             RoleAssignment.expires_at.label("until"),
         )
         .join(Role, Role.id == RoleAssignment.role_id)
-        .where(RoleAssignment.user_id.in_(ids), live)
+        .where(_is_theirs(RoleAssignment.user_id, one), live)
     )
     ends = RoleAssignment.expires_at
     by_group = (
@@ -209,19 +252,19 @@ def _role_rows() -> sa.CompoundSelect[Any]:
         .join(Group, Group.id == Membership.group_id)
         .outerjoin(RoleAssignment, sa.and_(RoleAssignment.group_id == Group.id, live))
         .outerjoin(Role, Role.id == RoleAssignment.role_id)
-        .where(Membership.user_id.in_(ids))
+        .where(_is_theirs(Membership.user_id, one))
     )
     by_sign_in = (
         sa.select(RoleFromSignIn.user_id, sa.null(), sa.false(), RoleFromSignIn.role, Role.scopes, sa.null())
         .outerjoin(Role, Role.name == RoleFromSignIn.role)
-        .where(RoleFromSignIn.user_id.in_(ids), RoleFromSignIn.role != "admin")  # that is `users.admin`
+        # `admin` is `users.admin`
+        .where(_is_theirs(RoleFromSignIn.user_id, one), RoleFromSignIn.role != "admin")
     )
     return sa.union_all(direct, by_group, by_sign_in)
 
 
 @functools.cache
-def _share_rows() -> sa.CompoundSelect[Any]:
-    ids: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+def _share_rows(one: bool) -> sa.CompoundSelect[Any]:
     now: sa.BindParameter[datetime] = sa.bindparam("now")
     columns = (
         User.name.label("owner"),
@@ -235,11 +278,11 @@ def _share_rows() -> sa.CompoundSelect[Any]:
         chosen = sa.select(user_id.label("user_id"), *columns).select_from(Share)
         return chosen.join(Server, Server.id == Share.server_id).join(User, User.id == Server.user_id)
 
-    direct = of(Share.user_id).where(Share.user_id.in_(ids), live)
+    direct = of(Share.user_id).where(_is_theirs(Share.user_id, one), live)
     by_group = (
         of(Membership.user_id)
         .join(Membership, Membership.group_id == Share.group_id)
-        .where(Membership.user_id.in_(ids), live)
+        .where(_is_theirs(Membership.user_id, one), live)
     )
     return sa.union_all(direct, by_group)
 

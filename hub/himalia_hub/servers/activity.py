@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.body import json_object
+from himalia_hub.db.prepared import Prepared
 from himalia_hub.errors import BadRequest, NotFound
 from himalia_hub.keys import DB
 from himalia_hub.rbac.guard import scoped
@@ -21,7 +22,7 @@ from himalia_hub.users.models import User
 FUTURE_LIMIT = timedelta(minutes=59)
 _USERS = cast("sa.Table", User.__table__)
 _AT = sa.bindparam("at", type_=_USERS.c.last_activity.type)
-_USED = (
+_USED = Prepared(
     sa.update(_USERS)
     .where(
         _USERS.c.id == sa.bindparam("of_user"),
@@ -76,7 +77,7 @@ async def report_activity(request: web.Request) -> web.Response:
             at = facts.get("last_activity") if isinstance(facts, dict) else None
             await store.touch(db, theirs[name], parse_moment(at, f"servers.{name}.last_activity", now=now))
         if own is not None:
-            await db.execute(_USED, {"of_user": user_id, "at": own})
+            await db.run_sync(_USED.run, {"of_user": user_id, "at": own})
 
     # In one visit to SQLite's thread, with whatever else waits for it: each of 10,000 servers reports.
     await request.app[DB].begin_in_one(note)

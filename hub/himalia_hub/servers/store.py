@@ -39,7 +39,7 @@ _FOUND_WITH_USER = Prepared(
     .outerjoin(Server, sa.and_(Server.user_id == User.id, Server.name == sa.bindparam("name")))
     .where(User.name == sa.bindparam("username"))
 )
-_WHOSE = (
+_WHOSE = Prepared(
     sa.select(User.id, Server.id, Server.name)
     .outerjoin(Server, Server.user_id == User.id)
     .where(User.name == sa.bindparam("username"))
@@ -325,21 +325,21 @@ async def events_after(db: AsyncSession, server_id: int, generation: int, after_
 
 async def touch(db: AsyncSession, server_id: int, at: datetime) -> None:
     """Move the server's last activity forward, never back."""
-    await db.execute(_touch(), {"of_server": server_id, "at": at})
+    await db.run_sync(_touch().run, {"of_server": server_id, "at": at})
 
 
 @functools.cache
-def _touch() -> sa.Update:
-    table = sa.inspect(Server).local_table
+def _touch() -> Prepared:
+    table = cast("sa.Table", Server.__table__)
     last, at = table.c.last_activity, sa.bindparam("at", type_=table.c.last_activity.type)
     older = sa.or_(last.is_(None), last < at)
-    found = sa.update(table).where(table.c.id == sa.bindparam("of_server"), older)  # type: ignore[arg-type]
-    return found.values(last_activity=at)
+    found = sa.update(table).where(table.c.id == sa.bindparam("of_server"), older)
+    return Prepared(found.values(last_activity=at))
 
 
 async def whose(db: AsyncSession, username: str) -> tuple[int | None, dict[str, int]]:
     """The id of a person, None when there is none, and of their servers by name; no more is read of any."""
-    rows = (await db.execute(_WHOSE, {"username": username})).all()
+    rows = await db.run_sync(_WHOSE.rows, {"username": username})
     return (rows[0][0] if rows else None), {row[2]: row[1] for row in rows if row[1] is not None}
 
 

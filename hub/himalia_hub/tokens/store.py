@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from himalia_hub.auth.accounts import Ended, presented
 from himalia_hub.db.base import insert_unless_there
-from himalia_hub.db.prepared import Prepared
+from himalia_hub.db.prepared import Prepared, columns_of, detached
 from himalia_hub.errors import Conflict
 from himalia_hub.secrets import hash_token, mint
 from himalia_hub.servers.models import Server
@@ -24,10 +25,12 @@ from himalia_hub.users.models import User
 OWN = "jupyterhub"
 """The client of tokens that nobody but their person asked for."""
 
-_LIVE = (
-    sa.select(ApiToken, User, Service)
+_LIVE = Prepared(
+    sa.select(*columns_of(ApiToken), *columns_of(User), *columns_of(Service), Server.name)
+    .select_from(ApiToken)
     .outerjoin(User, User.id == ApiToken.user_id)
     .outerjoin(Service, Service.id == ApiToken.service_id)
+    .outerjoin(Server, Server.id == ApiToken.server_id)
     .where(ApiToken.hashed == sa.bindparam("hash"))
     .where(sa.or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > sa.bindparam("now")))
     .where(User.suspended.is_(None))  # also true for a service, which has no person
@@ -47,10 +50,20 @@ _OF_SERVER = Prepared(
 
 async def find_by_secret(
     db: AsyncSession, token: str, *, now: datetime
-) -> tuple[ApiToken, User | Service] | None:
-    """The live token with this secret and its owner, or None when unknown, expired or its person suspended."""
-    row = (await db.execute(_LIVE, {"hash": hash_token(token), "now": now})).one_or_none()
-    return None if row is None else (row[0], row[1] or row[2])
+) -> tuple[ApiToken, User | Service, str | None] | None:
+    """The live token with this secret, its owner, and the name of the server that it is of, if it is of one: all to
+    look at. None when unknown, expired or its person suspended.
+    """
+    row = await db.run_sync(_LIVE.row, {"hash": hash_token(token), "now": now})
+    if row is None:
+        return None
+    person, service, server = itertools.accumulate(len(columns_of(one)) for one in (ApiToken, User, Service))
+    owner = detached(User, row[person:service]) if row[person] is not None else None
+    return (
+        detached(ApiToken, row[:person]),
+        owner or detached(Service, row[service:server]),
+        row[server],
+    )
 
 
 async def issue(
