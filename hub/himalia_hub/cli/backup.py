@@ -10,6 +10,7 @@ from himalia_hub import clock
 from himalia_hub.backup.make import back_up
 from himalia_hub.cli.common import settings_from
 from himalia_hub.cli.terminal import Terminal
+from himalia_hub.languages import counted
 
 HELP = (
     "write people, tokens, servers, audit, secrets and configuration into one file; the hub may go on running"
@@ -34,7 +35,14 @@ def run(args: argparse.Namespace) -> int:
     terminal = Terminal(sys.stdout)
     written = back_up(settings, to, now=now, told=terminal.count)
     terminal.done(
-        f"{sum(written.values())} rows of {len(written)} tables are in {to} ({to.stat().st_size:,} bytes)"
+        counted(
+            "%(num)s row of %(tables)s tables is in %(to)s (%(size)s bytes)",
+            "%(num)s rows of %(tables)s tables are in %(to)s (%(size)s bytes)",
+            sum(written.values()),
+            tables=len(written),
+            to=to,
+            size=f"{to.stat().st_size:,}",
+        )
     )
     terminal.note("It holds the hub's secrets: keep it as you would keep a password.")
     terminal.note("Homes and volumes are not in it: copy those as the folders they are.")

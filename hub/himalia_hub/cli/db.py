@@ -13,6 +13,7 @@ from himalia_hub.cli.common import open_database, settings_from
 from himalia_hub.db import migrate
 from himalia_hub.errors import ConfigError
 from himalia_hub.folder import prepare_data_dir
+from himalia_hub.languages import counted
 from himalia_hub.settings import HubSettings
 
 HELP = "bring the database to this release, or say where it stands"
@@ -47,11 +48,22 @@ def run(args: argparse.Namespace) -> int:
             print(migrate.current_blocking(settings.db_url) or "empty")
         case "rekey":
             count, lost = asyncio.run(_rekey(settings))
-            print(f"{count} values are encrypted with the first key")
+            print(
+                counted(
+                    "%(num)s value is encrypted with the first key",
+                    "%(num)s values are encrypted with the first key",
+                    count,
+                )
+            )
             if lost:
                 raise ConfigError(
-                    f"{lost} values were encrypted with a key that is not in the file; put it back, or have these "
-                    "people sign in anew"
+                    counted(
+                        "%(num)s value was encrypted with a key that is not in the file; put it back, or have this "
+                        "person sign in anew",
+                        "%(num)s values were encrypted with a key that is not in the file; put it back, or have these "
+                        "people sign in anew",
+                        lost,
+                    )
                 )
         case _:
             print(f"database fits this release (revision {migrate.check_blocking(settings.db_url)})")

@@ -17,6 +17,7 @@ from himalia_hub.errors import BadRequest
 from himalia_hub.importing import config, jupyterhub, sections
 from himalia_hub.importing.jupyterhub import Theirs
 from himalia_hub.importing.write import write
+from himalia_hub.languages import counted
 from himalia_hub.settings import HubSettings
 
 HELP = (
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         theirs = jupyterhub.read(database, **named)
         made = asyncio.run(_rows(settings, theirs))
         terminal.done(
-            ", ".join(f"{count} {what}" for what, count in made.items()) or "every row is here already"
+            ", ".join(_so_many(what, count) for what, count in made.items()) or "every row is here already"
         )
         left += theirs.left
     if left:
@@ -61,6 +62,11 @@ def run(args: argparse.Namespace) -> int:
         for line in left:
             terminal.hint(line)
     return 0
+
+
+def _so_many(what: str, count: int) -> str:
+    one = "person" if what == "people" else what.removesuffix("s")
+    return counted(f"%(num)s {one}", f"%(num)s {what}", count)
 
 
 def _settings(carried: config.Carried, to: Path, terminal: Terminal) -> list[str]:
@@ -72,7 +78,9 @@ def _settings(carried: config.Carried, to: Path, terminal: Terminal) -> list[str
     to.write_text(text, encoding="utf-8")
     to.chmod(0o600)
     load(to, None, {})  # what they allowed may be refused here: better now, by name, than at the start
-    terminal.done(f"{len(carried.values)} settings are in {to}")
+    terminal.done(
+        counted("%(num)s setting is in %(to)s", "%(num)s settings are in %(to)s", len(carried.values), to=to)
+    )
     return carried.left
 
 

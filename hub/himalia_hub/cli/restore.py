@@ -75,4 +75,4 @@ def _describe(unpacked: Unpacked, terminal: Terminal) -> None:
     )
     for name, count in unpacked.rows.items():
         if count:
-            terminal.done(f"{count:>9,} {name.replace('_', ' ')}")
+            terminal.done(f"{name.replace('_', ' ')}: {count:,}")

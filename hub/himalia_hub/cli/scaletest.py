@@ -21,6 +21,7 @@ from yarl import URL
 from himalia_hub.cli.common import open_database, settings_from
 from himalia_hub.cli.terminal import Terminal
 from himalia_hub.errors import BadRequest, HimaliaError
+from himalia_hub.languages import counted
 from himalia_hub.scaletest.people import Crowd, crowd
 from himalia_hub.scaletest.report import Measured, summary, table
 from himalia_hub.scaletest.visitor import Place, Visitor
@@ -72,7 +73,7 @@ async def _run(args: argparse.Namespace) -> Measured:
             open_database(settings, make=True) as database,
             crowd(database, place, args.users) as people,
         ):
-            terminal.done(f"{args.users} people made")
+            terminal.done(counted("%(num)s person made", "%(num)s people made", args.users))
             await _visits(args, terminal, place, people, measured)
     terminal.done("Everything it made is removed")
     return measured

@@ -56,12 +56,10 @@ def _orphans(world: World) -> Finding:
     ago = int((clock.now() - looks.orphans).total_seconds())
     if not looks.found:
         return ok(about, f"no server, folder or token without a row ({ago} s ago)")
-    kinds = ", ".join(
-        f"{count} {kind}{'s' * (count > 1)}" for kind, count in sorted(Counter(looks.found).items())
-    )
+    found = Counter(looks.found)
     return advice(
         about,
-        f"{kinds} without a row ({ago} s ago)",
+        f"without a row: servers {found['server']}, folders {found['folder']}, tokens {found['token']} ({ago} s ago)",
         f"nothing: they are ended after servers.orphan_grace_s = {world.settings.servers.orphan_grace_s:g};"
         " the log says orphans.found with their names",
     )

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from himalia_hub.languages import counted
+
 STEPS = ("log in", "start", "open", "run a cell", "stop")
 
 
@@ -55,7 +57,7 @@ def table(measured: Measured) -> str:
     lines += ["", f"{'megabytes':<12}" + "".join(f"{name:>9}" for name in columns)]
     for name, figures in found["memory_mb"].items():
         lines.append(f"{name:<12}" + "".join(_cell(figures[column], 1) for column in columns))
-    lines += ["", f"{len(measured.errors)} errors"]
+    lines += ["", counted("%(num)s error", "%(num)s errors", len(measured.errors))]
     lines += [f"  {error}" for error in dict.fromkeys(measured.errors[:20])]
     return "\n".join(lines)
 

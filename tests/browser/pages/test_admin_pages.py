@@ -228,7 +228,7 @@ async def test_what_belongs_to_nobody_is_found_cleared_and_told_with_what_to_do(
         await page.goto("/hub/admin/health")
         for about, said in (
             ("Routes", "1 that led to no server was removed"),
-            ("Orphans", "1 folder, 1 server, 1 token without a row"),
+            ("Orphans", "without a row: servers 1, folders 1, tokens 1"),
         ):
             finding = page.locator(".finding", has=page.get_by_role("heading", name=about, exact=True))
             await expect(finding).to_contain_text(said)

@@ -282,7 +282,7 @@ def test_the_two_commands_say_what_they_did_and_what_is_not_in_the_file(
     assert not new.exists()
     assert main(["restore", str(to), "--data", str(new)]) == 0
 
-    assert "1 users" in capsys.readouterr().out
+    assert "users: 1" in capsys.readouterr().out
     assert (new / "himalia.toml").read_text() == 'base_url = "/team/"\n'
     assert main(["user", "list", "--data", str(new)]) == 0
     assert capsys.readouterr().out.startswith("ann")

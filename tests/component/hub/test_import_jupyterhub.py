@@ -46,7 +46,7 @@ async def test_people_groups_servers_and_tokens_come_over_and_work(
     file, tokens = theirs
     said = await asyncio.to_thread(carry, tmp_path, database_url, str(file), capsys=capsys)
 
-    assert "2 people, 2 groups, 2 memberships, 2 servers, 4 tokens, 2 shares, 1 share code" in said
+    assert "2 people, 2 groups, 2 memberships, 2 servers, 4 tokens, 2 shares, 1 share code\n" in said
     assert "the share of ada/gpu with group 'nobody': the scope 'users:activity' cannot be shared" in said
     assert "service 'announcements': write it as [[services]]" in said
     assert "role 'teachers' (list:users): write it as [[roles]]" in said

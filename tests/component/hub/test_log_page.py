@@ -100,7 +100,7 @@ async def test_health_says_when_servers_were_looked_at_and_what_belongs_to_nobod
     assert {one.grade for one in (*before, *well)} == {Grade.OK}
     assert [one.grade for one in ill] == [Grade.PROBLEM, Grade.ADVICE, Grade.ADVICE]
     assert "1 waits for more than a minute" in ill[0].said
-    assert ill[1].said.startswith("2 folders, 1 server without a row")
+    assert ill[1].said.startswith("without a row: servers 1, folders 2, tokens 0 (")
     assert ill[2].said == "1 that led to no server was removed 0 s ago: /user/gone/"
     assert all(one.remedy for one in ill)
 

@@ -204,6 +204,6 @@ FINDINGS: Final = (
     "the proxy's lead to the servers and nowhere else (%(ago)s s ago)",
     "not looked for yet",
     "no server, folder or token without a row (%(ago)s s ago)",
-    "%(things)s without a row (%(ago)s s ago)",
+    "without a row: servers %(servers)s, folders %(folders)s, tokens %(tokens)s (%(ago)s s ago)",
     "nothing: they are ended after servers.orphan_grace_s = %(grace)s; the log says orphans.found with their names",
 )
