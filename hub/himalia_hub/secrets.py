@@ -39,10 +39,14 @@ class Secrets:
 
     def __init__(self, master: bytes) -> None:
         self._master = master
+        self._keys: dict[str, bytes] = {}
 
     def key(self, purpose: str) -> bytes:
-        """32 bytes that nothing else is made from."""
-        return hmac.digest(self._master, b"himalia:" + purpose.encode(), "sha256")
+        """32 bytes that nothing else is made from. Purposes are few: their keys are kept."""
+        found = self._keys.get(purpose)
+        if found is None:
+            found = self._keys[purpose] = hmac.digest(self._master, b"himalia:" + purpose.encode(), "sha256")
+        return found
 
     @property
     def hub_id(self) -> str:

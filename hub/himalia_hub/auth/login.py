@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import structlog
 from aiohttp import web
 
@@ -13,6 +15,7 @@ from himalia_hub.auth.door import DOOR, WrongPassword, sign_in_by_password
 from himalia_hub.auth.forms import small_form
 from himalia_hub.errors import RETRY_AFTER_S, HimaliaError, TooMany
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
+from himalia_hub.pages.kept import page_for_strangers
 from himalia_hub.pages.render import page
 from himalia_hub.rbac.guard import public
 
@@ -88,22 +91,27 @@ async def login_form(
     query = request.rel_url.raw_query_string
     action = request.app[SETTINGS].hub_prefix + "login" + (f"?{query}" if query else "")
     wait = error.retry_after_s if isinstance(error, TooMany) else 0
-    response = await page(
-        request,
-        "login.html",
-        status=status,
-        action=action,
-        ways=door.asking,
-        buttons=door.leading_away,
-        query=query,
-        method=method if method in known else next(iter(known), ""),
-        username=username,
-        error=str(error),
-        remedy="" if isinstance(error, (str, TooMany)) else error.remedy,
-        wait_s=int(wait),
-        setup_needed=await setup.gate_closed(request),
-        may_ask=door.has_local and request.app[SETTINGS].auth.sign_up,
-    )
+    setup_needed = await setup.gate_closed(request)
+    context: dict[str, Any] = {
+        "action": action,
+        "ways": door.asking,
+        "buttons": door.leading_away,
+        "query": query,
+        "method": method if method in known else next(iter(known), ""),
+        "username": username,
+        "error": str(error),
+        "remedy": "" if isinstance(error, (str, TooMany)) else error.remedy,
+        "wait_s": int(wait),
+        "setup_needed": setup_needed,
+        "may_ask": door.has_local and request.app[SETTINGS].auth.sign_up,
+    }
+    if status == 200:  # nothing was sent yet
+        ways, buttons = (
+            tuple((each.name, each.title) for each in some) for some in (door.asking, door.leading_away)
+        )
+        seen_by = ways, buttons, setup_needed, context["may_ask"]
+        return await page_for_strangers(request, "login.html", seen_by, context)
+    response = await page(request, "login.html", status=status, **context)
     if wait or status == 503:
         response.headers["Retry-After"] = str(int(wait) or RETRY_AFTER_S)
     return response

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import gettext
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,9 +103,10 @@ def _read(path: Path) -> gettext.GNUTranslations:
         return gettext.GNUTranslations(file)
 
 
-def load_all(tags: Sequence[str], folders: Sequence[Path] = ()) -> tuple[Language, ...]:
+@functools.cache
+def load_all(tags: tuple[str, ...], folders: tuple[Path, ...] = ()) -> tuple[Language, ...]:
     """Several, in this order."""
-    return tuple(load(tag, tuple(folders)) for tag in tags)
+    return tuple(load(tag, folders) for tag in tags)
 
 
 @functools.cache

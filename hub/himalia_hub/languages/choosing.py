@@ -31,7 +31,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
 
 def offered(settings: HubSettings) -> tuple[Language, ...]:
     """The languages of this hub; the first one is for people who ask for none of them."""
-    return load_all(settings.pages.languages, settings.pages.translation_paths)
+    return load_all(tuple(settings.pages.languages), tuple(settings.pages.translation_paths))
 
 
 @web.middleware

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from himalia_hub import clock
 from himalia_hub.auth.xsrf import masked, xsrf_token
-from himalia_hub.keys import MEMO, SETTINGS
+from himalia_hub.keys import IDENTITY, MEMO, SETTINGS
 from himalia_hub.languages import spoken
 from himalia_hub.notices import board
 from himalia_hub.pages.packing import Packed
@@ -70,7 +70,26 @@ class Lately(Generic[V]):
         return value
 
 
-_frames = Lately[str](FRAMES)
+_frames, _doors = Lately[str](FRAMES), Lately[str](FRAMES)
+
+
+async def page_for_strangers(
+    request: web.Request, template: str, seen_by: Hashable, context: Mapping[str, object]
+) -> web.Response:
+    """A template as `render.page` gives it, drawn once for all who are not signed in: but for the token of its forms it
+    follows from the address, the language and `seen_by`. Anew for others, while anything hangs at the board, and where
+    a site has templates of its own.
+    """
+    settings = request.app[SETTINGS]
+    announcements = await board.shown_if_readable(request.app)
+    if announcements or request.get(IDENTITY) is not None or settings.pages.template_paths:
+        text = render(request, template, {**context, "announcements": announcements})
+        return as_page(request, text.encode())
+    key = template, request.path_qs, spoken().tag, seen_by
+    drawn = _doors.get(settings, key)
+    if drawn is None:
+        drawn = _doors.keep(key, render(request, template, {**context, "xsrf": HOLE}))
+    return as_page(request, drawn.replace(HOLE, xsrf_token(request)).encode())
 
 
 async def kept_page(

@@ -41,7 +41,7 @@ class PagesSection(Section):
         if not self.languages:
             raise ValueError("languages: empty; name at least `en`")
         try:
-            load_all(self.languages, self.translation_paths)
+            load_all(tuple(self.languages), tuple(self.translation_paths))
         except FileNotFoundError as error:
             raise ValueError(f"languages: {error}") from error
         return self

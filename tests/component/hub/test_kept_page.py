@@ -89,3 +89,27 @@ async def test_a_page_of_the_site_is_drawn_for_each_as_it_may_show_anything(
                 assert (await root.get("/hub/admin")).status == 200
 
     assert drawn["admin.html"] == 2
+
+
+async def test_the_page_to_sign_in_is_drawn_once_for_strangers_and_each_has_a_token_of_their_own(
+    hub: Site, ann: User, admin: Browser, drawn: Counter[str]
+) -> None:
+    async with hub.browser() as one, hub.browser() as other:
+        first, second = [await who.get("/hub/login?next=/hub/token") for who in (one, other)]
+        assert drawn["login.html"] == 1
+        assert 'action="/hub/login?next=/hub/token"' in first.text
+        assert first.xsrf != second.xsrf
+        assert kept.HOLE not in first.text + second.text
+        assert first.text.replace(first.xsrf, second.xsrf) == second.text
+
+        german = await one.get("/hub/login", **{"Accept-Language": "de"})
+        assert 'lang="de"' in german.text
+
+        told = {"does": "publish", "level": "warning", "text": "Closed tomorrow"}
+        await admin.post("/hub/admin/notices", told)
+        assert "Closed tomorrow" in (await other.get("/hub/login")).text, (
+            "what hangs at the board is never kept"
+        )
+        wrong = await one.post("/hub/login", {"username": "mallory", "password": "x"}, xsrf=german.xsrf)
+        assert "mallory" in wrong.text
+        assert "mallory" not in (await one.get("/hub/login")).text

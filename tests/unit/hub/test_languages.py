@@ -50,7 +50,7 @@ def german() -> Catalog:
     ],
 )
 def test_the_browsers_languages_decide_by_their_weight(accepted: str, expected: str) -> None:
-    assert choosing.best(load_all(["en", "de"]), accepted).tag == expected
+    assert choosing.best(load_all(("en", "de")), accepted).tag == expected
 
 
 def test_a_language_without_a_catalogue_is_named() -> None:
