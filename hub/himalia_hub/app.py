@@ -19,7 +19,7 @@ from himalia_hub import clock, ending, info, lean, middleware, openapi, reloadin
 from himalia_hub.audit import handlers as audit
 from himalia_hub.audit import store as audit_store
 from himalia_hub.audit import visits
-from himalia_hub.auth import account, elsewhere, login, run_out, setup, suspend
+from himalia_hub.auth import account, elsewhere, login, out, run_out, setup, suspend
 from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.auth.vault import VAULT, Vault
 from himalia_hub.bulk import work
@@ -61,6 +61,7 @@ from himalia_hub.pages import routes as page_routes
 from himalia_hub.pages.beside import lead_home
 from himalia_hub.replicas import presence
 from himalia_hub.replicas import store as replica_store
+from himalia_hub.replicas.cuts import Cuts
 from himalia_hub.roles import handlers as roles
 from himalia_hub.roles import store as role_store
 from himalia_hub.routes import following, sync
@@ -100,6 +101,7 @@ def make_app(
     app[SETTINGS], app[DB], app[SECRETS] = world.settings, world.db, world.secrets
     app[MEMO], app[FIGURES], app[TOGETHER] = Memo(world.db), world.figures, world.together
     app[SPAWNER], app[PROXY], app[DOORBELL], app[WORLD] = world.spawner, world.proxy, world.doorbell, world
+    world.together.cuts = Cuts(world.db, partial(out.cut_for_another, app))
     app[VAULT] = Vault.of(world.settings, world.secrets)
     app[DOOR] = make_door(world.settings, world.db, app[VAULT])
     app.cleanup_ctx.append(_door)
@@ -165,7 +167,7 @@ async def _run_loops(app: web.Application, owner: Owner) -> None:
     parts: dict[str, Coroutine[Any, Any, None]] = {
         "servers": loop.run(world, owner),
         "routes": sync.run(world, app[ROUTES_WAKE_UP], owner.name),
-        "listen": listen.run(world.db, world.doorbell, world.together.heard),
+        "listen": listen.run(world.db, world.doorbell, world.together.heard, world.together.cuts),
         "presence": presence.run(world, app[ROUTES_WAKE_UP], partial(reloading.as_asked, app)),
         "orphans": orphans.run(world),
         "awake": awake.run(world),

@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
 import pytest
+from yarl import URL
 
-from hubs import Client
+from component.proxy.parts import RunningProxy, raw_target, read_head, running, until_closed
+from component.proxy.test_proxy_limits import switching
+from hubs import PASSWORD, Client, Hub
 from replicas import Site, two_hubs
 from support import eventually
 from witness import nothing_lost
@@ -82,3 +87,67 @@ async def _comes_in(site: Site) -> bool:
     with suppress(aiohttp.ClientError):
         return (await site.proxied.call("GET", "/user"))[0] == 200
     return False
+
+
+async def test_who_is_put_out_at_one_hub_is_cut_at_the_proxy_that_follows_the_other(
+    tmp_path: Path, postgres_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with AsyncExitStack() as stack:
+        target = await stack.enter_async_context(raw_target(switching))
+        service = f"[[services]]\nname = 'echo'\nurl = '{target.url}'\napi_token = '{'7' * 32}'\n"
+        made = two_hubs(tmp_path / "s", postgres_database, CONFIG.replace("[spawner]", service + "[spawner]"))
+        site = await stack.enter_async_context(made)
+        site.first.add_user("ann")
+        await site.first.start()
+        await site.second.start()
+        monkeypatch.setenv("HIMALIA_HUB_TOKEN", site.first.token("root"))
+        for at, other, put_out in (
+            (site.first, site.second, _sign_out),
+            (site.second, site.first, _suspend),
+        ):
+            follow = running(tmp_path, "--follow-hub", f"{other.url}/hub/api")
+            async with follow as proxy, _browser(at, "ann") as session:
+                cookie = session.cookie_jar.filter_cookies(URL(at.url))["jupyterhub-session-id"].value
+                reader, writer = await eventually(lambda p=proxy, c=cookie: _opened(p, c), within_s=30)
+                await put_out(session, at, site.to_first if at is site.first else site.to_second)
+                async with asyncio.timeout(5):
+                    assert await until_closed(reader) == b""
+                writer.close()
+        await nothing_lost(site.to_second, site.first, site.second, others=[site.to_first, site.proxied])
+
+
+async def _opened(
+    proxy: RunningProxy, cookie: str
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+    """A WebSocket through this proxy, once it knows the service's route."""
+    reader, writer = await proxy.connect()
+    writer.write(
+        b"GET /services/echo/ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Cookie: jupyterhub-session-id=%s\r\n\r\n" % cookie.encode()
+    )
+    if b" 101 " in await read_head(reader):
+        return reader, writer
+    writer.close()
+    return None
+
+
+@asynccontextmanager
+async def _browser(hub: Hub, name: str) -> AsyncIterator[aiohttp.ClientSession]:
+    """Signed in at this hub."""
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        async with session.get(f"{hub.url}/hub/login") as page:
+            found = re.search(r'name="_xsrf" value="([^"]+)"', await page.text())
+        assert found
+        form = {"_xsrf": found[1], "username": name, "password": PASSWORD}
+        async with session.post(f"{hub.url}/hub/login", data=form, allow_redirects=False) as answer:
+            assert answer.status == 302, await answer.text()
+        yield session
+
+
+async def _sign_out(session: aiohttp.ClientSession, hub: Hub, _: Client) -> None:
+    async with session.get(f"{hub.url}/hub/logout", allow_redirects=False) as answer:
+        assert answer.status == 302
+
+
+async def _suspend(_session: aiohttp.ClientSession, _hub: Hub, root: Client) -> None:
+    assert (await root.call("PUT", "/users/ann/suspension"))[0] in (200, 201, 204)

@@ -123,11 +123,12 @@ class Watch:
     async def _cut(self, one: Ending) -> bool:
         app, route = self._app, None
         if one.hashed:
-            done = not presented(one.client_id) or await out.cut(app, [Ended(tokens=frozenset({one.hashed}))])
+            alone = [Ended(tokens=frozenset({one.hashed}))]
+            done = not presented(one.client_id) or await out.cut(app, alone, everywhere=False)
             if one.session_id is not None:
                 ended = Ended(one.session_id, frozenset({one.client_id}))
                 for route in sorted(await out.routes_of(app, [one.client_id])):
-                    done &= await out.cut(app, [ended], route=route)
+                    done &= await out.cut(app, [ended], route=route, everywhere=False)
             return done
         async with app[DB].read() as db:
             if one.server_id is not None:
@@ -138,7 +139,7 @@ class Watch:
                 route = view.routespec(app[SETTINGS], *named)
             members = sa.select(Membership.user_id).where(Membership.group_id == one.group_id)
             people = [one.user_id] if one.user_id is not None else list(await db.scalars(members))
-        return await out.cut_people(app, people, route=route)
+        return await out.cut_people(app, people, route=route, everywhere=False)
 
 
 async def run(app: web.Application) -> None:

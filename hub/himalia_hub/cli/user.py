@@ -21,6 +21,7 @@ from himalia_hub.cli.common import open_database, settings_from
 from himalia_hub.db.engine import Database
 from himalia_hub.errors import BadRequest, NotFound
 from himalia_hub.keys import DB, SETTINGS
+from himalia_hub.replicas.cuts import Cut, Cuts
 from himalia_hub.routes.launch import auth_token
 from himalia_hub.settings import HubSettings
 from himalia_hub.users import store
@@ -114,19 +115,23 @@ async def _set_password(settings: HubSettings, name: str, hashed: str) -> str:
 
 
 async def _cut(settings: HubSettings, database: Database, ended: Sequence[Ended]) -> None:
-    """Have the proxy that this folder knows cut what these sign-ins hold open. One that is away holds nothing open."""
-    if not ended or not (settings.data_dir / "proxy.token").exists():
-        return
-    app, proxy = web.Application(), HttpProxy(settings.proxy_api_url, auth_token(settings))
+    """Have the proxy that this folder knows cut what these sign-ins hold open. One that is away holds nothing open.
+
+    Hubs on PostgreSQL are told as well, for the proxies that they know.
+    """
+    app, hubs = web.Application(), Cuts(database)
     app[SETTINGS], app[DB] = settings, database
     at = {client for each in ended for client in each.clients} if settings.subdomain_host else set()
+    cuts = [Cut(login=each.session_id) for each in ended]
+    cuts += [Cut(tokens=each.tokens) for each in ended if each.tokens]
+    cuts += [Cut(route=route) for route in await out.routes_of(app, at)]
+    await hubs.tell(*cuts, whole=True)
+    if not cuts or not (settings.data_dir / "proxy.token").exists():
+        return
+    proxy = HttpProxy(settings.proxy_api_url, auth_token(settings))
     try:
-        for each in ended:
-            await proxy.cut(login=each.session_id)
-            if each.tokens:
-                await proxy.cut(tokens=each.tokens)
-        for route in await out.routes_of(app, at):
-            await proxy.cut(route=route)
+        for one in cuts:
+            await proxy.cut(login=one.login, route=one.route, tokens=one.tokens)
     except ProxyError:
         pass
     finally:

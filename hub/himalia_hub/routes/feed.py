@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import time
 from collections import deque
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ log = structlog.get_logger()
 
 PATIENCE_S: Final = 5.0
 _KEPT: Final = 1000
+AGAIN_S: Final = 300.0
+"""For so long a cut is told to followers that come from elsewhere."""
 
 Table = dict[str, dict[str, Any]]
 
@@ -80,8 +83,8 @@ class Follower:
 class Feed:
     """A Proxy that tells followers, too, what it is told.
 
-    Each change has a revision, `<hub's start>-<number>`. It is one hub's own: another hub, or this one started again,
-    answers with the whole table.
+    Each change and each cut has a revision, `<hub's start>-<number>`. It is one hub's own: another hub, or this one
+    started again, answers with the whole table.
     """
 
     def __init__(self, proxy: Proxy) -> None:
@@ -91,6 +94,7 @@ class Feed:
         self._number = 0
         self._table: Table = {}
         self._changes: deque[tuple[int, dict[str, Any]]] = deque(maxlen=_KEPT)
+        self._cuts: deque[tuple[float, dict[str, Any]]] = deque(maxlen=_KEPT)
         self._followers: dict[str, Follower] = {}
         self._activity: dict[str, float] = {}
 
@@ -126,14 +130,21 @@ class Feed:
         here = 0
         if isinstance(self._proxy, CutsTunnels):
             here = await self._proxy.cut(login=login, route=route, tokens=tokens)
+        return here + await self.cut_at_followers(login=login, route=route, tokens=tokens)
+
+    async def cut_at_followers(
+        self, *, login: str | None = None, route: str | None = None, tokens: Collection[str] = ()
+    ) -> int:
+        """The same where another hub told the first proxy. A follower that is away is told when it comes back."""
         asked = {
             "login": login,
             "route": route and wire_path(route),
             "token": ",".join(sorted(tokens)) or None,
         }
-        return here + await self._ask(
-            {"cut": {name: said for name, said in asked.items() if said is not None}}
-        )
+        message = {"cut": {name: said for name, said in asked.items() if said is not None}}
+        self._cuts.append((time.monotonic(), message))
+        self._note(message)
+        return await self._ask(message, self._id(self._revision))
 
     async def move(self, *, api_url: str | None, auth_token: str | None) -> None:
         """As Moves says."""
@@ -157,13 +168,18 @@ class Feed:
         since = int(number) if number.isascii() and number.isdigit() else -1
         oldest = self._changes[0][0] if self._changes else self._revision + 1
         if born == self._born and oldest - 1 <= since <= self._revision:
-            for revision, change in self._changes:
+            for revision, message in self._changes:
                 if revision > since:
-                    follower.tell({"change": {"put": change}, "n": 0}, self._id(revision))
+                    follower.tell({**message, "n": 0}, self._id(revision))
         else:
             at = _iso(0.0)  # what was used before is the first proxy's to tell
             table = {path: data | {"last_activity": at} for path, data in self._table.items()}
             follower.tell({"table": table}, self._id(self._revision))
+            for moment, message in self._cuts:
+                if (
+                    moment > time.monotonic() - AGAIN_S
+                ):  # it may have come from a hub that has ended meanwhile
+                    follower.tell({**message, "n": 0})
         self._followers[follower.id] = follower
         log.info("proxy.followed", followers=len(self._followers))
         return follower
@@ -221,22 +237,27 @@ class Feed:
         change: dict[str, Any] = {path: data for path, data in found.items() if self._table.get(path) != data}
         change |= dict.fromkeys(self._table.keys() - found.keys())
         if change:
-            self._note(change)
+            message = self._changed(change)
             for follower in self._followers.values():
-                follower.tell({"change": {"put": change}, "n": 0}, self._id(self._revision))
+                follower.tell({**message, "n": 0}, self._id(self._revision))
 
-    def _note(self, change: Mapping[str, Any]) -> None:
+    def _note(self, message: dict[str, Any]) -> None:
         self._revision += 1
-        self._changes.append((self._revision, dict(change)))
+        self._changes.append((self._revision, message))
+
+    def _changed(self, change: Mapping[str, Any]) -> dict[str, Any]:
         for path, data in change.items():
             if data is None:
                 self._table.pop(path, None)
             else:
                 self._table[path] = data
+        message = {"change": {"put": dict(change)}}
+        self._note(message)
+        return message
 
     async def _publish(self, change: Mapping[str, Any]) -> None:
-        self._note(change)
-        await self._ask({"change": {"put": change}}, self._id(self._revision))
+        message = self._changed(change)
+        await self._ask(message, self._id(self._revision))
 
     async def _ask(self, message: Mapping[str, Any], event_id: str = "") -> int:
         """Tell all, and wait for them; who does not answer in time is let go, and comes back for what it missed."""

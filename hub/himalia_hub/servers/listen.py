@@ -7,6 +7,8 @@ import asyncio
 import structlog
 
 from himalia_hub.db.engine import Database
+from himalia_hub.replicas.cuts import CHANNEL as CUTS
+from himalia_hub.replicas.cuts import Cuts
 from himalia_hub.replicas.store import CHANNEL as HUBS
 from himalia_hub.servers.doorbell import Doorbell
 from himalia_hub.servers.leases import CHANNEL
@@ -19,10 +21,12 @@ KEEPALIVE_S = 20
 RECONNECT_S = 1.0
 
 
-async def run(db: Database, doorbell: Doorbell, hubs: asyncio.Event | None = None) -> None:
+async def run(
+    db: Database, doorbell: Doorbell, hubs: asyncio.Event | None = None, cuts: Cuts | None = None
+) -> None:
     """Ring the bell for every notification, until cancelled; after each reconnect once for all that was missed.
 
-    `hubs` is set when another hub calls.
+    `hubs` is set when another hub calls; `cuts` hears what another hub had cut.
     """
     hubs = hubs or asyncio.Event()
     if db.is_sqlite:
@@ -37,11 +41,17 @@ async def run(db: Database, doorbell: Doorbell, hubs: asyncio.Event | None = Non
             ) as connection:
                 await connection.execute(f"LISTEN {CHANNEL}")
                 await connection.execute(f"LISTEN {HUBS}")
+                await connection.execute(f"LISTEN {CUTS}")
                 doorbell.ring_all()
                 hubs.set()
+                if cuts is not None:
+                    await cuts.begin()
                 async for note in connection.notifies():
                     if note.channel == HUBS:
                         hubs.set()
+                    elif note.channel == CUTS:
+                        if cuts is not None:
+                            cuts.hear(note.payload)
                     else:
                         _ring(doorbell, note.payload)
         except (psycopg.Error, OSError) as error:

@@ -175,14 +175,20 @@ async def test_who_comes_back_is_told_what_it_missed_and_a_stranger_everything(
         assert whole["table"]["/a"]["target"] == "http://h:1"
         await feed.put(Route("/b/", "http://h:2"))
         await first.delete("/a/")  # by another hub
-        missed = (await events(hub, token, known, 3))[1:]
-        assert [event["change"]["put"] for _, event in missed] == [
-            {"/b": {"target": "http://h:2"}},
-            {"/a": None},
+        await feed.cut(login="over")
+        missed = (await events(hub, token, known, 4))[1:]
+        assert [event for _, event in missed] == [
+            {"change": {"put": {"/b": {"target": "http://h:2"}}}, "n": 0},
+            {"cut": {"login": "over"}, "n": 0},
+            {"change": {"put": {"/a": None}}, "n": 0},
         ]
         assert len(await events(hub, token, missed[-1][0], 1)) == 1, "nothing was missed"
         for strange in ("nonsense", "0000-1", known.replace(known[0], "!"), f"{known}9"):
-            assert "table" in (await events(hub, token, strange))[1][1], strange
+            told = [event for _, event in (await events(hub, token, strange, 3))[1:]]
+            assert "table" in told[0], strange
+            assert told[1:] == [{"cut": {"login": "over"}, "n": 0}], (
+                "the hub it followed may have ended before it"
+            )
 
 
 async def test_who_may_not_see_the_table_or_reports_for_nobody_is_refused(

@@ -18,6 +18,7 @@ from himalia_hub.db import lease
 from himalia_hub.errors import ConfigError
 from himalia_hub.reloading import RELOADER, as_asked, on_hangup
 from himalia_hub.replicas import elsewhere, presence
+from himalia_hub.replicas.cuts import CHANNEL, Cut, Cuts
 from himalia_hub.secrets import Secrets
 from himalia_hub.servers import leases, listen, progress, store
 from himalia_hub.servers.state import Phase
@@ -43,6 +44,39 @@ async def hearing(one: Site) -> AsyncIterator[asyncio.Task[None]]:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+async def test_a_cut_is_heard_once_by_another_hub_also_when_it_was_told_while_that_did_not_listen(hubs):
+    one, two = hubs
+    heard: list[Cut] = []
+
+    async def cut(what, *, whole):
+        assert not whole
+        heard.append(what)
+
+    telling, told = Cuts(one.db), Cuts(two.db, cut)
+    assert await telling.tell(Cut("before"))
+    ears = [
+        asyncio.create_task(listen.run(each.db, each.world.doorbell, None, cuts))
+        for each, cuts in ((one, telling), (two, told))
+    ]
+    try:
+        await eventually(lambda: [one.login for one in heard] == ["before"], within_s=30)
+        assert await telling.tell(Cut(route="/user/ann/"))
+        await eventually(lambda: [one.route for one in heard[1:]] == ["/user/ann/"], within_s=30)
+        async with one.db.begin() as db:
+            await db.execute(sa.text(f"SELECT pg_terminate_backend(pid) {LISTENERS}"))
+            await db.execute(sa.select(sa.func.pg_notify(CHANNEL, "[nonsense")))
+        assert await telling.tell(Cut("meanwhile"))
+        await eventually(lambda: [one.login for one in heard[2:]] == ["meanwhile"], within_s=30)
+        many = {f"{number:064}" for number in range(1000)}
+        assert await telling.tell(Cut(route="/user/ann/", tokens=many), Cut("last"))
+        await eventually(lambda: Cut("last", None, []) in heard[3:], within_s=30)
+        assert {token for one in heard[3:-1] for token in one.tokens} == many
+    finally:
+        for task in ears:
+            task.cancel()
+        await asyncio.gather(*ears, return_exceptions=True)
 
 
 async def _count(one: Site, what: str) -> int:
