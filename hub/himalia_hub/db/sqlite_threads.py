@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Self, TypeVar
 
 import sqlalchemy as sa
@@ -17,6 +18,8 @@ from himalia_hub.db.prepared import DRIVER
 
 T = TypeVar("T")
 Work = Callable[[Session], Any]
+_Asked = tuple[Work, asyncio.Future[Any]]
+_Visit = tuple[list[_Asked], asyncio.AbstractEventLoop, asyncio.Future[None]]
 
 TOGETHER = 32
 """So many are done in one visit at most: the first of them waits for the last."""
@@ -176,10 +179,12 @@ class _Queue:
         do: Callable[[list[Work]], list[Outcome]],
         turn: AbstractAsyncContextManager[Any],
     ) -> None:
-        self._thread = ThreadPoolExecutor(1, name)
-        self._do, self._turn = do, turn
-        self._waiting: list[tuple[Work, asyncio.Future[Any]]] = []
+        self._name, self._do, self._turn = name, do, turn
+        self._waiting: list[_Asked] = []
         self._serving: asyncio.Task[None] | None = None
+        self._thread: Thread | None = None
+        self._visits: SimpleQueue[_Visit | None] = SimpleQueue()
+        self._closed = False
 
     async def ask(self, work: Work) -> Any:
         """The result of `work(session)`. Who is cancelled while it is being done does not undo it."""
@@ -198,26 +203,59 @@ class _Queue:
         finally:
             self._serving = None
 
-    async def _visit(self, served: list[tuple[Work, asyncio.Future[Any]]]) -> None:
+    async def _visit(self, served: list[_Asked]) -> None:
         if not served:
             return
-        works = [work for work, _ in served]
+        loop = asyncio.get_running_loop()
+        over = loop.create_future()
         try:
-            outcomes = await asyncio.get_running_loop().run_in_executor(self._thread, self._do, works)
+            self._start_thread()
+            # Not an executor: its future, the loop's future of that, their locks and call-backs take four times as long
+            # on the loop, and each start comes here five times.
+            self._visits.put((served, loop, over))
+            await over
         except asyncio.CancelledError:  # the event loop ends
             for _, answer in served:
                 answer.cancel()
             raise
-        except Exception as error:  # the thread is no more
-            outcomes = [Outcome(error=error)] * len(served)
-        for (_, answer), outcome in zip(served, outcomes, strict=True):
-            if answer.done():
-                continue
-            if outcome.error is None:
-                answer.set_result(outcome.result)
-            else:
-                answer.set_exception(outcome.error)
+        except Exception as error:  # there is no thread
+            _give(served, [Outcome(error=error)] * len(served))
+
+    def _start_thread(self) -> None:
+        if self._closed:
+            raise RuntimeError("the database is closed")
+        if self._thread is None:
+            # A daemon: a process that ends without closing its database does not wait for a thread that has no end.
+            thread = Thread(target=self._work, name=self._name, daemon=True)
+            thread.start()
+            self._thread = thread
+
+    def _work(self) -> None:
+        while (visit := self._visits.get()) is not None:
+            served, loop, over = visit
+            try:
+                outcomes = self._do([work for work, _ in served])
+            except BaseException as error:  # all who asked get it
+                outcomes = [Outcome(error=error)] * len(served)
+            with suppress(RuntimeError):  # the loop has ended, and nobody waits
+                loop.call_soon_threadsafe(_give, served, outcomes, over)
+            del visit, served, outcomes  # until the next visit, which may be long in coming
 
     def close(self) -> None:
         """Wait for the visit under way."""
-        self._thread.shutdown()
+        self._closed = True
+        if self._thread is not None:
+            self._visits.put(None)
+            self._thread.join()
+
+
+def _give(served: list[_Asked], outcomes: list[Outcome], over: asyncio.Future[None] | None = None) -> None:
+    for (_, answer), outcome in zip(served, outcomes, strict=True):
+        if answer.done():
+            continue
+        if outcome.error is None:
+            answer.set_result(outcome.result)
+        else:
+            answer.set_exception(outcome.error)
+    if over is not None and not over.done():
+        over.set_result(None)

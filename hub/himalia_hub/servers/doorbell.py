@@ -7,14 +7,16 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Self
 
+from himalia_hub.servers.models import Server
+
 
 class Doorbell:
     """Two bells in one process: one for the workers, one per server for those who watch its story, or its end."""
 
     def __init__(self) -> None:
         self._work = asyncio.Event()
-        self._watchers: defaultdict[int, set[asyncio.Event]] = defaultdict(set)
-        self._waiters: defaultdict[int, set[asyncio.Event]] = defaultdict(set)
+        self._watchers: defaultdict[int, set[Watch]] = defaultdict(set)
+        self._waiters: defaultdict[int, set[Watch]] = defaultdict(set)
         self._listeners: set[Callable[[int | None], None]] = set()
 
     def listen(self, hear: Callable[[int | None], None]) -> None:
@@ -40,16 +42,21 @@ class Doorbell:
 
     def tell(self, server_id: int) -> None:
         """A line was added to this server's story; only those who read it care."""
-        for event in self._watchers.get(server_id, ()):
-            event.set()
+        for watch in self._watchers.get(server_id, ()):
+            watch.wake()
         for hear in self._listeners:
             hear(server_id)
 
-    def settle(self, server_id: int) -> None:
-        """This server's story came to an end, or may have."""
+    def settle(self, server_id: int, row: Server | None = None) -> None:
+        """This server's story came to an end, or may have. `row` is as it was committed with the end."""
         self.tell(server_id)
-        for event in self._waiters.get(server_id, ()):
-            event.set()
+        for watch in self._waiters.get(server_id, ()):
+            watch.row = row or watch.row
+            watch.wake()
+
+    def is_awaited(self, server_id: int) -> bool:
+        """Whether anybody here waits for the end of this server's story."""
+        return server_id in self._waiters
 
     async def wait(self, *, at_most_s: float) -> None:
         """Until a ring, or the time is over."""
@@ -71,19 +78,27 @@ class Doorbell:
 
 
 class Watch:
-    """A subscription to one server. What happens between two waits makes the next one return at once."""
+    """A subscription to one server. What happens between two waits makes the next one return at once.
 
-    def __init__(self, watchers: defaultdict[int, set[asyncio.Event]], server_id: int) -> None:
+    `row` is the last that came with a ring, to look at: of a crowd that starts, each would read its own again.
+    """
+
+    def __init__(self, watchers: defaultdict[int, set[Watch]], server_id: int) -> None:
         self._watchers, self._server_id, self._event = watchers, server_id, asyncio.Event()
+        self.row: Server | None = None
 
     def __enter__(self) -> Self:
-        self._watchers[self._server_id].add(self._event)
+        self._watchers[self._server_id].add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._watchers[self._server_id].discard(self._event)
+        self._watchers[self._server_id].discard(self)
         if not self._watchers[self._server_id]:
             del self._watchers[self._server_id]
+
+    def wake(self) -> None:
+        """Something happened."""
+        self._event.set()
 
     async def wait(self, at_most_s: float) -> bool:
         """Until something happened to the server; False when the time is over before."""

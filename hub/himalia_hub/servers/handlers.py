@@ -240,7 +240,9 @@ async def wait_until(
     with app[DOORBELL].watch(server.id, only_the_end=True) as watch:
         while True:
             await watch.wait(min(max(0, deadline - time.monotonic()), LOOK_S))
-            row = await app[DB].read_in_one(partial(store.by_id, server_id=server.id))
+            row, watch.row = watch.row, None
+            if row is None or row.generation < server.generation:  # it came with the end of an earlier wish
+                row = await app[DB].read_in_one(partial(store.by_id, server_id=server.id))
             if row is None:
                 server.phase, server.desired = Phase.STOPPED, Desired.STOPPED
                 return server

@@ -290,21 +290,22 @@ async def rest_running(
     values |= _begun(server) if unrecorded else {}
     await async_fault("ready.before_commit")
 
-    def rest(db: Session) -> bool:
+    def rest(db: Session) -> tuple[bool, Server | None]:
         settled = leases.decide(db, lease, server.generation, values)
         if settled and unrecorded:
             store.add_event(db, server, *RUNS, now=server.started or clock.now())
         if settled and announce:
             store.add_event(db, server, "ready", 100, "Server ready", now=clock.now())
-        return settled
+        awaited = settled and world.doorbell.is_awaited(server.id)
+        return settled, store.looked_at(db, server.id) if awaited else None
 
-    settled = await world.db.write(rest)
+    settled, row = await world.db.write(rest)
     if unrecorded:
         await async_fault("start.after_record")
     await async_fault("ready.after_commit")
     if settled and server.phase is Phase.STARTING:
         world.figures.start_ended(server.phase_since, clock.now())
-    world.doorbell.settle(server.id)
+    world.doorbell.settle(server.id, row)
     return settled
 
 

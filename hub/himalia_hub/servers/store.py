@@ -99,7 +99,12 @@ async def find_with_user(db: AsyncSession, username: str, name: str) -> tuple[Us
 
 async def by_id(db: AsyncSession, server_id: int) -> Server | None:
     """The server of this row, to look at: what is set on it is not written."""
-    row = await db.run_sync(_BY_ID.row, {"server_id": server_id})
+    return await db.run_sync(looked_at, server_id)
+
+
+def looked_at(db: Session, server_id: int) -> Server | None:
+    """The same in a synchronous session."""
+    row = _BY_ID.row(db, {"server_id": server_id})
     return None if row is None else detached(Server, row)
 
 
