@@ -43,6 +43,11 @@ class Remembering:
             for spec, route in self.table.items()
         }
 
+    async def cut(self, **_asked: object) -> int:
+        if self.away:
+            raise ProxyError("away")
+        return 0
+
     async def close(self) -> None: ...
 
 
@@ -118,6 +123,13 @@ async def test_what_is_used_through_a_follower_is_known_to_the_hub_and_its_tunne
 
             await eventually(active)
             assert await feed.cut(route="/ws/") == 1
+            assert await until_closed(reader) == b""
+            writer.close()
+
+            reader, writer = await tunnelled(proxy)
+            first.away = True
+            with pytest.raises(ProxyError, match="away"):
+                await feed.cut(route="/ws/")
             assert await until_closed(reader) == b""
             writer.close()
 
