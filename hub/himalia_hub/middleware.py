@@ -122,11 +122,19 @@ async def log_request(request: web.Request, handler: Handler) -> web.StreamRespo
     getattr(log, level)(
         "request.done",
         method=request.method,
-        path=request.path[:SHOWN_PATH],
+        path=_shown_path(request),
         status=response.status,
         ms=round((time.monotonic() - began) * 1000, 1),
     )
     return response
+
+
+def _shown_path(request: web.Request) -> str:
+    """The path, without the secret that one of JupyterHub's old addresses has in it."""
+    resource = request.match_info.route.resource
+    if "secret" in request.match_info and resource is not None:
+        return resource.canonical
+    return request.path[:SHOWN_PATH]
 
 
 @web.middleware

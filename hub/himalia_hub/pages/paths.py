@@ -30,10 +30,10 @@ def with_query(path: str, request: web.Request) -> str:
     return f"{path}?{query}" if query else path
 
 
-def safe_next(request: web.Request) -> str | None:
-    """Where the `next` of this request leads, if that is on this site; else None."""
+def safe_next(request: web.Request, given: str | None = None) -> str | None:
+    """Where the `next` of this request leads, or the one `given` in a form, if that is on this site; else None."""
     wanted = next_url.safe_next(
-        request.query.get("next"),
+        given or request.query.get("next"),
         own_hosts=origin.own_hosts(request),
         base_url=request.app[SETTINGS].base_url,
         default="",

@@ -197,8 +197,8 @@ async def show_invitation(request: web.Request) -> web.Response:
 @signed_in
 async def accept(request: web.Request) -> web.Response:
     """302 to the server, or to `next`; 400 for a code that is unknown or over, or of one's own server."""
-    code = (await small_form(request)).get("code", "")
-    found = await _invitation(request, code)
+    form = await small_form(request)
+    found = await _invitation(request, form.get("code", ""))
     if found is None:
         raise BadRequest(
             "This link is not known, or its time is over.", remedy="Ask who sent it for another."
@@ -216,7 +216,8 @@ async def accept(request: web.Request) -> web.Response:
         target=server.name,
         change={"after": {"accepted": f"sc_{row.id}", "scopes": row.scopes}},
     )
-    return redirect(safe_next(request) or server_url(request.app[SETTINGS], owner.name, server.name))
+    after = safe_next(request, form.get("next"))
+    return redirect(after or server_url(request.app[SETTINGS], owner.name, server.name))
 
 
 @signed_in

@@ -30,6 +30,15 @@ async def resolve(request: web.Request, *, tokens_too: bool) -> Identity | None:
     cookie = cookies.login_secret(request)
     if token is None and cookie is None:
         return None
+    return await _found(request, token, cookie)
+
+
+async def of_token(request: web.Request, secret: str) -> Identity | None:
+    """Whose token this is; None when it is nobody's, or no longer."""
+    return await _found(request, secret, None)
+
+
+async def _found(request: web.Request, token: str | None, cookie: str | None) -> Identity | None:
     now, rules = clock.now(), request.app[SETTINGS].rules
 
     async def read(db: AsyncSession) -> Identity | None:

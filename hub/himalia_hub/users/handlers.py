@@ -23,6 +23,7 @@ from himalia_hub.rbac import rights
 from himalia_hub.rbac.expand import filters_of
 from himalia_hub.rbac.guard import NO_ACCESS, public, scoped
 from himalia_hub.rbac.identity import Identity
+from himalia_hub.rbac.resolve import of_token
 from himalia_hub.schemas import read, takes
 from himalia_hub.servers import store as servers
 from himalia_hub.services.models import Service
@@ -45,6 +46,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
     one = prefix + "api/users/{user}"
     return [
         web.get(prefix + "api/user", get_self),
+        web.get(prefix + "api/authorizations/token/{secret}", whose_token),
         web.get(prefix + "api/users", get_users),
         web.post(prefix + "api/users", create_users),
         web.get(one, get_user),
@@ -69,8 +71,7 @@ async def get_self(request: web.Request) -> web.Response:
     await visits.note(request)
 
     async def make() -> bytes:
-        known = replace(identity, scopes=identity.scopes | identity.identify_scopes)
-        model = await (_own_model if identity.service_id is None else _own_service)(request, known)
+        model = await _model_of(request, identity, seen_by=identity)
         model["token_id"] = f"a{identity.token.id}" if identity.token else None
         # Of a browser's own sign-in it is the value of a cookie that scripts must not read.
         model["session_id"] = identity.token.session_id if identity.token else None
@@ -81,6 +82,27 @@ async def get_self(request: web.Request) -> web.Response:
     return web.Response(body=body, content_type="application/json", charset="utf-8")
 
 
+@public
+async def whose_token(request: web.Request) -> web.Response:
+    """200 the model of a token's owner, as far as who asks may see it; 404 unknown, 403 to who shows no token.
+
+    Deprecated: `GET /user` by the token itself says the same, and puts no secret into an address.
+    """
+    identity: Identity | None = request.get(IDENTITY)
+    if identity is None or identity.token is None:
+        raise NotAuthenticated
+    owner = await of_token(request, request.match_info["secret"])
+    if owner is None:
+        raise NotFound("")
+    return web.json_response(await _model_of(request, owner, seen_by=identity))
+
+
+async def _model_of(request: web.Request, owner: Identity, *, seen_by: Identity) -> dict[str, Any]:
+    """The model of the owner of a credential, which may always be read by name."""
+    known = replace(seen_by, scopes=seen_by.scopes | owner.identify_scopes)
+    return await (_own_model if owner.service_id is None else _own_service)(request, owner, known)
+
+
 def _asker(identity: Identity) -> tuple[Hashable, ...]:
     """What an answer that is kept depends on beside the rows. Roles that are given for a time end by themselves, within
     KEPT_S.
@@ -88,30 +110,30 @@ def _asker(identity: Identity) -> tuple[Hashable, ...]:
     return identity.credential, identity.scopes, int(clock.now().timestamp() / KEPT_S)
 
 
-async def _own_model(request: web.Request, identity: Identity) -> dict[str, Any]:
+async def _own_model(request: web.Request, owner: Identity, known: Identity) -> dict[str, Any]:
     async with request.app[DB].read() as db:
-        user = await db.get(User, identity.person)
-        own = await servers.list_for_user(db, identity.person)
-        in_groups = await groups.of_user(db, identity.person)
+        user = await db.get(User, owner.person)
+        own = await servers.list_for_user(db, owner.person)
+        in_groups = await groups.of_user(db, owner.person)
     if user is None:
         raise NotAuthenticated
     return user_model(
         user,
         own,
-        identity,
+        known,
         request.app[SETTINGS],
         groups=in_groups,
-        role_names=identity.roles,
+        role_names=owner.roles,
         stopped_too=_stopped_too(request),
     )
 
 
-async def _own_service(request: web.Request, identity: Identity) -> dict[str, Any]:
+async def _own_service(request: web.Request, owner: Identity, known: Identity) -> dict[str, Any]:
     async with request.app[DB].read() as db:
-        service = await db.get(Service, identity.service_id)
+        service = await db.get(Service, owner.service_id)
     if service is None:
         raise NotAuthenticated
-    return service_model(service, identity, request.app[SETTINGS], role_names=identity.roles)
+    return service_model(service, known, request.app[SETTINGS], role_names=owner.roles)
 
 
 @scoped("list:users", filtered=True)

@@ -27,7 +27,8 @@ CALLS = [
 ]
 PEOPLE = ["ann", "bob", "cid"]
 KNOWN = {"user": PEOPLE, "owner": PEOPLE, "server": ["x", "y"], "shared": ["x", "y"], "group": ["g", "h"],
-         "role": ["readers", "user"], "service": ["s", "t"], "id": ["a1", "a2", "a3"]}  # fmt: skip
+         "role": ["readers", "user"], "service": ["s", "t"], "id": ["a1", "a2", "a3"],
+         "secret": ["no token"]}  # fmt: skip
 
 
 @pytest.fixture

@@ -58,6 +58,30 @@ async def test_services_and_groups_show_the_roles_of_configuration_and_rows(hub:
         assert (await root("GET", f"/hub/api/{path}/{one['name']}")).json == one
 
 
+async def test_whose_a_token_is_says_the_old_address_to_who_shows_a_token_and_no_log(
+    hub: Site, root: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ann = await hub.person("ann")
+    theirs = await hub.token(ann, "read:servers!user")
+    path = f"/hub/api/authorizations/token/{theirs}"
+    async with hub.client() as nobody, hub.client("a token of some length") as bot, hub.client(theirs) as own:
+        assert [(await client("GET", path)).status for client in (nobody, own)] == [403, 200]
+        assert (await bot("GET", "/hub/api/authorizations/token/a%20token%20of%20some%20length")).json[
+            "name"
+        ] == "bot"
+        assert (await bot("GET", "/hub/api/authorizations/token/nope")).status == 404
+    model = (await root("GET", path)).json
+    assert (model["name"], model["kind"], model["roles"]) == ("ann", "user", ["user"])
+    await nobody_signs_in_with_a_cookie(hub, path)
+    assert theirs not in capsys.readouterr().out
+
+
+async def nobody_signs_in_with_a_cookie(hub: Site, path: str) -> None:
+    async with hub.client() as browser:
+        await browser.login("ann")
+        assert (await browser("GET", path)).status == 403
+
+
 async def test_what_the_spawner_keeps_is_for_who_may_read_it(hub: Site, root: Client) -> None:
     ann = await hub.person("ann")
     await hub.server(ann, "x")
