@@ -14,7 +14,10 @@ PAGES = "application/jupyterhub-pagination+json"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One call. `accept`: the media type asked for; `by`: whose token, by the path that made it; empty: an administrator's."""
+    """One call. `accept`: the media type asked for; `by`: whose token, by the path that made it; empty: an administrator's.
+
+    In a path MADE stands for ann's token, and OWN for the administrator's.
+    """
 
     method: str
     path: str
@@ -139,6 +142,11 @@ TOKENS = [
     ),
     *steps("POST", f"{ANN}/tokens", None),
     *reads("/user", "/users", ANN, "/users/bob", "/groups", "/groups/g1", "/proxy", "/info", by=ANN),
+    *reads("/authorizations/token/MADE", "/authorizations/token/none"),
+    *reads("/authorizations/token/MADE", "/authorizations/token/OWN", "/authorizations/token/none", by=ANN),
+    *steps("POST", "/authorizations/token", {}),
+    *reads("/authorizations/none", "/authorizations/cookie/jupyterhub-hub-login/none", by=ANN),
+    *reads("/authorizations/cookie/jupyterhub-hub-login"),
     *steps("POST", "/users", {"usernames": ["q"]}, by=ANN),
     *steps("PATCH", ANN, {"admin": True}, by=ANN),
     *steps("POST", "/users/bob/tokens", {}, by=ANN),

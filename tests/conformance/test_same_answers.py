@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 import yarl
 
-from conformance.calls import CALLS, Step
+from conformance.calls import ANN, CALLS, Step
 from conformance.official_hub import ADMIN, official_hub
 from hubs import Hub
 from small_servers import SERVE
@@ -80,7 +80,8 @@ class Side:
             "Accept": step.accept,
         }
         body = step.body if step.body is None or isinstance(step.body, str) else json.dumps(step.body)
-        url = yarl.URL(self.api + step.path, encoded=True)
+        path = step.path.replace("MADE", self.made.get(ANN, "")).replace("OWN", self.token)
+        url = yarl.URL(self.api + path, encoded=True)
         async with session.request(step.method, url, data=body, headers=headers) as got:
             text = await got.text()
             model = json.loads(text) if got.content_type == "application/json" and text else None

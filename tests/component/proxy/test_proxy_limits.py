@@ -126,7 +126,7 @@ async def test_each_request_is_one_line_of_the_access_log(tmp_path: Path) -> Non
         await proxy.route("/user/ada", target.url)
         async with proxy.session.get(f"{proxy.url}/user/ada/x?token=secret") as answer:
             assert answer.status == 201
-        async with proxy.session.get(f"{proxy.url}/none"):
+        async with proxy.session.get(f"{proxy.url}/hub/api/authorizations/token/secret"):
             pass
         await proxy.say(b"GET /user/ada/cut HTTP/1.1\r\nHost: h\r\n\r\n")
         await proxy.say(b"GET /a b HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -145,7 +145,7 @@ async def test_each_request_is_one_line_of_the_access_log(tmp_path: Path) -> Non
     found = [(one["path"], one["status"], one["bytes"], one["route"]) for one in lines_of(moved)]
     assert found == [
         ("/user/ada/x", 201, 5, "/user/ada"),
-        ("/none", 404, 0, None),
+        ("/hub/api/authorizations/", 404, 0, None),
         ("/user/ada/cut", 200, 4, "/user/ada"),
         ("", 400, 0, None),
         ("/user/ada/ws", 101, 0, "/user/ada"),
