@@ -115,4 +115,4 @@ async def test_the_command_says_what_it_did(
 
     said = capsys.readouterr()
     assert code == 1
-    assert "1 values were encrypted with a key that is not in the file" in said.err
+    assert "1 value was encrypted with a key that is not in the file" in said.err

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from component.hub.hub_site import Client, Site, site
 from component.hub.test_suspension import CuttingProxy
 from himalia_hub.auth.base import Person, Traits
-from himalia_hub.auth.door import DOOR, Entrance, enter, make_door
+from himalia_hub.auth.door import DOOR, Door, Entrance, enter, make_door
 from himalia_hub.auth.given import groups_here
 from himalia_hub.auth.settings import MethodSection
 from himalia_hub.errors import ConfigError
@@ -66,7 +66,7 @@ async def test_what_a_sign_in_takes_is_cut_in_the_persons_other_browsers(hub_on_
 
         async def close(self) -> None: ...
 
-    hub.app[DOOR]._all = {"far": Entrance("far", MethodSection(kind="x", **TABLE), Way())}
+    await hub.app[DOOR].replace_by(Door([Entrance("far", MethodSection(kind="x", **TABLE), Way())]))
     async with hub.client() as first, hub.client() as second, hub.client() as third:
         for browser in (first, second):
             assert (await browser.login("ann")).status == 302
