@@ -23,7 +23,7 @@ from himalia_hub.auth import account, elsewhere, login, out, run_out, setup, sus
 from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.auth.vault import VAULT, Vault
 from himalia_hub.bulk import work
-from himalia_hub.db import lease
+from himalia_hub.db import checkpoints, lease
 from himalia_hub.db.memo import Memo
 from himalia_hub.ephemeral import about, make_link, sessions
 from himalia_hub.ephemeral import handlers as links
@@ -175,6 +175,7 @@ async def _run_loops(app: web.Application, owner: Owner) -> None:
         "measures": measures.run(world, owner.name),
         "tick": metrics.tick(world.figures),
         "lean": lean.give_back(),
+        "checkpoints": checkpoints.run(world.db),
         "services": supervise.run(world, owner.name),
         "run_out": run_out.run(app),
         "purge": _purge(world, owner.name),

@@ -21,6 +21,8 @@ from himalia_hub.errors import ConfigError
 T = TypeVar("T")
 
 BUSY_TIMEOUT_S = 30
+LONGEST_LOG = 10_000
+"""Pages in SQLite's log with which a commit copies them into the database itself; `checkpoints.py` is earlier."""
 IDLE_IN_TRANSACTION_S = 20
 """PostgreSQL ends a transaction that says nothing for so long: its hub was stopped, or is cut off. That is shorter than
 others wait for its locks, so that they get them.
@@ -218,6 +220,7 @@ def _on_sqlite_connect(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")  # WAL + NORMAL survives the death of any process
     cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute(f"PRAGMA wal_autocheckpoint={LONGEST_LOG}")
     cursor.close()
 
 

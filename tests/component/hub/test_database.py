@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Generator
 from functools import partial
@@ -14,11 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from himalia_hub import clock
-from himalia_hub.db import engine
+from himalia_hub.db import checkpoints, engine
 from himalia_hub.db.base import Base
 from himalia_hub.db.engine import Database
 from himalia_hub.db.prepared import Prepared, attached, columns_of
 from himalia_hub.users.models import User
+from support import eventually
 
 
 @pytest.fixture
@@ -212,6 +214,30 @@ async def test_who_is_cancelled_while_waiting_for_sqlites_one_writer_writes_noth
 
     await sqlite.write(lambda db: db.add(add("cat")))
     assert await names(sqlite) == ["ann", "cat"]
+
+
+async def test_what_was_committed_gets_into_the_file_itself_with_no_commit_that_waits_for_it(
+    sqlite: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(checkpoints, "EVERY_S", 0.01)
+    path, alone = sqlite.url.database or "", tmp_path / "alone.sqlite"
+    checkpoints.copy_log(path)
+
+    def without_its_log() -> int:
+        alone.write_bytes(Path(path).read_bytes())
+        with contextlib.closing(sqlite3.connect(f"file:{alone}?immutable=1", uri=True)) as file:
+            try:
+                return int(file.execute("SELECT count(*) FROM users").fetchone()[0])
+            except sqlite3.DatabaseError:
+                return -1  # it is just being copied
+
+    await sqlite.write(
+        lambda db: db.add(add("x" * 6_000_000))
+    )  # 1,465 pages: SQLite itself would do it with 1,000
+    assert without_its_log() == 0
+    task = asyncio.create_task(checkpoints.run(sqlite))
+    await eventually(lambda: without_its_log() == 1)
+    task.cancel()
 
 
 async def test_when_sqlite_ends_the_transaction_of_many_each_of_them_is_told(sqlite: Database) -> None:
