@@ -138,7 +138,8 @@ async def stop_server(request: web.Request) -> web.Response:
         await _user(db, username)
         server = await store.find(db, username, name)
         if server is None and name:
-            check_name(name, request.app[SETTINGS].servers)  # 400 where there are no named servers at all
+            if not request.app[SETTINGS].servers.allow_named:
+                check_name(name, request.app[SETTINGS].servers)  # 400, as there are no named servers at all
             raise NotFound(f"{username} has no server named {name!r}")
         if server is None:
             return web.Response(status=204)
@@ -179,17 +180,19 @@ async def create_server(request: web.Request) -> web.Response:
 async def change_server(request: web.Request) -> web.Response:
     """PATCH `{name?, display_name?, user_options?}` of a stopped server: 200 the model.
 
-    400 when it is active, when nothing or something unknown is to change, when it is the default one and would get
-    a name; 404 unknown; 409 when the new name is taken.
+    400 when it is active, when nothing or something unknown is to change; 404 unknown; 409 when the new name is taken.
+    The default one can get a name, where there may be one more; there is a new default one then.
     """
     body = await json_object(request)
     unknown = set(body) - CHANGE_KEYS
-    if unknown or all(value is None for value in body.values()):
+    if unknown or not body:
         raise BadRequest(
             f"unknown fields {sorted(unknown)}" if unknown else "nothing to change",
             remedy=f"send one or more of {', '.join(sorted(CHANGE_KEYS))}",
         )
     username, name = _names(request)
+    if "user_options" in body and body["user_options"] is None:
+        raise BadRequest("user_options is null; it must be an object")
     options, display_name = _options(body)
     async with request.app[DB].begin() as db:
         server = await store.find(db, username, name)
@@ -202,23 +205,19 @@ async def change_server(request: web.Request) -> web.Response:
         before = {"name": name, "display_name": server.display_name}
         server.user_options = server.user_options if options is None else options
         server.display_name = server.display_name if display_name is None else display_name
-        if "name" in body and body["name"] != name:
-            await store.rename(db, server, _new_name(request, name, body["name"]))
+        new = body.get("name")
+        if new is not None and new != name:
+            if not isinstance(new, str):
+                raise BadRequest(f"name is {new!r}; it must be a text")
+            needs_name(new)
+            # Who names the default server has one named server more.
+            settings = request.app[SETTINGS].servers
+            await check_named(db, await _user(db, username), new, settings, instead_of=name)
+            await store.rename(db, server, new)
         after = {"name": server.name, "display_name": server.display_name}
         tell(request, change={"before": before, "after": after})
     request.app[DOORBELL].tell(server.id)
     return web.json_response(server_model(server, username, request.app[SETTINGS]))
-
-
-def _new_name(request: web.Request, old: str, new: Any) -> str:
-    """The name as asked for, where the server that is called `old` may have it."""
-    if not isinstance(new, str):
-        raise BadRequest(f"name is {new!r}; it must be a text")
-    if not old:
-        raise BadRequest("the default server has no name to change", remedy="change its display_name")
-    needs_name(new)
-    check_name(new, request.app[SETTINGS].servers)
-    return new
 
 
 async def wait_until(
@@ -308,4 +307,5 @@ def _options(body: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
     options, display_name = body.get("user_options"), body.get("display_name")
     if options is not None and not isinstance(options, dict):
         raise BadRequest(f"user_options is {options!r}; it must be an object")
-    return options, None if display_name is None else checked_display_name(display_name)
+    # An empty title is none: JupyterHub leaves the one that there is. Back to the name leads the name itself.
+    return options, checked_display_name(display_name) if display_name not in (None, "") else None

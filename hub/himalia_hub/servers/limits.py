@@ -48,15 +48,18 @@ def needs_name(name: str) -> None:
         raise Conflict("the server without a name is the default one, and exists", remedy="give a name")
 
 
-async def check_named(db: AsyncSession, user: User, name: str, settings: ServersSection) -> None:
-    """BadRequest when the name cannot be one, or this person has as many named servers as they may."""
+async def check_named(
+    db: AsyncSession, user: User, name: str, settings: ServersSection, *, instead_of: str = ""
+) -> None:
+    """BadRequest when the name cannot be one, or this person has as many named servers as they may, beside the one that
+    it is `instead_of`.
+    """
     check_name(name, settings)
     if name and settings.named_limit_per_user:
         # Of two that this person makes at once, the second is counted with the first.
         await db.execute(sa.select(User.id).where(User.id == user.id).with_for_update(key_share=True))
-        named = [
-            server for server in await store.list_for_user(db, user.id) if server.name and server.name != name
-        ]
+        apart = {"", name, instead_of}
+        named = [server for server in await store.list_for_user(db, user.id) if server.name not in apart]
         if len(named) >= settings.named_limit_per_user:
             raise BadRequest(
                 counted(

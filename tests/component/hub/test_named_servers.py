@@ -53,9 +53,8 @@ async def test_titles_that_look_the_same_are_the_same(ann: Client) -> None:
     assert made.json["display_name"] == "Zo\u00eb"
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH"])
-async def test_the_default_server_cannot_be_made_and_gets_no_name(
-    hub_on_each: Site, ann: Client, method: str
+async def test_the_default_server_cannot_be_made_and_no_other_takes_its_place(
+    hub_on_each: Site, ann: Client
 ) -> None:
     made = await ann("PUT", f"{ANN}/servers/", json={})
     assert made.status == 409
@@ -64,9 +63,8 @@ async def test_the_default_server_cannot_be_made_and_gets_no_name(
     assert person is None  # refusing made no row
     await ann("PUT", f"{ANN}/servers/a", json={})
 
-    refused = await ann(method, f"{ANN}/servers/", json={"name": "b"})
-
-    assert refused.status == {"PUT": 409, "PATCH": 400}[method]
+    assert (await ann("PUT", f"{ANN}/servers/", json={"name": "b"})).status == 409
+    assert (await ann("PATCH", f"{ANN}/servers/a", json={"name": ""})).status == 409
 
 
 async def test_the_default_server_can_be_named_for_people_and_report_before_it_ever_started(
@@ -80,6 +78,22 @@ async def test_the_default_server_can_be_named_for_people_and_report_before_it_e
     assert (titled.status, titled.json["display_name"], reported.status) == (200, "Mine", 200)
     shown = (await ann("GET", f"{ANN}?include_stopped_servers")).json["servers"][""]
     assert (shown["display_name"], shown["last_activity"]) == ("Mine", "2026-01-01T00:00:00Z")
+
+
+async def test_a_default_server_that_gets_a_name_keeps_its_shares_and_leaves_a_new_one(
+    hub_on_each: Site, ann: Client
+) -> None:
+    await hub_on_each.person("bob")
+    bob = await hub_on_each.token(await hub_on_each.person("root", admin=True))
+    await ann("PATCH", f"{ANN}/server", json={"user_options": {"x": 1}, "display_name": "Mine"})
+    async with hub_on_each.client(bob) as root:
+        assert (await root("POST", "/hub/api/shares/ann/", json={"user": "bob"})).status == 200
+        named = await ann("PATCH", f"{ANN}/server", json={"name": "first", "display_name": None})
+        assert (named.status, named.json["name"], named.json["display_name"]) == (200, "first", "Mine")
+        assert (await root("GET", "/hub/api/shares/ann/first")).json["_pagination"]["total"] == 1
+        assert (await root("GET", "/hub/api/shares/ann")).json["_pagination"]["total"] == 1
+    shown = (await ann("GET", f"{ANN}?include_stopped_servers")).json["servers"]
+    assert (shown[""]["user_options"], shown["first"]["user_options"]) == ({}, {"x": 1})
 
 
 async def test_a_renamed_server_keeps_its_options_and_what_the_spawner_has_of_it(
@@ -177,6 +191,7 @@ async def test_a_person_at_their_limit_makes_no_further_server(tmp_path: Path) -
             assert (await ann("PUT", f"{ANN}/servers/a", json={})).status == 201
             for method in ("PUT", "POST"):
                 assert (await ann(method, f"{ANN}/servers/b", json={})).status == 400, method
+            assert (await ann("PATCH", f"{ANN}/server", json={"name": "c"})).status == 400
             assert (await ann("PATCH", f"{ANN}/servers/a", json={"name": "b"})).status == 200
 
 
