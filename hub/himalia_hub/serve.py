@@ -119,7 +119,7 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
             for sock in [*sockets, *_spawners_sockets(world.spawner)]:
                 await web.SockSite(runner, sock, backlog=BACKLOG).start()
             tell_where(_found_at(settings, sockets[0]))
-            world.figures.started.set(clock.now().timestamp() - began)
+            world.figures.started.observe(clock.now().timestamp() - began)
             report.done(f"Hub listening on {hub_url}")
             await _open_the_door(world, report)
             report.done(f"Spawner {settings.spawner.kind!r} ready")

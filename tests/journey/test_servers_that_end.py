@@ -59,10 +59,12 @@ async def test_starts_and_stops_are_timed_for_monitoring(launch: Launch) -> None
     for figure in (
         'server_spawn_duration_seconds_count{reason="",status="success"}',
         'server_stop_seconds_count{status="success"}',
+        "hub_startup_duration_seconds_count",
+        "init_spawners_duration_seconds_count",
     ):
         await eventually(partial(counted, figure), what=figure)
     (began,) = (
-        line for line in text.splitlines() if line.startswith("jupyterhub_hub_startup_duration_seconds ")
+        line for line in text.splitlines() if line.startswith("jupyterhub_hub_startup_duration_seconds_sum ")
     )
     assert float(began.split()[1]) > 0
 

@@ -13,10 +13,14 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from himalia_spawner.base import Presence
+
 PREFIX = "jupyterhub"
 QUICK_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 START_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 180, 300, 600)
 STOP_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+ENDED = ("success", "failure")
+LOOKED = ("running", "stopped", "failure")
 PERIODS = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30)}
 """`active_users`: by how long ago somebody was last seen."""
 
@@ -37,7 +41,9 @@ class Figures:
             START_S,
         )
         self.stops = self._timer("server_stop_seconds", "From the wish to its end.", labels, STOP_S)
-        self.looks = self._timer("server_poll_duration_seconds", "Asking what became of a server.", labels)
+        self.looks = self._timer(
+            "server_poll_duration_seconds", "Asking what became of a server.", labels, among=LOOKED
+        )
         self.route_puts = self._timer("proxy_add_duration_seconds", "Adding a route.", labels)
         self.route_deletes = self._timer("proxy_delete_duration_seconds", "Removing a route.", labels)
         self.route_polls = self._timer("proxy_poll_duration_seconds", "Reading the proxy's whole table.", [])
@@ -52,8 +58,14 @@ class Figures:
             [],
             QUICK_S,
         )
-        self.started = self._gauge(
-            "hub_startup_duration_seconds", "From the first line to the first request."
+        self.started = self._timer(
+            "hub_startup_duration_seconds", "From the first line to the first request.", [], START_S
+        )
+        self.first_looks = self._timer(
+            "init_spawners_duration_seconds",
+            "Until a hub that starts has looked at all that ran.",
+            [],
+            START_S,
         )
         self.running = self._gauge("running_servers", "Servers that are ready.")
         self.users = self._gauge("total_users", "People with an account.")
@@ -63,9 +75,19 @@ class Figures:
         )
 
     def _timer(
-        self, name: str, text: str, labels: list[str], buckets: tuple[float, ...] = QUICK_S
+        self,
+        name: str,
+        text: str,
+        labels: list[str],
+        buckets: tuple[float, ...] = QUICK_S,
+        among: tuple[str, ...] = ENDED,
     ) -> Histogram:
-        return Histogram(f"{PREFIX}_{name}", text, labels, buckets=buckets, registry=self.registry)
+        """Each status (`among`) is there from the beginning, as rates of what comes later need a zero before it."""
+        timer = Histogram(f"{PREFIX}_{name}", text, labels, buckets=buckets, registry=self.registry)
+        if labels[:1] == ["status"]:
+            for status in among:
+                timer.labels(*[status, *[""] * (len(labels) - 1)])
+        return timer
 
     def _gauge(self, name: str, text: str, labels: list[str] | None = None) -> Gauge:
         return Gauge(f"{PREFIX}_{name}", text, labels or [], registry=self.registry)
@@ -74,6 +96,11 @@ class Figures:
         """A start came to its end: by a cause of ours, or with a server that answers."""
         status = "failure" if failed_by else "success"
         self.starts.labels(status, failed_by.replace(" ", "_")).observe(_seconds(since, now))
+
+    def looked(self, presence: Presence | None, seconds: float) -> None:
+        """The spawner was asked about a server; None: it could not be."""
+        word = {Presence.PRESENT: "running", Presence.ABSENT: "stopped"}.get(presence, "failure")  # type: ignore[arg-type]
+        self.looks.labels(word).observe(seconds)
 
     def stop_ended(self, since: datetime, now: datetime) -> None:
         """A server that was stopping is gone."""

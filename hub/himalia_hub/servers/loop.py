@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 import uuid
 from datetime import datetime, timedelta
 from functools import partial
@@ -33,6 +34,8 @@ GATHER_S = 0.01
 """While more is due than there are places, so long is waited for further ones: each claim costs a transaction."""
 FIRST_LOOKS_PER_S = 250
 """A hub that starts looks at what runs at this pace, less than it can; the spawner tells at once what has died."""
+LOOKED_AT_S = 0.1
+"""How often it is asked whether that is done."""
 
 
 class Owner:
@@ -69,11 +72,22 @@ async def run(world: World, owner: Owner) -> None:
             await store.take_back(db, predecessor)
             await job_leases.give_up(db, predecessor)
             await replicas.forget(db, predecessor, now=clock.now())
-        await store.wake_in_turn(db, node=world.spawner.node, now=clock.now(), per_s=FIRST_LOOKS_PER_S)
+        last = await store.wake_in_turn(db, node=world.spawner.node, now=clock.now(), per_s=FIRST_LOOKS_PER_S)
     async with asyncio.TaskGroup() as group:
         group.create_task(_watch(world), name="spawner.watch")
         group.create_task(resync.run(world), name="servers.resync")
+        group.create_task(first_looks(world, last), name="servers.first_looks")
         group.create_task(_dispatch(world, owner.name), name="servers.dispatch")
+
+
+async def first_looks(world: World, last: datetime) -> None:
+    """Time how long it takes until all that was due by then was looked at."""
+    began, node, left = time.monotonic(), world.spawner.node, True
+    while left:
+        await asyncio.sleep(LOOKED_AT_S)
+        with contextlib.suppress(SQLAlchemyError, OSError):
+            left = await world.db.read_in_one(partial(store.any_due, node=node, by=last))
+    world.figures.first_looks.observe(time.monotonic() - began)
 
 
 async def _dispatch(world: World, owner: str) -> None:

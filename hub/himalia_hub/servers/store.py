@@ -389,12 +389,21 @@ async def wake(db: AsyncSession, backend_names: Sequence[str], *, now: datetime)
     return list(done)
 
 
-async def wake_in_turn(db: AsyncSession, *, node: str | None, now: datetime, per_s: int) -> None:
-    """Make all that do not rest due, so many in each second: nobody's start waits behind thousands of looks."""
+async def wake_in_turn(db: AsyncSession, *, node: str | None, now: datetime, per_s: int) -> datetime:
+    """Make all that do not rest due, so many in each second: nobody's start waits behind thousands of looks. The moment
+    of the last.
+    """
     ready = await db.scalar(sa.select(sa.func.count()).where(Server.phase == Phase.READY)) or 0
     parts = 1 + ready // per_s
     for part in range(parts):
         await wake_active(db, node=node, now=now + timedelta(seconds=part), part=part, parts=parts)
+    return now + timedelta(seconds=parts - 1)
+
+
+async def any_due(db: AsyncSession, *, node: str | None, by: datetime) -> bool:
+    """Whether a row wants a step that was due by then."""
+    mine = sa.or_(Server.node.is_(None), Server.node == node)
+    return bool(await db.scalar(sa.select(sa.exists().where(Server.due_at <= by, mine))))
 
 
 async def wake_active(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
+from time import perf_counter
 from urllib.parse import unquote, urlsplit
 
 from himalia_hub.db.engine import Database
 from himalia_hub.faults import async_fault
 from himalia_hub.metrics.figures import Figures
-from himalia_hub.metrics.measured import timed
 from himalia_hub.pace import Pace
 from himalia_hub.replicas.together import Together
 from himalia_hub.secrets import Secrets
@@ -127,11 +127,13 @@ async def observe(
 
     `surely_unrouted` spares the question to the proxy where no step but putting the route can follow from it.
     """
+    began = perf_counter()
     try:
-        with timed(world.figures.looks):
-            sighting = await world.spawner.look(server.backend_name)
+        sighting = await world.spawner.look(server.backend_name)
     except BackendGone as error:
+        world.figures.looked(None, perf_counter() - began)
         return Observation(Seen.UNKNOWN, routed=False, why=str(error))
+    world.figures.looked(sighting.presence, perf_counter() - began)
     if sighting.presence is Presence.UNKNOWN:
         return Observation(Seen.UNKNOWN, routed=False, sighting=sighting, why=sighting.detail)
     spec = routespec(world.settings, username, server.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from component.hub.hub_site import Client, Site, site
 from himalia_hub import clock
 from himalia_hub.metrics.measured import MeasuredProxy
+from himalia_hub.servers import loop
+from himalia_hub.servers.models import Server
 from himalia_hub.users.models import User
 from himalia_proxy.base import ProxyError, Route
 
@@ -20,9 +23,9 @@ NAMES = {
     "check_routes_duration_seconds", "hub_startup_duration_seconds", "proxy_poll_duration_seconds",
     "login_duration_seconds", "logout_duration_seconds", "csp_reports", "proxy_add_duration_seconds",
     "proxy_delete_duration_seconds", "server_poll_duration_seconds", "server_stop_seconds",
-    "event_loop_interval_seconds",
+    "event_loop_interval_seconds", "init_spawners_duration_seconds",
 }  # fmt: skip
-"""JupyterHub's, without those of things that there are not here: `init_spawners` waits for nothing."""
+"""All of JupyterHub 6.1's."""
 
 
 @pytest.fixture
@@ -91,6 +94,23 @@ async def test_what_people_make_up_makes_no_series(hub: Site) -> None:
     assert seen["jupyterhub_request_duration_seconds_count", *users] == 2
     assert {method for _, _, method in labels} <= {"GET", "other"}
     assert not any("x1" in part or "nothing" in part for label in labels for part in label)
+
+
+async def test_the_first_looks_of_a_hub_that_starts_take_until_nothing_of_then_is_due(hub: Site) -> None:
+    server = await hub.server(await hub.person("ann"))
+    async with hub.db.begin() as db:
+        (await db.get_one(Server, server.id)).due_at = now = clock.now()
+    looking = asyncio.create_task(loop.first_looks(hub.world, now))
+    async with hub.client(await hub.token(await hub.person("root", admin=True))) as root:
+        seen = await read(root)
+        assert seen["jupyterhub_init_spawners_duration_seconds_count",] == 0
+        assert not looking.done()
+        async with hub.db.begin() as db:
+            (await db.get_one(Server, server.id)).due_at = clock.now() + timedelta(seconds=1)
+        await looking
+        assert (await read(root))["jupyterhub_init_spawners_duration_seconds_count",] == 1
+    for status in ("running", "stopped", "failure"):
+        assert seen["jupyterhub_server_poll_duration_seconds_count", status] == 0
 
 
 class Failing:
