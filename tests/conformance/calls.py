@@ -14,7 +14,8 @@ PAGES = "application/jupyterhub-pagination+json"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One call. `accept`: the media type asked for; `by`: whose token, by the path that made it; empty: an administrator's.
+    """One call. `accept`: the media type asked for; `by`: whose token, by the path that made it, or a service's name;
+    empty: an administrator's.
 
     In a path MADE stands for ann's token, and OWN for the administrator's.
     """
@@ -253,6 +254,23 @@ SHARES = [
     *steps("DELETE", ANN),
     *reads(ANN),
 ]  # fmt: skip
+HAL, WEB = "/users/hal", "w" * 32
+NEVER_STARTED = [
+    *reads(f"{HAL}?include_stopped_servers", "/users?include_stopped_servers&name_filter=ha", f"{HAL}/server", "/shares/hal/"),
+    *steps("POST", "/shares/hal/", {"user": "bob"}),
+    *reads("/users/bob/shared", "/share-codes/hal/"),
+    *steps("PATCH", "/shares/hal/", {"user": "cat"}, {"user": "bob"}),
+    *steps("DELETE", "/shares/hal/"),
+    *steps("PATCH", f"{HAL}/server", {"display_name": "Mine"}, {}),
+    *steps("POST", f"{HAL}/activity", {"servers": {"": {"last_activity": "2026-01-01T00:00:00Z"}}}),
+    *reads(f"{HAL}?include_stopped_servers"),
+]  # fmt: skip
+OF_SERVICES = [
+    *reads("/user", "/users", "/users/bob", "/services", "/services/web", "/groups", "/info", "/proxy", by="web"),
+    *steps("POST", "/users/bob/tokens", {}, {"scopes": []}, by="web"),
+    *steps("POST", "/users/bob/activity", {"last_activity": "2026-01-01T00:00:00Z"}, by="web"),
+    *reads(f"/authorizations/token/{WEB}", by="web"),
+]  # fmt: skip
 CALLS = {
     "people": PEOPLE,
     "groups": GROUPS,
@@ -260,4 +278,6 @@ CALLS = {
     "servers": SERVERS,
     "services": SERVICES,
     "shares": SHARES,
+    "never started": NEVER_STARTED,
+    "services' tokens": OF_SERVICES,
 }

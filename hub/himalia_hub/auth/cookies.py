@@ -70,10 +70,14 @@ def _values(request: web.Request, name: str) -> Iterator[str]:
 
 def set_login(request: web.Request, response: web.StreamResponse, secret: str, session_id: str) -> None:
     """Sign the browser in."""
-    settings = request.app[SETTINGS]
     signed = request.app[SECRETS].sign("login-cookie", secret)
     put(request, response, login_name(request), signed, path=login_path(request), age=max_age(request))
-    put(request, response, SESSION, session_id, path=settings.base_url, age=max_age(request))
+    set_session(request, response, session_id)
+
+
+def set_session(request: web.Request, response: web.StreamResponse, session_id: str) -> None:
+    """Name the sign-in to services and servers, which ask anew for who has another one."""
+    put(request, response, SESSION, session_id, path=request.app[SETTINGS].base_url, age=max_age(request))
 
 
 def clear(request: web.Request, response: web.StreamResponse) -> None:

@@ -90,6 +90,8 @@ def set_cookies(request: web.Request, response: web.StreamResponse) -> None:
     if identity is not None and identity.login is not None:
         if request.cookies.get(cookies.XSRF) != xsrf_token(request):
             put_token(request, response, identity.login.session_id)
+        if request.cookies.get(cookies.SESSION) != identity.login.session_id:
+            cookies.set_session(request, response, identity.login.session_id)
     elif (
         ANONYMOUS_ID in request and IDENTITY in request
     ):  # else the page is of an address that asked nobody's name

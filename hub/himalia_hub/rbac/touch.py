@@ -50,7 +50,11 @@ class Touches:
             self._seen["login", login.id] = now
         if identity.user_id is None or (token is not None and token.server_id is not None):
             return
-        self._seen.setdefault(("user", identity.user_id), now)
+        self.person(identity.user_id, now)
+
+    def person(self, user_id: int, now: datetime) -> None:
+        """Something was done by a person, or for them."""
+        self._seen.setdefault(("user", user_id), now)
 
     async def flush(self, database: Database) -> None:
         """Write what was gathered; never moves a moment back."""

@@ -19,6 +19,7 @@ from himalia_hub.groups import store as groups
 from himalia_hub.keys import DB, DOORBELL, IDENTITY, MEMO, SETTINGS, WORLD
 from himalia_hub.profiles.choice import checked_options
 from himalia_hub.rbac.guard import scoped
+from himalia_hub.rbac.touch import TOUCHES
 from himalia_hub.schemas import Anything, takes
 from himalia_hub.servers import queue, store
 from himalia_hub.servers.activity import report_activity
@@ -106,6 +107,8 @@ async def start_server(request: web.Request) -> web.Response:
     server = await request.app[DB].begin_in_one(wish)
     await async_fault("wish.after_commit")
     request.app[DOORBELL].ring(server.id)
+    # Also when a program starts it for them: who culls people goes by this (JupyterHub's rule).
+    request.app[TOUCHES].person(server.user_id, clock.now())
     generation = server.generation
     server = await wait_until(
         request.app, server, lambda row: ready(row) or _failed(row, generation), settings.slow_start_s

@@ -9,7 +9,7 @@ from himalia_hub import domains
 from himalia_hub.servers.view import full_url
 from himalia_hub.services.models import Service
 from himalia_hub.services.settings import ServiceSection
-from himalia_hub.services.view import redirect_uri, service_prefix, service_url
+from himalia_hub.services.view import service_prefix, service_url
 from himalia_hub.settings import HubSettings
 
 KEPT = (
@@ -33,6 +33,8 @@ def service_environment(
     env = {key: own[key] for key in KEPT if key in own} | section.environment
     env |= {
         "JUPYTERHUB_SERVICE_NAME": row.name,
+        "JUPYTERHUB_USER": "",  # nobody's: JupyterHub's single-user server is run as a service too, and reads both
+        "JUPYTERHUB_SERVER_NAME": "",
         "JUPYTERHUB_API_TOKEN": token,
         "JPY_API_TOKEN": token,
         "JUPYTERHUB_API_URL": api_url,
@@ -47,7 +49,8 @@ def service_environment(
     if row.oauth_client_id:
         env |= {
             "JUPYTERHUB_CLIENT_ID": row.oauth_client_id,
-            "JUPYTERHUB_OAUTH_CALLBACK_URL": redirect_uri(settings, row),
+            # As in JupyterHub, also where `oauth_redirect_uri` says an address: programs put their host before it.
+            "JUPYTERHUB_OAUTH_CALLBACK_URL": f"{service_url(settings, row.name)}oauth_callback",
             "JUPYTERHUB_OAUTH_ACCESS_SCOPES": access,
             "JUPYTERHUB_OAUTH_SCOPES": access,
             "JUPYTERHUB_OAUTH_CLIENT_ALLOWED_SCOPES": json.dumps(row.oauth_client_allowed_scopes),

@@ -50,6 +50,19 @@ async def test_the_right_password_signs_in_and_leads_on(hub_on_each: Site) -> No
         assert anew.status == 201, "the answer that signs in carries the token of what follows"
 
 
+async def test_a_page_gives_back_the_cookie_that_names_the_sign_in_and_no_other_twice(hub: Site) -> None:
+    await hub.person("ann")
+    async with hub.client() as browser:
+        await browser.login("ann")
+        named = browser.cookie("jupyterhub-session-id")
+        assert "Set-Cookie" not in (await browser("GET", "/hub/home")).headers
+        browser.session.cookie_jar.clear(lambda cookie: cookie.key == "jupyterhub-session-id")
+        again = await browser("GET", "/hub/home")
+
+        assert browser.cookie("jupyterhub-session-id") == named
+        assert len(again.headers.getall("Set-Cookie")) == 1
+
+
 async def test_cookies_have_the_flags_and_paths_of_jupyterhub(hub: Site) -> None:
     await hub.person("ann")
     async with hub.client() as browser:

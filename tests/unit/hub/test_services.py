@@ -31,7 +31,7 @@ def test_the_environment_is_jupyterhubs() -> None:
 
     access = '["access:services", "access:services!service=who"]'
     assert env == {
-        "A": "b", "PATH": "/opt/bin", "JUPYTERHUB_SERVICE_NAME": "who", "JUPYTERHUB_API_TOKEN": "t0ken",
+        "A": "b", "PATH": "/opt/bin", "JUPYTERHUB_SERVICE_NAME": "who", "JUPYTERHUB_USER": "", "JUPYTERHUB_SERVER_NAME": "", "JUPYTERHUB_API_TOKEN": "t0ken",
         "JPY_API_TOKEN": "t0ken", "JUPYTERHUB_API_URL": "http://127.0.0.1:8081/lab/hub/api",
         "JUPYTERHUB_BASE_URL": "/lab/", "JUPYTERHUB_HOST": "", "JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED": "0",
         "JUPYTERHUB_PUBLIC_URL": "https://hub.example.org/lab/services/who/",
@@ -41,6 +41,17 @@ def test_the_environment_is_jupyterhubs() -> None:
         "JUPYTERHUB_OAUTH_CLIENT_ALLOWED_SCOPES": "[]", "JUPYTERHUB_SERVICE_URL": "http://127.0.0.1:9000/x",
         "JUPYTERHUB_SERVICE_PREFIX": "/lab/services/who/",
     }  # fmt: skip
+
+
+def test_where_a_service_takes_people_back_is_told_as_a_path_whatever_its_redirect_uri() -> None:
+    section, own = (
+        ServiceSection(name="who", command=["x"]),
+        row(oauth_redirect_uri="https://h/services/who/oauth_callback"),
+    )
+
+    env = service_environment(section, own, "t", HubSettings(), "http://h", OWN)
+
+    assert env["JUPYTERHUB_OAUTH_CALLBACK_URL"] == "/services/who/oauth_callback"
 
 
 def test_a_service_that_serves_nobody_is_told_of_no_address_and_no_sign_in() -> None:
