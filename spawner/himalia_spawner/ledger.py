@@ -72,7 +72,7 @@ class Ledger:
         return self._folders(name)
 
     def _folder(self, name: str) -> Folder:
-        return Folder(self._runtime / short_name(name))
+        return Folder(f"{self._runtime}/{short_name(name)}")
 
     def folder_of_mark(self, mark: str) -> Folder:
         """The same by what `traces` calls it."""

@@ -52,8 +52,12 @@ def parse_stat(text: str) -> ProcessStat:
 def stat(pid: int) -> ProcessStat | None:
     """The process numbered `pid`, or None if there is none."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return parse_stat(file.read())
+        # Not `open`, which takes half as long again as the rest, at each look at a server.
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return parse_stat(os.read(descriptor, 4096).decode(errors="replace"))
+        finally:
+            os.close(descriptor)
     except (FileNotFoundError, ProcessLookupError):
         return None
 

@@ -114,12 +114,20 @@ def record_from(data: dict[str, Any]) -> Record:
 class Folder:
     """The runtime folder of one server."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.socket = self.path / "sock"
-        self._name = os.fspath(path)  # as text, for what each look and start does
+    def __init__(self, path: Path | str) -> None:
+        self._name = os.fspath(path)  # as text: a Path takes longer to make than a look at the record
         self._lock = f"{self._name}/lock"
         self._record = f"{self._name}/record"
+
+    @property
+    def path(self) -> Path:
+        """The folder itself."""
+        return Path(self._name)
+
+    @property
+    def socket(self) -> Path:
+        """Where our own server listens."""
+        return Path(self._name, "sock")
 
     def lock(self) -> int | None:
         """Take the lock: a descriptor that holds it, or None if somebody else does. Makes the folder."""

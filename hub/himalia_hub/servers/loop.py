@@ -11,6 +11,7 @@ import uuid
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -164,11 +165,15 @@ async def _pause(world: World) -> float:
 
 async def _work(world: World, lease: Lease, server: Server, username: str) -> None:
     """One lease from claim to release. One bad server must not stop the rest."""
-    keeper = asyncio.create_task(keep_lease(world, lease))
     worker = asyncio.create_task(reconcile(lease, world, server, username))
+    tasks: set[asyncio.Task[Any]] = {worker}
     released = False
     try:
-        done, _ = await asyncio.wait({keeper, worker}, return_when=asyncio.FIRST_COMPLETED)
+        # Hardly any step takes so long that its lease must be kept: one that does is given a keeper then.
+        done, _ = await asyncio.wait(tasks, timeout=world.settings.servers.lease_s / 3)
+        if not done:
+            tasks.add(asyncio.create_task(keep_lease(world, lease)))
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
         released = worker.result()
@@ -179,9 +184,10 @@ async def _work(world: World, lease: Lease, server: Server, username: str) -> No
         with contextlib.suppress(SQLAlchemyError, OSError, LeaseLost):
             await put_back(world, lease, error)
     finally:
-        for task in (keeper, worker):
-            task.cancel()
-        await asyncio.gather(keeper, worker, return_exceptions=True)
+        if not released or len(tasks) > 1:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         if not released:
             with contextlib.suppress(SQLAlchemyError, OSError):
                 await world.db.write(partial(leases.release, lease=lease))

@@ -217,9 +217,9 @@ async def put_back(world: World, lease: Lease, error: Exception) -> None:
 
 
 async def keep_lease(world: World, lease: Lease) -> None:
-    """Renew until cancelled; LeaseLost ends the work that shares its task group."""
+    """Renew now and every third of its time, until cancelled; LeaseLost ends the work that it is kept for."""
     ttl = world.settings.servers.lease_s
     while True:
-        await asyncio.sleep(ttl / 3)
         until = clock.now() + timedelta(seconds=ttl)
         await world.db.write(partial(leases.renew, lease=lease, until=until))
+        await asyncio.sleep(ttl / 3)

@@ -136,18 +136,24 @@ async def record_start(world: World, lease: Lease, server: Server) -> None:
 async def telling(world: World, server: Server) -> AsyncIterator[Say]:
     """A function whose sentences become lines of the server's story, at once and in their order."""
     sentences: asyncio.Queue[str | None] = asyncio.Queue()
+    writing: asyncio.Task[None] | None = None
 
     async def write() -> None:
         while (sentence := await sentences.get()) is not None:
             await world.db.write(partial(_add_line, server, sentence))
             world.doorbell.tell(server.id)
 
-    writing = asyncio.create_task(write())
+    def say(sentence: str) -> None:
+        nonlocal writing
+        sentences.put_nowait(sentence)
+        writing = writing or asyncio.create_task(write())  # most starts say nothing
+
     try:
-        yield sentences.put_nowait
+        yield say
     finally:
-        sentences.put_nowait(None)
-        await writing
+        if writing is not None:
+            sentences.put_nowait(None)
+            await writing
 
 
 def _add_line(server: Server, sentence: str, db: Session) -> None:

@@ -139,20 +139,15 @@ async def observe(
     spec = routespec(world.settings, username, server.name)
     prefix = server_prefix(world.settings, username, server.name)
     unrouted = surely_unrouted or _rests_unrouted(server, sighting)
+    asked = _seen(world, server, sighting, prefix)
     try:
-        route, seen = await asyncio.gather(
-            _no_route() if unrouted else world.proxy.get(spec), _seen(world, server, sighting, prefix)
-        )
+        route, seen = (None, await asked) if unrouted else await asyncio.gather(world.proxy.get(spec), asked)
     except ProxyError as error:
         return Observation(
             Seen.UNKNOWN, routed=False, sighting=sighting, why=f"the proxy cannot be asked: {error}"
         )
     await async_fault("observe.after")
     return Observation(seen, routed=_is_routed(server, seen, sighting, route), sighting=sighting)
-
-
-async def _no_route() -> Route | None:
-    return None
 
 
 def _rests_unrouted(server: Server, sighting: Sighting) -> bool:

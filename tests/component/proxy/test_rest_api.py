@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from datetime import UTC, datetime, timedelta
@@ -146,6 +147,51 @@ async def test_the_client_speaks_to_either_proxy(either: RunningProxy) -> None:
         assert await client.get("/") is None
     finally:
         await client.close()
+
+
+async def test_routes_that_are_put_at_one_moment_are_all_there(either: RunningProxy) -> None:
+    client = HttpProxy(either.api, "the-proxy-token")
+    routes = [Route(f"/user/é@{n}/", f"http://127.0.0.1:{n}", {"user": f"é@{n}"}) for n in range(1, 100)]
+    try:
+        await asyncio.gather(*map(client.put, routes))
+
+        there = await client.routes()
+    finally:
+        await client.close()
+    assert {spec: (one.target, one.data["user"]) for spec, one in there.items()} == {
+        one.routespec: (one.target, one.data["user"]) for one in routes
+    }
+
+
+async def test_a_crowd_of_routes_takes_few_requests_and_the_one_that_is_refused_fails_alone(
+    proxy: RunningProxy,
+) -> None:
+    client = HttpProxy(proxy.api, TOKEN)
+    crowd = [Route(f"/{n}/", "http://127.0.0.1:1") for n in range(40)]
+    before = proxy.log.read_text().count("api.called")
+    await asyncio.gather(*map(client.put, crowd))
+    assert proxy.log.read_text().count("api.called") - before <= 2
+
+    bad = Route("/bad/", "ftp://h")
+    said = await asyncio.gather(*map(client.put, [crowd[0], crowd[1], bad]), return_exceptions=True)
+
+    assert [isinstance(one, ProxyError) for one in said] == [False, False, True]
+    assert "/bad/" not in await client.routes()
+    await client.close()
+
+
+async def test_a_route_whose_putting_was_cancelled_while_it_waited_is_not_put(proxy: RunningProxy) -> None:
+    client = HttpProxy(proxy.api, TOKEN)
+    first, second, third = (
+        asyncio.create_task(client.put(Route(f"/{n}/", "http://127.0.0.1:1"))) for n in range(3)
+    )
+    await asyncio.sleep(0)  # they are in the queue now
+    second.cancel()
+
+    await asyncio.gather(first, third)
+
+    assert set(await client.routes()) == {"/0/", "/2/"}
+    await client.close()
 
 
 async def test_the_client_says_which_call_failed_and_why(proxy: RunningProxy) -> None:
