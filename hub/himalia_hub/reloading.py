@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from himalia_hub.audit.record import tell
 from himalia_hub.auth import out
+from himalia_hub.auth.accounts import Ended
 from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.auth.vault import VAULT
 from himalia_hub.errors import BadRequest, Conflict, HimaliaError
@@ -136,7 +137,7 @@ async def _adopt(app: web.Application, new: HubSettings) -> Outcome:
     await asyncio.to_thread(render.check_templates, mixed)
     door = make_door(mixed, world.db, app[VAULT])  # the first things that can fail
     try:
-        await write_configured(world.db, mixed, world.secrets)
+        ended = await write_configured(world.db, mixed, world.secrets)
     except HimaliaError:
         await door.close()
         raise
@@ -147,6 +148,7 @@ async def _adopt(app: web.Application, new: HubSettings) -> Outcome:
     world.doorbell.ring_all()
     world.pace.changed()
     log.info("config.reloaded", changed=outcome.changed, needs_restart=outcome.needs_restart)
+    await out.cut(app, [Ended(tokens=ended)])
     await out.cut_people(app, await _who_loses(app, rules, mixed.rules))
     return outcome
 

@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.audit.record import tell
+from himalia_hub.auth import out
+from himalia_hub.auth.accounts import Ended
 from himalia_hub.errors import BadRequest, Conflict, HimaliaError, NotAuthorized, NotFound
 from himalia_hub.keys import DB, IDENTITY, ROUTES_WAKE_UP, SETTINGS
 from himalia_hub.rbac import expand, rights
@@ -120,9 +122,10 @@ async def delete_service(request: web.Request) -> web.Response:
             raise FromConfiguration(
                 f"service {row.name!r} stands in the configuration", remedy="remove it there"
             )
-        await tokens.revoke_client_tokens(db, row.oauth_client_id)
+        ended = await tokens.end_service(db, row.id, row.oauth_client_id)
         tell(request, change={"before": {"admin": row.admin}})
         await db.delete(row)
+    await out.cut(request.app, [Ended(tokens=ended)])
     request.app[ROUTES_WAKE_UP].set()
     log.info("service.deleted", name=row.name)
     return web.Response()

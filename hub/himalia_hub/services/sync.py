@@ -22,28 +22,28 @@ log = structlog.get_logger()
 TRIES = 3
 
 
-async def write_configured(database: Database, settings: HubSettings, secrets: Secrets) -> None:
-    """Bring the rows to what `[[services]]` says. ConfigError names what cannot be."""
+async def write_configured(database: Database, settings: HubSettings, secrets: Secrets) -> frozenset[str]:
+    """Bring the rows to what `[[services]]` says; the hashes of the tokens that ended. ConfigError: what cannot be."""
     for left in reversed(range(TRIES)):
         try:
             async with database.begin() as db:
-                await _write(db, settings, secrets)
+                return await _write(db, settings, secrets)
         except IntegrityError:  # another replica that starts at this moment was first
             if not left:
                 raise ConfigError(
                     "a service of [[services]] has the OAuth client of another one, made over the API"
                 ) from None
-        else:
-            return
+    raise AssertionError("the last try returns or raises")
 
 
-async def _write(db: AsyncSession, settings: HubSettings, secrets: Secrets) -> None:
+async def _write(db: AsyncSession, settings: HubSettings, secrets: Secrets) -> frozenset[str]:
+    ended: frozenset[str] = frozenset()
     there = {row.name: row for row in await store.all_of(db)}
     names = {section.name for section in settings.services}
     for row in there.values():
         if row.from_config and row.name not in names:
             log.info("service.removed", name=row.name)
-            await tokens.revoke_client_tokens(db, row.oauth_client_id)
+            ended |= await tokens.end_service(db, row.id, row.oauth_client_id)
             await db.execute(sa.delete(Service).where(Service.id == row.id))
     for section in settings.services:
         row = there.get(section.name) or Service(name=section.name, pid=0)
@@ -52,9 +52,10 @@ async def _write(db: AsyncSession, settings: HubSettings, secrets: Secrets) -> N
         await db.flush()
         try:
             secret = token_of(section, row, secrets)
-            await tokens.put_service_token(db, service_id=row.id, secret=secret, now=clock.now())
+            ended |= await tokens.put_service_token(db, service_id=row.id, secret=secret, now=clock.now())
         except Conflict as error:
             raise ConfigError(f"service {row.name!r}: {error}") from None
+    return ended
 
 
 def _fill(row: Service, section: ServiceSection) -> None:

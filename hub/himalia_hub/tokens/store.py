@@ -130,16 +130,28 @@ def put_server_token(
     _OF_SERVER.rows(db, token)
 
 
-async def put_service_token(db: AsyncSession, *, service_id: int, secret: str | None, now: datetime) -> None:
-    """Make `secret` the only token of this service; None leaves it with none. Repeating it changes nothing."""
+async def put_service_token(
+    db: AsyncSession, *, service_id: int, secret: str | None, now: datetime
+) -> frozenset[str]:
+    """Make `secret` the only token of this service; None leaves it with none. Repeating it changes nothing. The hashes
+    of those that ended.
+    """
     theirs, hashed = ApiToken.service_id == service_id, hash_token(secret) if secret else ""
-    await db.execute(sa.delete(ApiToken).where(theirs, ApiToken.hashed != hashed))
+    older = sa.delete(ApiToken).where(theirs, ApiToken.hashed != hashed)
+    ended = frozenset(await db.scalars(older.returning(ApiToken.hashed)))
     if not secret or await db.scalar(sa.select(ApiToken.id).where(theirs, ApiToken.hashed == hashed)):
-        return
+        return ended
     if await db.scalar(sa.select(ApiToken.id).where(ApiToken.hashed == hashed)):
         raise Conflict("the API token of a service must not be one that somebody else has")
     note = "of the service itself"
     db.add(ApiToken(service_id=service_id, hashed=hashed, scopes=["inherit"], note=note, created=now))
+    return ended
+
+
+async def end_service(db: AsyncSession, service_id: int, client_id: str | None) -> frozenset[str]:
+    """End the tokens of a service, its own and those issued to people through its OAuth client; their hashes."""
+    theirs = sa.or_(ApiToken.service_id == service_id, ApiToken.client_id == (client_id or ""))
+    return frozenset(await db.scalars(sa.delete(ApiToken).where(theirs).returning(ApiToken.hashed)))
 
 
 def revoke_server_tokens(db: Session, *, server_id: int, client_id: str) -> None:
@@ -164,12 +176,6 @@ async def without_server(db: AsyncSession) -> list[int]:
 async def revoke_orphan(db: AsyncSession, token_id: int) -> None:
     """End this token if its server still is not there."""
     await db.execute(sa.delete(ApiToken).where(ApiToken.id == token_id, _orphaned()))
-
-
-async def revoke_client_tokens(db: AsyncSession, client_id: str | None) -> None:
-    """End every token issued to people through this OAuth client."""
-    if client_id:
-        await db.execute(sa.delete(ApiToken).where(ApiToken.client_id == client_id))
 
 
 async def list_for_user(db: AsyncSession, user_id: int) -> list[ApiToken]:

@@ -122,6 +122,7 @@ async def over(db: AsyncSession, settings: HubSettings, *, now: datetime) -> lis
     found = set()
     said = settings.quotas
     everybody = store.limits_in(said)
+    most = merged(everybody)  # those of nearly all
 
     def use(user_id: int) -> tuple[float, float]:
         server_s, gib_s = spent.get(user_id, (0.0, 0.0))
@@ -130,7 +131,7 @@ async def over(db: AsyncSession, settings: HubSettings, *, now: datetime) -> lis
 
     for user_id, person in live.items():
         own = store.limits_in(said.users.get(person.name)), of_user.get(user_id, Limits())
-        if _is_over(merged(everybody, *own), [use(user_id)]):
+        if _is_over(merged(everybody, *own) if any(map(any, own)) else most, [use(user_id)]):
             found.add(user_id)
     for group_id, limits in groups.items():
         members = [user_id for of, user_id in member_of if of == group_id]

@@ -26,6 +26,7 @@ from himalia_hub.folder import Running, only_one
 from himalia_hub.keys import PROXY
 from himalia_hub.measures import work as measures
 from himalia_hub.reloading import COLD, HOT, RELOADER, differences, is_hot, merged
+from himalia_hub.secrets import hash_token
 from himalia_hub.servers import cull, orphans
 from himalia_hub.settings import HubSettings
 from himalia_hub.tokens.models import ApiToken
@@ -144,6 +145,7 @@ async def test_a_bad_file_changes_nothing_and_says_why(hub: Site, root: Client) 
 async def test_roles_services_and_administrators_follow_the_file(hub: Site, root: Client) -> None:
     service = '[[services]]\nname = "grader"\napi_token = "the token of the grader"\n'
     role = '[[roles]]\nname = "grading"\nscopes = ["list:users"]\nservices = ["grader"]\n'
+    proxy = hub.app._state[PROXY] = CuttingProxy()
     async with hub.client("the token of the grader") as grader:
         assert (await grader("GET", "/hub/api/users")).status == 403
         await reload(root, hub, FILE + service + role)
@@ -152,6 +154,7 @@ async def test_roles_services_and_administrators_follow_the_file(hub: Site, root
         assert (await grader("GET", "/hub/api/users")).status == 403
         await reload(root, hub, FILE)
         assert (await grader("GET", "/hub/api/user")).status == 403
+    assert proxy.told[-1] == f"tokens {hash_token('the token of the grader')}"
 
 
 async def test_ways_to_sign_in_follow_the_file(hub: Site, root: Client) -> None:
