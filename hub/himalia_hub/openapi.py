@@ -29,6 +29,8 @@ FILE = "api/openapi.json"
 STATUS = re.compile(r"(?<![\w.])[2-5]\d\d(?![\w.]\w)")
 PARAMETER = re.compile(r"\{(\w+)[^}]*\}")
 SCHEMAS = "#/components/schemas/{model}"
+RENAMED = {413: "Content Too Large", 422: "Unprocessable Content"}
+"""RFC 9110's names, which Python has since 3.13: the description is the same with each version."""
 TEXT: Json = {"type": "string"}
 QUERY: dict[str, Json] = {
     "offset": {"type": "integer", "minimum": 0, "maximum": LARGEST_OFFSET},
@@ -141,7 +143,7 @@ def _statuses(words: str, access: Access, taken: Takes, *, named: bool) -> set[i
 
 
 def _answer(status: int) -> Json:
-    answer: Json = {"description": HTTPStatus(status).phrase}
+    answer: Json = {"description": RENAMED.get(status) or HTTPStatus(status).phrase}
     if status >= 400:
         answer["content"] = {"application/json": {"schema": {"$ref": SCHEMAS.format(model="Error")}}}
     return answer

@@ -35,6 +35,8 @@ class Authority:
             "2",
             "-subj",
             f"/CN={name}",
+            "-addext",
+            "keyUsage=critical,keyCertSign,cRLSign",  # Python 3.13 believes no other (RFC 5280, section 4.2.1.3)
         )
 
     def sign(self, name: str, *, passphrase: str | None = None) -> Pair:
@@ -49,7 +51,9 @@ class Authority:
         key = [word for word in _KEY if word != "-nodes"] + hidden
         opened = ["-passin", f"pass:{passphrase}"] if passphrase else []
         _openssl("req", "-new", *key, "-keyout", pair.key, "-out", request, "-subj", f"/CN={name}")
-        extensions.write_text(f"subjectAltName=DNS:{name},DNS:localhost,IP:127.0.0.1\n")
+        extensions.write_text(
+            f"subjectAltName=DNS:{name},DNS:localhost,IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n"
+        )
         ca = ["-CA", self._own.cert, "-CAkey", self._own.key, "-CAcreateserial"]
         _openssl(
             "x509",
