@@ -97,8 +97,13 @@ async def test_lab_opens_edits_a_text_and_saves_a_notebook_without_a_single_erro
     before = len(page.problems)
     await page.reload()
     page.problems[before:] = [one for one in page.problems[before:] if not CUT_OFF.search(one)]
-    await page.click("li.lm-TabBar-tab:has-text('Untitled.ipynb')")
-    await page.wait_for_selector(".jp-OutputArea-output:has-text('42')")
+
+    # Lab brings back the open tabs first, and then which of them was in front.
+    async def shows_its_output() -> bool:
+        await page.click("li.lm-TabBar-tab:has-text('Untitled.ipynb')")
+        return bool(await page.is_visible(".jp-OutputArea-output:has-text('42')"))
+
+    await eventually(shows_its_output, within_s=60)
     await page.wait_for_selector("li.jp-DirListing-item:has-text('hello.txt')")
     await page.screenshot(path=server.log.with_name("lab.png"))
     assert page.problems == []
