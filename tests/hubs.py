@@ -60,6 +60,8 @@ class Hub:
     verb = "up"
     inside: tuple[str, ...] = ()
     """What the hub is started by, such as `unshare …`."""
+    often = "check_interval_s = 0.5\n"
+    """Of `[proxy]`: tests of routes wait for no comparison longer than that."""
     program = HIMALIA
     """What the hub is; its commands are always those of the installed one."""
 
@@ -75,7 +77,7 @@ class Hub:
         self.output = data.parent / f"{data.name}.out"
         database = f"[db]\nurl = {json.dumps(db_url)}\n" if db_url else ""
         (data / "himalia.toml").write_text(
-            f"[hub]\nport = {self.port + 2}\n[proxy]\nport = {self.port}\ncheck_interval_s = 0.5\n{database}{config}"
+            f"[hub]\nport = {self.port + 2}\n[proxy]\nport = {self.port}\n{self.often}{database}{config}"
         )
         self.process: subprocess.Popen[bytes] | None = None
         self._logged = 0

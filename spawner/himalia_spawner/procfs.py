@@ -185,7 +185,8 @@ def holds_socket(pid: int, inode: int) -> bool | None:
     while ahead and len(seen) < _FAMILY:
         seen.add(pid := ahead.pop(0))
         try:
-            for name in os.listdir(f"/proc/{pid}/fd"):
+            # The last first: it was opened after the log and whatever else the process was given.
+            for name in reversed(os.listdir(f"/proc/{pid}/fd")):
                 with suppress(FileNotFoundError):  # closed meanwhile
                     if os.readlink(f"/proc/{pid}/fd/{name}") == wanted:
                         return True
