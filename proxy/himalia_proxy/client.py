@@ -15,6 +15,8 @@ from himalia_proxy.base import CutsTunnels, Moves, Proxy, ProxyError, Route
 TIMEOUT_S: Final = 10.0
 TOGETHER: Final = 64
 """So many routes are put by one request at most: the first of them waits for the last."""
+BITE: Final = 500
+"""Routes that are read at a time."""
 AT_ONCE: Final = 50
 """Tokens in one address, which proxies take up to some length only."""
 
@@ -68,8 +70,13 @@ class HttpProxy:
         _, table = await self._call("GET", "/", expect=(200,))
         if not isinstance(table, dict):
             raise ProxyError(f"GET {self._url}/api/routes was not answered with a table of routes")
-        routes = [_route(path, data) for path, data in table.items()]
-        return {route.routespec: route for route in routes}
+        routes: dict[str, Route] = {}
+        for number, (path, data) in enumerate(table.items(), 1):
+            route = _route(path, data)
+            routes[route.routespec] = route
+            if number % BITE == 0:  # who asks has other things to do meanwhile
+                await asyncio.sleep(0)
+        return routes
 
     async def cut(
         self, *, login: str | None = None, route: str | None = None, tokens: Collection[str] = ()

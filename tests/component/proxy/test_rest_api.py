@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from component.proxy.parts import TOKEN, RunningProxy, answering, raw_target, running
+from himalia_proxy.api import BITE
 from himalia_proxy.base import ProxyError, Route
 from himalia_proxy.client import HttpProxy
 from hubs import free_port
@@ -293,6 +294,21 @@ async def test_one_call_changes_many_routes_or_none(proxy: RunningProxy) -> None
     assert (await proxy.call("PUT", "/api/routes", {}, token="wrong"))[0] == 403
     assert (await proxy.call("PUT", "/api/routes", {}))[0] == 204
     assert await routes() == {}
+
+
+@pytest.mark.parametrize("number", [1, 2 * BITE, 2 * BITE + 1])
+async def test_a_table_of_any_size_is_written_and_read_whole(proxy: RunningProxy, number: int) -> None:
+    wanted = {
+        f"/user/p{one}/": Route(f"/user/p{one}/", f"http://127.0.0.1:{one + 1}") for one in range(number)
+    }
+    table = {spec: {"target": route.target} for spec, route in wanted.items()}
+    assert (await proxy.call("PUT", "/api/routes", table))[0] == 204
+    client = HttpProxy(proxy.api, TOKEN)
+    try:
+        found = await client.routes()
+    finally:
+        await client.close()
+    assert {spec: route.target for spec, route in found.items()} == {s: r.target for s, r in wanted.items()}
 
 
 async def test_a_route_that_is_named_again_unchanged_keeps_its_activity(proxy: RunningProxy) -> None:
