@@ -86,8 +86,8 @@ async def _question(request: web.Request, client: Client, wish: Wish) -> web.Res
 
 @signed_in
 async def confirm(request: web.Request) -> web.Response:
-    """302 back to the server with a code for the scopes that the visitor agreed to. 400 for a client, address or scope
-    that was not asked for, 403 without a sign-in or the right to go there.
+    """302 back to the server with a code for the visit, and the scopes that the visitor agreed to. 400 for a client,
+    address or scope that was not asked for, 403 without a sign-in or the right to go there.
     """
     client, wish, _ = await _read(request)
     if isinstance(wish, Refusal):
@@ -96,6 +96,8 @@ async def confirm(request: web.Request) -> web.Response:
     foreign = sorted(set(agreed) - set(wish.scopes) - {"identify"})
     if foreign:
         raise BadRequest(f"the scope {foreign[0]!r} was not asked for")
+    # Who sends the form comes in, whatever it names beside: in JupyterHub a client's token always has its access scope.
+    agreed.append(client.access_scope)
     return await _grant(request, client, wish, [scope for scope in wish.scopes if scope in agreed])
 
 

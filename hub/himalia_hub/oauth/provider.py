@@ -134,7 +134,7 @@ def read_wish(
     rules: Rules = NO_RULES,
 ) -> Wish | Refusal:
     """What a client asks for, after its redirect URI was found to be right. A role's name stands for its scopes, and
-    what it may ask for may be asked for in part, or spelled out for the visitor.
+    what it may ask for may be asked for in part, or spelled out for the visitor. `identify` alone is the visit alone.
     """
     state = query.get("state", "")
     if len(state) > MOST_STATE:
@@ -156,7 +156,8 @@ def read_wish(
             return Refusal("invalid_request", "code_challenge_method must be S256 or plain", state)
         if not CHALLENGE.fullmatch(challenge):
             return Refusal("invalid_request", "code_challenge must be 43 to 128 url-safe characters", state)
-    named = [name for name in query.get("scope", "").split() if name != "identify"]
+    words = query.get("scope", "").split()
+    named = [name for name in words if name != "identify"]
     scopes = [scope for name in named for scope in rules.scopes_of(name) or (name,)]
     most = expand.expand(tuple(sorted(client.allowed_scopes)), visitor, custom=rules.custom)
 
@@ -166,7 +167,7 @@ def read_wish(
 
     if not all(map(allowed, scopes)):
         return Refusal("invalid_scope", "a scope is not allowed for this client", state)
-    wanted = (*dict.fromkeys(scopes), client.access_scope) if scopes else client.default_scopes
+    wanted = (*scopes, client.access_scope) if words else client.default_scopes
     return Wish(tuple(dict.fromkeys(wanted)), state, challenge, method)
 
 

@@ -154,7 +154,9 @@ async def test_somebody_elses_server_asks_once_and_only_who_may_come_in(hub: Sit
         assert (await ann.authorize(root)).status == 302
 
 
-async def test_a_visitor_who_agrees_to_nothing_is_only_known_by_name(hub: Site, ann: ServerApp) -> None:
+async def test_a_visitor_who_agrees_to_nothing_by_name_comes_in_and_no_further(
+    hub: Site, ann: ServerApp
+) -> None:
     await hub.person("root", admin=True)
     async with hub.client() as root:
         await root.login("root")
@@ -164,8 +166,9 @@ async def test_a_visitor_who_agrees_to_nothing_is_only_known_by_name(hub: Site, 
 
         async with hub.client(token.json["access_token"]) as server:
             model = (await server("GET", "/hub/api/user")).json
-        assert (model["name"], set(model["scopes"])) == ("root", identify("root"))
-        assert (await ann.authorize(root)).status == 200
+        assert model["name"] == "root"
+        assert set(model["scopes"]) == {"access:servers!server=ann/"} | identify("root")
+        assert (await ann.authorize(root)).status == 302
 
 
 async def test_a_token_dies_when_its_owner_loses_the_right(hub: Site, ann: ServerApp) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from himalia_hub.oauth.provider import (
     Refusal,
     ServerClient,
+    ServiceClient,
     Wish,
     answer_url,
     possible_servers,
@@ -71,6 +72,27 @@ def test_without_a_scope_it_is_the_visit_that_is_asked_for() -> None:
     wish = read_wish({"response_type": "code", "state": "s", "scope": "identify"}, ANN)
 
     assert wish == Wish(("access:servers!server=ann/",), "s", None, None)
+
+
+def test_a_service_is_given_what_it_names_in_part_or_spelled_out_and_all_it_may_where_it_names_nothing() -> (
+    None
+):
+    service = ServiceClient(
+        "service-x", "/services/x/oauth_callback", "x", ("read:servers!user", "read:users")
+    )
+    visit = "access:services!service=x"
+    for named, wanted in (
+        ("", ("read:servers!user", "read:users", visit)),
+        ("identify", (visit,)),
+        ("read:servers!user=ann", ("read:servers!user=ann", visit)),
+        ("read:users:name", ("read:users:name", visit)),
+        ("read:servers!user=bob", None),
+        ("read:servers", None),
+        ("nonsense", None),
+    ):
+        query = {"response_type": "code"} | ({"scope": named} if named else {})
+        wish = read_wish(query, service, visitor="ann")
+        assert (wish.scopes if isinstance(wish, Wish) else None) == wanted, named
 
 
 def test_the_name_of_a_role_stands_for_its_scopes_which_must_be_allowed() -> None:
