@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from himalia_hub.cli import VERBS, main
+from himalia_hub.cli import main
 from himalia_hub.cli.arguments import split_common
 from himalia_hub.cli.token import duration
+from himalia_hub.cli.verbs import VERBS
 
 REST = ["user", "list"]
 

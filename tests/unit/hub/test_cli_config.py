@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from himalia_hub.cli import main, make_parser
+from himalia_hub.cli import main
 from himalia_hub.cli.reference import cli_page, configuration_page
+from himalia_hub.cli.verbs import make_parser
 
 DOCS = Path(__file__).parents[3] / "docs" / "reference"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from himalia_hub import config
-from himalia_hub.cli import VERBS
 from himalia_hub.cli.config import check
+from himalia_hub.cli.verbs import VERBS
 from himalia_proxy.settings import read_settings
 
 DEPLOY = Path(__file__).parents[3] / "deploy"

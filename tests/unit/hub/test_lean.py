@@ -7,7 +7,7 @@ import sys
 
 PROGRAM = """
 import ssl, sys
-from himalia_hub import cli
+from himalia_hub.cli import verbs as cli
 print([name for name in ("aiohttp", "sqlalchemy", "jinja2", "structlog") if name in sys.modules])
 cli._module("hub")
 print([name for name in ("alembic", "difflib", "himalia_hub.ephemeral.works", "tarfile") if name in sys.modules])
