@@ -21,7 +21,7 @@ from himalia_hub.languages.choosing import offered
 from himalia_hub.notices import board
 from himalia_hub.pages import assets, words
 from himalia_hub.pages.cards import own
-from himalia_hub.pages.compiled import Kept, broken, compile_all
+from himalia_hub.pages.compiled import Kept, Packed, broken, compile_all
 from himalia_hub.settings import HubSettings
 from himalia_hub.usage.quota import written
 
@@ -38,8 +38,10 @@ def environment(overrides: tuple[str, ...] = (), readings: int = 0) -> jinja2.En
     So a site's `page.html` may say `{% extends "templates/page.html" %}`, as JupyterHub's administrators do.
     """
     ours = jinja2.FileSystemLoader(TEMPLATES)
-    loader = jinja2.ChoiceLoader(
-        [jinja2.FileSystemLoader(list(overrides)), ours, jinja2.PrefixLoader({"templates": ours})]
+    loader = Packed(
+        jinja2.ChoiceLoader(
+            [jinja2.FileSystemLoader(list(overrides)), ours, jinja2.PrefixLoader({"templates": ours})]
+        )
     )
     env = jinja2.Environment(
         loader=loader,

@@ -6,7 +6,7 @@ import jinja2
 import pytest
 from structlog.testing import capture_logs
 
-from himalia_hub.pages.compiled import Kept, compile_all
+from himalia_hub.pages.compiled import Kept, Packed, compile_all
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def pages(tmp_path: Path) -> Path:
 
 def environment(pages: Path, kept: Path, *made_by: Path, **options: bool) -> jinja2.Environment:
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(pages),
+        loader=Packed(jinja2.FileSystemLoader(pages)),
         bytecode_cache=Kept(kept, made_by),
         autoescape=options.get("autoescape", True),
     )
@@ -37,6 +37,14 @@ def test_a_page_compiled_once_is_not_compiled_again_by_the_next_start(
     monkeypatch.setattr(jinja2.Environment, "compile", lambda *args, **_: pytest.fail(f"{args} is compiled"))
 
     assert said(environment(pages, kept)) == "Hello &lt;b&gt;"
+
+
+def test_a_page_is_drawn_as_it_was_at_the_start(pages: Path, tmp_path: Path) -> None:
+    env = environment(pages, tmp_path / "kept")
+    compile_all(env, pages)
+    (pages / "hello.html").write_text("Of the next version {{ else }}")
+
+    assert said(env) == "Hello &lt;b&gt;"
 
 
 def test_a_page_that_was_changed_or_is_set_up_otherwise_is_compiled_anew(pages: Path, tmp_path: Path) -> None:
