@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import mimetypes
 import ssl
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 M_TRIM_THRESHOLD = -1
@@ -63,6 +66,32 @@ def stay_small() -> None:
         set_option(M_ARENA_MAX, 1)
         set_option(M_TRIM_THRESHOLD, TRIM_BYTES)
         set_option(M_MMAP_THRESHOLD, MMAP_BYTES)
+
+
+def settle() -> None:
+    """What is there now stays, and takes no more room than it needs; 0.8 MB. The collector looks at it no more: all of
+    some 100,000 objects, every few hundred requests, held everybody up for 60 to 200 ms.
+
+    Imports have listed folders in which nothing is looked for any more. A column's attributes, of which there are two
+    dozen, came one by one, and its table grew to twice what they need.
+    """
+    from sqlalchemy import Column  # this module comes before it, to make the heap small for it
+
+    sys.path_importer_cache.clear()
+    columns = set(_kinds(Column))
+    for each in gc.get_objects():
+        if type(each) in columns:
+            each.__dict__ = {**each.__dict__}
+    gc.freeze()
+    # What a crowd has under way lives no longer than its requests: the collector's looks at all of it, every
+    # 700 objects and at everything since the start every 70,000, found nothing, and took 3 % of the processor.
+    gc.set_threshold(2_000, 20, 50)
+
+
+def _kinds(base: type[Any]) -> Iterator[type[Any]]:
+    yield base
+    for each in base.__subclasses__():
+        yield from _kinds(each)
 
 
 async def give_back() -> None:

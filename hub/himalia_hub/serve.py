@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import socket
@@ -17,7 +16,7 @@ import sqlalchemy as sa
 import structlog
 from aiohttp import web
 
-from himalia_hub import clock, secrets
+from himalia_hub import clock, lean, secrets
 from himalia_hub.app import make_app
 from himalia_hub.auth import setup
 from himalia_hub.auth.door import DOOR, Door
@@ -113,12 +112,7 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
             )
             await runner.setup()
             await warm
-            # Some 100,000 objects are there for good. Looking at them all again, as the collector does every few
-            # hundred requests, held everybody up for 60 to 200 ms.
-            gc.freeze()
-            # What a crowd has under way lives no longer than its requests: the collector's looks at all of it, every
-            # 700 objects and at everything since the start every 70,000, found nothing, and took 3 % of the processor.
-            gc.set_threshold(2_000, 20, 50)
+            lean.settle()
             for sock in [*sockets, *_spawners_sockets(world.spawner)]:
                 await web.SockSite(runner, sock, backlog=BACKLOG).start()
             tell_where(_found_at(settings, sockets[0]))
