@@ -83,7 +83,7 @@ def test_an_administrator_and_a_token_before_the_first_start(himalia: Himalia) -
         await database.close()
         assert done == [("himalia user add", "shell", "ann"), ("himalia token", "shell", "ann")]
         assert found is not None
-        row, owner = found
+        row, owner, _ = found
         assert (owner.name, row.scopes, row.note) == ("ann", ["inherit"], "for tests")
         assert row.expires_at - row.created == timedelta(hours=1)
 

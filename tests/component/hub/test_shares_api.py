@@ -20,6 +20,7 @@ from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.shares import store
 from himalia_hub.shares.models import Share, ShareCode
+from himalia_hub.tokens.models import ApiToken
 from himalia_hub.users.models import User
 
 SHARERS = {"name": "user", "scopes": ["self", "shares!user", "list:users", "list:groups"]}
@@ -316,18 +317,21 @@ async def test_a_revoke_cuts_the_web_sockets_of_who_lost_it_on_that_server_alone
     async with world.hub.client() as browser:
         await browser.login("bob")
         session = browser.cookie("jupyterhub-session-id")
+        bob = (await named(world, "bob")).id
+        async with world.hub.db.read() as db:
+            program = await db.scalar(sa.select(ApiToken.hashed).where(ApiToken.user_id == bob))
         for body in ({"user": "bob"}, {"group": "g"}):
             await world.ann("POST", "/hub/api/shares/ann/x", json=body)
         assert told == []
 
         await world.ann("PATCH", "/hub/api/shares/ann/x", json={"user": "bob"})
-        assert told == [f"{session} /user/ann/x/"]
+        assert told == [f"{session} /user/ann/x/", f"tokens {program} /user/ann/x/"]
         await world.ann("DELETE", "/hub/api/shares/ann/x")
-        assert told[1:] == ["None /user/ann/x/"]
+        assert told[2:] == ["None /user/ann/x/"]
         await world.root("POST", "/hub/api/groups/g/users", json={"users": ["bob"]})
         await world.ann("POST", "/hub/api/shares/ann/x", json={"group": "g"})
         await world.root("DELETE", "/hub/api/groups/g/users", json={"users": ["bob"]})
-        assert told[2:] == [session]
+        assert told[3:] == [session, f"tokens {program}"]
 
 
 async def test_the_audit_says_who_shared_what_and_never_a_code(world: World) -> None:
