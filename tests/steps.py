@@ -86,7 +86,9 @@ async def work_in_a_notebook(page: Page, shot: Shot) -> None:
     )
     await lab.kernel_is_idle(page)
 
-    loop = await lab.run_cell(page, "while True: pass")
+    # It says that it runs: a kernel that has not come to the code yet, though it is busy, ignores an interrupt.
+    loop = await lab.run_cell(page, 'print("begun", flush=True)\nwhile True: pass')
+    await expect(loop).to_contain_text("begun")
     await lab.shown(page).locator('.jp-Notebook-ExecutionIndicator[data-status="busy"]').wait_for()
     await lab.shown(page).locator('[data-command="notebook:interrupt-kernel"]').first.click()
     await expect(loop).to_contain_text("KeyboardInterrupt")
