@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import structlog
 
@@ -320,5 +320,4 @@ def _loopback_url() -> str:
 
 def port_of(url: str) -> int | None:
     """The TCP port in a handle's address, None for a unix socket."""
-    parts = urlsplit(url)
-    return parts.port if parts.scheme == "http" else None
+    return int(url.rpartition(":")[2]) if url.startswith("http://") else None

@@ -45,7 +45,7 @@ from himalia_spawner.nests import nests_for
 from himalia_spawner.records import Folder, Record
 from himalia_spawner.remains import Remains, kept_of
 from himalia_spawner.settings import ProcessSettings
-from himalia_spawner.threads import running_threads
+from himalia_spawner.threads import Threads
 from himalia_spawner.watching import Watch
 
 FAULT_POINTS = (
@@ -114,7 +114,7 @@ class ProcessSpawner:
         self._stopping: set[str] = set()
         self._claims = Claims()
         self._giving = asyncio.Semaphore(1)
-        self._threads = running_threads(_WORKERS, "spawner")
+        self._threads = Threads(_WORKERS, "spawner")
         self._watch = Watch(self._ledger, self._nests, self._threads, self._ended)
         self._remains = Remains(
             self._hub,
@@ -231,7 +231,7 @@ class ProcessSpawner:
         await self._watch.close()
         if self._nests is not None:
             self._nests.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     # -- start ----------------------------------------------------------------------------------------
 
@@ -449,7 +449,7 @@ class ProcessSpawner:
         return tuple(serverlog.tail(self._log(name), self._settings.log_tail_lines))
 
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+        return await self._threads.run(function, *args)
 
 
 _fits: type[Spawner] = ProcessSpawner

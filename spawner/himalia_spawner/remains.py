@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -19,6 +18,7 @@ from himalia_spawner import ending, procfs, searching
 from himalia_spawner.base import Kept
 from himalia_spawner.errors import SpawnFailed
 from himalia_spawner.records import Folder, Record
+from himalia_spawner.threads import Threads
 
 _ROUNDS = 3
 
@@ -45,7 +45,7 @@ class Remains:
     `guests` are the user ids of which each belongs to one server alone.
     """
 
-    def __init__(self, hub: str, threads: Executor, *, keep_s: float, kill_s: float, guests: range) -> None:
+    def __init__(self, hub: str, threads: Threads, *, keep_s: float, kill_s: float, guests: range) -> None:
         self._hub, self._threads, self._keep_s, self._kill_s = hub, threads, keep_s, kill_s
         self._guests = guests
         self._asked: list[tuple[searching.Trail, asyncio.Future[list[searching.Found]]]] = []
@@ -113,7 +113,7 @@ class Remains:
             asked, self._asked = self._asked, []
             look = partial(searching.leftovers, [trail for trail, _ in asked])
             try:
-                results = await asyncio.get_running_loop().run_in_executor(self._threads, look)
+                results = await self._threads.run(look)
             except BaseException as error:
                 for _, answer in asked:
                     if not answer.done():

@@ -7,7 +7,6 @@ import os
 import select
 import socket
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from himalia_spawner.ledger import Ledger
 from himalia_spawner.nest_client import NestClient, NestUnusable
 from himalia_spawner.nests import Nests
 from himalia_spawner.records import Record
+from himalia_spawner.threads import Threads
 
 log = structlog.get_logger()
 
@@ -35,7 +35,7 @@ class Watch:
         self,
         ledger: Ledger,
         nests: Nests | None,
-        threads: Executor,
+        threads: Threads,
         ended: Callable[[Record], Coroutine[None, None, None]],
     ) -> None:
         self.changed: asyncio.Queue[str] = asyncio.Queue()
@@ -95,7 +95,7 @@ class Watch:
     async def settled(self, record: Record) -> None:
         """The end of this process is written down, as far as anybody knows how it ended."""
         if self._nests is not None and record.forked and not record.exit_reason:
-            await asyncio.get_running_loop().run_in_executor(self._threads, self._nests.sync)
+            await self._threads.run(self._nests.sync)
         if record.name in self._watched:
             self.settle(record.name)
         elif not record.exit_reason and not record.running():
@@ -153,10 +153,9 @@ class Watch:
         self.soon(self._another(nest))
 
     async def _another(self, nest: NestClient) -> None:
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._threads, nest.lost)
+        await self._threads.run(nest.lost)
         try:
-            await loop.run_in_executor(self._threads, nest.ensure)
+            await self._threads.run(nest.ensure)
         except NestUnusable as error:
             log.warning("spawner.nest_unusable", why=str(error))
             return
