@@ -15,7 +15,6 @@ import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -23,8 +22,6 @@ import structlog
 
 from himalia_spawner import cgroups, ending, giving, measuring, procfs, serverlog
 from himalia_spawner.base import (
-    Cause,
-    Exit,
     Handle,
     Measure,
     Person,
@@ -45,6 +42,7 @@ from himalia_spawner.nests import nests_for
 from himalia_spawner.records import Folder, Record
 from himalia_spawner.remains import Remains, kept_of
 from himalia_spawner.settings import ProcessSettings
+from himalia_spawner.sight import Sight
 from himalia_spawner.threads import Threads
 from himalia_spawner.watching import Watch
 
@@ -123,6 +121,7 @@ class ProcessSpawner:
             kill_s=settings.kill_timeout_s,
             guests=self.guest_uids,
         )
+        self._sight = Sight(self._ledger, self._watch, self._claims, self._remains, self._threads, self._tail)
 
     # -- the Protocol ---------------------------------------------------------------------------------
 
@@ -136,27 +135,7 @@ class ProcessSpawner:
 
     async def look(self, name: str) -> Sighting:
         """What runs under `name`; UNKNOWN only while a start is under way that can't be identified yet."""
-        if (known := self._watch.alive(name)) is not None:
-            return self._present(known)
-        folder = self._ledger.folder(name)
-        record = folder.read()
-        if record is not None and record.name == name and record.running():
-            return self._present(record)
-        if record is not None and record.pid:
-            return await self._absent(record)
-        if record is None and not folder.locked():
-            return Sighting(Presence.ABSENT)
-        # A spawner was killed between its intent and its record, or is between them now.
-        adopted = await self._in_thread(self._ledger.identify, name)
-        if adopted is not None:
-            return self._present(adopted)
-        if folder.locked():
-            return Sighting(Presence.UNKNOWN, detail="the server is just being started")
-        # Read again: the start that was under way may have come to its end meanwhile.
-        record = folder.read() or record
-        if record is None:
-            return Sighting(Presence.ABSENT)
-        return self._present(record) if record.running() else await self._absent(record)
+        return await self._sight.look(name)
 
     async def stop(self, ref: ServerRef, *, grace_s: float | None = None) -> None:
         """End it and all it left behind, INT, TERM, KILL; another incarnation is left alone."""
@@ -407,30 +386,6 @@ class ProcessSpawner:
     async def _clean_up_later(self, record: Record, pause_s: float) -> None:
         await asyncio.sleep(pause_s)
         await self._clean_up_after(record)
-
-    # -- seeing ---------------------------------------------------------------------------------------
-
-    def _present(self, record: Record) -> Sighting:
-        self._watch.attend(record)
-        hindrance = self._claims.hindrance(record)
-        return Sighting(Presence.PRESENT, record.handle, detail=hindrance, listening=not hindrance)
-
-    async def _absent(self, record: Record) -> Sighting:
-        await self._watch.settled(record)
-        folder = self._ledger.folder(record.name)
-        record = folder.read() or record
-        if self._claims.lost(record):
-            return Sighting(Presence.UNKNOWN, detail="the server's port was taken; it is given another")
-        record = await self._remains.examine(record, folder)
-        if record.exit_reason:
-            cause = Cause(record.exit_cause or Cause.CRASHED)
-            how = Exit(record.exit_reason, record.exit_status, record.exit_signal, cause=cause)
-        elif not record.pid:
-            how = ending.INTERRUPTED
-        else:
-            how = ending.UNWATCHED if record.boot == procfs.boot_id() else ending.REBOOTED
-        how = replace(how, log_tail=self._tail(record.name))
-        return Sighting(Presence.ABSENT, exit=how, kept=kept_of(record))
 
     # -- small things ---------------------------------------------------------------------------------
 

@@ -206,6 +206,11 @@ async def test_a_log_is_rotated_at_start_and_kept_within_bounds(rig, monkeypatch
     log = rig.data / "logs" / "ada-server.log"
     await spawner.start(rig.told("crash", "first life"))
     await eventually(lambda: spawner.logs("ada-server"))
+
+    async def ended() -> bool:  # else the stop interrupts its first words
+        return (await spawner.look("ada-server")).presence is Presence.ABSENT
+
+    await eventually(ended)
     await spawner.stop(rig.server().ref)
     keeper = asyncio.create_task(_drain(spawner))
 
