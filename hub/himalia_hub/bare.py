@@ -63,20 +63,15 @@ def import_bare() -> None:
 
 def without_docstrings(code: CodeType) -> CodeType:
     """The code of a module, class or function, and of all within; the same object if it has no docstring."""
-    consts = list(code.co_consts)
-    for index, const in enumerate(consts):
-        if type(const) is CodeType:
-            consts[index] = without_docstrings(const)
-    at = _docstring(code)
-    if at is not None:
+    consts: list[object] | None = None
+    for index, const in enumerate(code.co_consts):
+        if type(const) is CodeType and (bare := without_docstrings(const)) is not const:
+            consts = consts or list(code.co_consts)
+            consts[index] = bare
+    if (at := _docstring(code)) is not None:
+        consts = consts or list(code.co_consts)
         consts[at] = LEFT_OUT
-    elif all(map(_same, consts, code.co_consts)):
-        return code
-    return code.replace(co_consts=tuple(consts))
-
-
-def _same(one: object, other: object) -> bool:
-    return one is other
+    return code if consts is None else code.replace(co_consts=tuple(consts))
 
 
 def _docstring(code: CodeType) -> int | None:

@@ -79,9 +79,8 @@ def settle() -> None:
 
     sys.path_importer_cache.clear()
     columns = set(_kinds(Column))
-    for each in gc.get_objects():
-        if type(each) in columns:
-            each.__dict__ = {**each.__dict__}
+    for each in [one for one in gc.get_objects() if type(one) in columns]:
+        each.__dict__ = {**each.__dict__}
     gc.freeze()
     # What a crowd has under way lives no longer than its requests: the collector's looks at all of it, every
     # 700 objects and at everything since the start every 70,000, found nothing, and took 3 % of the processor.
