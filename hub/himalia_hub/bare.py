@@ -16,6 +16,8 @@ from importlib.machinery import (
 from opcode import opmap
 from types import CodeType, FunctionType, ModuleType
 
+SERVING = frozenset({"up", "hub"})
+"""Verbs of the command line whose process stays: it is worth while to keep it small."""
 LIBRARIES = frozenset(
     {
         *("aiohttp", "aiosignal", "aiosqlite", "annotated_types", "argon2", "attr", "frozenlist", "idna"),

@@ -10,7 +10,7 @@ from importlib import import_module
 from keyword import iskeyword
 from types import ModuleType
 
-from himalia_hub.cli import SERVING
+from himalia_hub.bare import SERVING
 from himalia_hub.cli.arguments import Parser, common_options, split_common
 from himalia_hub.errors import HimaliaError, sentence
 from himalia_spawner.errors import SpawnError

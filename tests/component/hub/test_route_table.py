@@ -21,7 +21,7 @@ SIGNED_IN = [(method, path) for method, path, access in TABLE if access and acce
 PUBLIC_API = {
     ("GET", "/hub/api/announcements"),
     ("GET", "/hub/api"), ("GET", "/hub/api/"), ("GET", "/hub/api/health"), ("GET", "/hub/api/user"),
-    ("GET", "/hub/api/openapi.json"),
+    ("GET", "/hub/api/openapi.json"), ("GET", "/hub/api/authorizations/token/{secret}"),
     ("POST", "/hub/api/oauth2/token"), ("POST", "/hub/api/users/{user}/tokens"),
 }  # fmt: skip
 
