@@ -92,9 +92,8 @@ def set_cookies(request: web.Request, response: web.StreamResponse) -> None:
             put_token(request, response, identity.login.session_id)
         if request.cookies.get(cookies.SESSION) != identity.login.session_id:
             cookies.set_session(request, response, identity.login.session_id)
-    elif (
-        ANONYMOUS_ID in request and IDENTITY in request
-    ):  # else the page is of an address that asked nobody's name
+    # Where nobody was asked who they are, the page says nothing of that, and leaves the cookies that there are.
+    elif ANONYMOUS_ID in request and IDENTITY in request:
         signed = request.app[SECRETS].sign("anonymous", request[ANONYMOUS_ID])
         age = cookies.ANONYMOUS_FOR
         cookies.put(request, response, cookies.ANONYMOUS, signed, path=prefix, age=age)

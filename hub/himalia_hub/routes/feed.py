@@ -181,10 +181,9 @@ class Feed:
             at = _iso(0.0)  # what was used before is the first proxy's to tell
             table = {path: data | {"last_activity": at} for path, data in self._table.items()}
             follower.tell({"table": table}, self._id(self._revision))
+            oldest_cut = time.monotonic() - AGAIN_S  # the follower may come from a hub that has ended
             for moment, message in self._cuts:
-                if (
-                    moment > time.monotonic() - AGAIN_S
-                ):  # it may have come from a hub that has ended meanwhile
+                if moment > oldest_cut:
                     follower.tell({**message, "n": 0})
         self._followers[follower.id] = follower
         log.info("proxy.followed", followers=len(self._followers))

@@ -21,7 +21,7 @@ from himalia_hub.db import lease
 from himalia_hub.db.prepared import Prepared
 from himalia_hub.pace import Bites
 from himalia_hub.routes.wanted import Difference, Expected, strays, to_put, to_wake
-from himalia_hub.servers import store
+from himalia_hub.servers import schedule, store
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.servers.view import routespec
@@ -179,7 +179,7 @@ async def _wake(world: World, different: Sequence[Expected]) -> list[str]:
     names = [one.backend_name for one in different]
     log.warning("route.differs", servers=names)
     async with world.db.begin() as db:
-        ids = await store.wake(db, names, now=clock.now())
+        ids = await schedule.wake(db, names, now=clock.now())
     for server_id in ids:
         world.doorbell.ring(server_id)
     return names

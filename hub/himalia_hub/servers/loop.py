@@ -21,7 +21,7 @@ from himalia_hub import clock
 from himalia_hub.db import lease as job_leases
 from himalia_hub.faults import async_fault
 from himalia_hub.replicas import store as replicas
-from himalia_hub.servers import leases, queue, resync, store
+from himalia_hub.servers import leases, queue, resync, schedule
 from himalia_hub.servers.leases import Lease, LeaseLost
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.reconcile import keep_lease, put_back, reconcile
@@ -70,10 +70,12 @@ async def run(world: World, owner: Owner) -> None:
     predecessor = owner.predecessor()
     async with world.db.begin() as db:
         if predecessor:
-            await store.take_back(db, predecessor)
+            await schedule.take_back(db, predecessor)
             await job_leases.give_up(db, predecessor)
             await replicas.forget(db, predecessor, now=clock.now())
-        last = await store.wake_in_turn(db, node=world.spawner.node, now=clock.now(), per_s=FIRST_LOOKS_PER_S)
+        last = await schedule.wake_in_turn(
+            db, node=world.spawner.node, now=clock.now(), per_s=FIRST_LOOKS_PER_S
+        )
     async with asyncio.TaskGroup() as group:
         group.create_task(_watch(world), name="spawner.watch")
         group.create_task(resync.run(world), name="servers.resync")
@@ -87,7 +89,7 @@ async def first_looks(world: World, last: datetime) -> None:
     while left:
         await asyncio.sleep(LOOKED_AT_S)
         with contextlib.suppress(SQLAlchemyError, OSError):
-            left = await world.db.read_in_one(partial(store.any_due, node=node, by=last))
+            left = await world.db.read_in_one(partial(schedule.any_due, node=node, by=last))
     world.figures.first_looks.observe(time.monotonic() - began)
 
 
@@ -151,7 +153,7 @@ async def _pause(world: World) -> float:
     """Seconds until a row is due, none of them if one is. On SQLite a claim in vain would take the one write lock."""
 
     async def look(db: AsyncSession) -> tuple[datetime | None, bool]:
-        due, anybody_waits = await store.next_due(db, node=world.spawner.node)
+        due, anybody_waits = await schedule.next_due(db, node=world.spawner.node)
         if not anybody_waits:
             return due, False
         return due, queue.room(await queue.load(db, world.settings.servers), world.settings.servers) > 0
@@ -199,7 +201,7 @@ async def _watch(world: World) -> None:
     async for name in world.spawner.watch():
         try:
             async with world.db.begin() as db:
-                ids = await store.wake(db, [name], now=clock.now())
+                ids = await schedule.wake(db, [name], now=clock.now())
         except (SQLAlchemyError, OSError):
             log.exception("spawner.report_lost", name=name)  # the slow resync finds it
             continue

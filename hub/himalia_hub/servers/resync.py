@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
-from himalia_hub.servers import store
+from himalia_hub.servers import schedule
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.servers.world import World
@@ -79,7 +79,7 @@ async def look_on(world: World, after_id: int, most: int) -> int:
     names = [row.backend_name for row, other in zip(rows, different, strict=True) if other]
     if names:
         async with world.db.begin() as db:
-            ids = await store.wake(db, names, now=clock.now())
+            ids = await schedule.wake(db, names, now=clock.now())
         for server_id in ids:
             world.doorbell.ring(server_id)
     return rows[-1].id if len(rows) == most else 0

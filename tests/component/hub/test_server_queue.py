@@ -12,7 +12,7 @@ from himalia_hub import clock
 from himalia_hub.db import lease as job_lease
 from himalia_hub.db import migrate
 from himalia_hub.db.engine import Database
-from himalia_hub.servers import leases, store
+from himalia_hub.servers import leases, schedule, store
 from himalia_hub.servers.leases import Lease, LeaseLost
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
@@ -92,7 +92,7 @@ async def test_a_lost_lease_writes_nothing(db: Database) -> None:
     mine = await claim(db)
     assert mine is not None
     async with db.begin() as session:
-        await store.take_back(session, "me")
+        await schedule.take_back(session, "me")
     theirs = await claim(db, "successor")
     assert theirs is not None
 
@@ -157,7 +157,7 @@ async def test_the_next_due_time_of_a_leased_row_is_the_end_of_its_lease(db: Dat
     assert mine is not None
 
     async with db.read() as session:
-        due, _ = await store.next_due(session, node="here")
+        due, _ = await schedule.next_due(session, node="here")
 
     assert due is not None
     assert due > clock.now() + TTL / 2

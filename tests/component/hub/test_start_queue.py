@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from component.hub.hub_site import Client, Site, site
 from himalia_hub import clock
 from himalia_hub.db.engine import Database
-from himalia_hub.servers import asking, leases, orphans, queue, store
+from himalia_hub.servers import asking, leases, orphans, queue, schedule, store
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.state import Desired, Phase
 from himalia_hub.users import store as users
@@ -122,12 +122,12 @@ async def test_no_hub_works_on_a_start_that_waits(hub: Site, people: dict[str, C
     for name, client in people.items():
         await client("POST", START.format(name))
     async with hub.db.begin() as db:
-        await store.wake_active(db, node=None, now=clock.now())
-        await store.wake(db, [(await store.find(db, "ben", "")).backend_name], now=clock.now())
+        await schedule.wake_active(db, node=None, now=clock.now())
+        await schedule.wake(db, [(await store.find(db, "ben", "")).backend_name], now=clock.now())
     async with hub.db.begin() as db:
         mine = await db.run_sync(leases.claim_due, "a", node=None, now=clock.now(), ttl=TTL)
         other = await db.run_sync(leases.claim_due, "a", node=None, now=clock.now(), ttl=TTL)
-        due, waits = await store.next_due(db, node=None)
+        due, waits = await schedule.next_due(db, node=None)
     assert [name for _, _, name in mine] == ["ann"]
     assert other == []
     assert due is not None
@@ -146,7 +146,7 @@ async def test_a_hubs_start_wakes_each_server_once_in_all_its_parts_and_nobody_i
             (await db.get_one(Server, servers[4].id)).phase = Phase.STOPPED
         async with hub.db.begin() as db:
             woken = [
-                await store.wake_active(db, node=None, now=clock.now(), part=p, parts=3) for p in range(3)
+                await schedule.wake_active(db, node=None, now=clock.now(), part=p, parts=3) for p in range(3)
             ]
         every, at_rest = await orphans._rows(hub.world)
 
@@ -162,7 +162,7 @@ async def test_after_a_hubs_start_a_wish_waits_behind_the_looks_of_one_second_no
     ann, now = await hub.person("ann"), clock.now()
     servers = [await hub.server(ann, f"s{number}") for number in range(5)]
     async with hub.db.begin() as db:
-        await store.wake_in_turn(db, node=None, now=now, per_s=2)
+        await schedule.wake_in_turn(db, node=None, now=now, per_s=2)
         due = await db.scalars(sa.select(Server.due_at).where(Server.name.startswith("s")))
         seconds = Counter(round((moment - now).total_seconds()) for moment in due)
 
