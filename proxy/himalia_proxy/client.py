@@ -139,7 +139,7 @@ class HttpProxy:
             else:
                 alone = (self._put_one(route) for route, _ in due)
                 outcomes = await asyncio.gather(*alone, return_exceptions=True)
-        except ProxyError as error:
+        except Exception as error:  # whatever it is, nobody waits for ever
             outcomes = [error] * len(due)
         except asyncio.CancelledError:  # the event loop ends
             for _, answer in due:
