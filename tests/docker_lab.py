@@ -37,7 +37,8 @@ PYTHON_IMAGE, SERVER_IMAGE, OFFICIAL_IMAGE = (
 )
 SERVER_COMMAND = ["/opt/himalia/bin/python", "-I", "-m", "himalia_singleuser"]
 UP_S = 60.0
-TMPFS_MAX = 4 * 2**30
+ROOM = 4 * 2**30
+"""Bytes that one engine needs at most: while it loads an image it has it twice."""
 PLATFORM = {"x86_64": "amd64", "aarch64": "arm64"}
 """What images call these machines."""
 
@@ -227,7 +228,7 @@ def docker_lab() -> Iterator[Lab]:
     if os.geteuid() != 0:
         pytest.fail("a Docker engine of its own needs root; run the tests as root", pytrace=False)
     run = Path(tempfile.mkdtemp(prefix="hd-", dir="/run"))
-    with roomy_folder("himalia-docker-") as folder:
+    with roomy_folder("himalia-docker-", ROOM) as folder:
         lab = Lab(folder, run)
         try:
             mount_cgroups()
@@ -243,13 +244,16 @@ def docker_lab() -> Iterator[Lab]:
 
 
 @contextmanager
-def roomy_folder(prefix: str) -> Iterator[Path]:
-    """For what engines keep. In memory where there is plenty: they sync the whole disk for each layer they mount."""
+def roomy_folder(prefix: str, room: int) -> Iterator[Path]:
+    """For what engines keep, `room` bytes at most.
+
+    In memory where there is plenty: they sync the whole disk for each layer they mount.
+    """
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/var/tmp"))
-    in_memory = psutil.virtual_memory().available > 2 * TMPFS_MAX
+    in_memory = psutil.virtual_memory().available > room + ROOM
     try:
         if in_memory:
-            command = ["mount", "-t", "tmpfs", "-o", f"size={TMPFS_MAX}", prefix.rstrip("-"), str(folder)]
+            command = ["mount", "-t", "tmpfs", "-o", f"size={room}", prefix.rstrip("-"), str(folder)]
             subprocess.run(command, check=True)
         yield folder
     finally:

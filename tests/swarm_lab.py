@@ -172,7 +172,9 @@ class SwarmLab:
         """End all of it; nothing is left on this machine."""
         for node in self.nodes:
             self.kill(node)
-            subprocess.run(["ip", "netns", "del", node.netns], stderr=subprocess.DEVNULL, check=False)
+            # The kernel empties a removed namespace later; until then the cable's name is taken.
+            for what in (["link", "del", node.link], ["netns", "del", node.netns]):
+                subprocess.run(["ip", *what], stderr=subprocess.DEVNULL, check=False)
             _remove_cgroups(node.cgroup)
         subprocess.run(
             ["iptables", "-w", "-D", "FORWARD", *self._bridged], stderr=subprocess.DEVNULL, check=False
@@ -280,7 +282,7 @@ def swarm_lab() -> Iterator[SwarmLab]:
         pytest.fail("a swarm of its own needs root; run the tests as root", pytrace=False)
     docker_lab.mount_cgroups()
     run = Path(tempfile.mkdtemp(prefix="hs-", dir="/run"))
-    with docker_lab.roomy_folder("himalia-swarm-") as folder:
+    with docker_lab.roomy_folder("himalia-swarm-", 3 * docker_lab.ROOM) as folder:
         lab = SwarmLab(folder, run)
         try:
             lab.up()
