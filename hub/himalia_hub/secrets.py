@@ -17,6 +17,10 @@ from pathlib import Path
 from himalia_hub.errors import ConfigError
 
 SECRET_BYTES = 32
+ANY = "surrogatepass"
+"""How a text becomes bytes: those of a header may be no UTF-8, which are half characters here. Such a text is no secret
+of ours, and must be compared to be found wrong.
+"""
 
 
 def mint(length_bytes: int = 24) -> str:
@@ -26,12 +30,12 @@ def mint(length_bytes: int = 24) -> str:
 
 def hash_token(token: str) -> str:
     """What is stored for a random token. Such tokens carry ≥128 bits of chance, so one round is enough."""
-    return hashlib.sha256(token.encode()).hexdigest()
+    return hashlib.sha256(token.encode(errors=ANY)).hexdigest()
 
 
 def same(left: str, right: str) -> bool:
     """Equality in constant time."""
-    return hmac.compare_digest(left.encode(), right.encode())
+    return hmac.compare_digest(left.encode(errors=ANY), right.encode(errors=ANY))
 
 
 class Secrets:
@@ -69,7 +73,7 @@ class Secrets:
 
     def sign(self, purpose: str, value: str) -> str:
         """`value` with a signature that `unsign` accepts for the same purpose only."""
-        digest = hmac.digest(self.key(purpose), value.encode(), "sha256")
+        digest = hmac.digest(self.key(purpose), value.encode(errors=ANY), "sha256")
         return f"{value}.{base64.urlsafe_b64encode(digest).decode().rstrip('=')}"
 
     def unsign(self, purpose: str, signed: str) -> str | None:

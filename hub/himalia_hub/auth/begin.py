@@ -62,7 +62,7 @@ class Beginning:
             user,
             now=clock.now(),
             lasts=cookies.max_age(request),
-            user_agent=request.headers.get("User-Agent", ""),
+            user_agent=origin.user_agent(request),
             address=origin.address(request),
         )
         record.add(db, request, REDIRECT, actor=user.name, target_user=user.name)

@@ -20,7 +20,11 @@ class TooLargeError(HimaliaError):
 async def posted(request: web.Request) -> MultiDictProxy[str | bytes | bytearray | web.FileField]:
     """The fields of a posted form; BadRequest for one that is not what its Content-Type says."""
     try:
-        return await request.post()
+        fields = await request.post()
+        for value in fields.values():
+            if isinstance(value, str):
+                value.encode()  # a charset such as unicode_escape can write half characters, which nobody can keep
+        return fields
     except (
         ValueError,
         LookupError,

@@ -47,7 +47,15 @@ def comes_from_elsewhere(request: web.Request) -> bool:
     if site is not None:
         return site.lower() not in ("same-origin", "none")
     origin = request.headers.get("Origin")
-    return origin is not None and urlsplit(origin).netloc.lower() not in own_hosts(request)
+    try:
+        return origin is not None and urlsplit(origin).netloc.lower() not in own_hosts(request)
+    except ValueError:  # "http://[" is no address, and so none of ours
+        return True
+
+
+def user_agent(request: web.Request) -> str:
+    """What the visitor's program calls itself, with question marks for bytes that no UTF-8 has and nobody can keep."""
+    return request.headers.get("User-Agent", "").encode(errors="replace").decode()
 
 
 def address(request: web.Request) -> str:

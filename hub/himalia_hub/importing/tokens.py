@@ -72,6 +72,7 @@ async def code_of(db: AsyncSession, code: str) -> int | None:
 async def _find(db: AsyncSession, table: type[T], secret: str) -> T | None:
     if not 0 < len(secret) <= LONGEST:
         return None
+    secret = secret.encode(errors="replace").decode()  # no database can look for bytes that are no text
     # The start of the secret is stored beside the hash; only those that share it are worth hashing.
     begins = [secret[:length] for length in range(1, min(len(secret), 16) + 1)]
     found = await db.scalars(sa.select(table).where(table.prefix.in_(begins)))

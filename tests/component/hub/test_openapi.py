@@ -69,6 +69,7 @@ def test_the_reference_is_what_the_code_says() -> None:
         ("multipart/form-data; boundary=", b"--\r\n"),
         ("application/x-www-form-urlencoded; charset=nonsense", b"a=b"),
         ("application/x-www-form-urlencoded; charset=utf-8", b"a=\xff"),
+        ("application/x-www-form-urlencoded; charset=unicode_escape", b"username=\\ud800"),
     ],
 )
 async def test_a_form_that_is_not_what_it_says_is_the_senders_mistake(

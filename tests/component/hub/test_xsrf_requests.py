@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
+from yarl import URL
 
-from component.hub.hub_site import Client, Site, site
+from component.hub.hub_site import PASSWORD, Client, Site, site
 
 CORS = {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "empty"}
 
@@ -136,3 +139,40 @@ async def test_the_scheme_of_a_token_has_no_case(hub: Site, scheme: str) -> None
     token = await hub.token(await hub.person("ann"))
     async with hub.client(Authorization=f"{scheme} {token}") as script:
         assert (await script("GET", "/hub/api/user")).json["name"] == "ann"
+
+
+ODD = (b"\xff", b"\xed\xa0\x80", b"a\xff.b")
+"""What no browser sends in a header, and whoever looks for holes does."""
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"Authorization: token %s", b"Cookie: jupyterhub-hub-login=x.%s", b"Cookie: himalia-anonymous=%s.x", b"X-XSRFToken: %s"],
+)  # fmt: skip
+@pytest.mark.parametrize("path", [b"/hub/api/user", b"/hub/login", b"/hub/home"])
+async def test_bytes_that_are_no_text_prove_nothing_and_break_nothing(
+    hub: Site, header: bytes, path: bytes
+) -> None:
+    for odd in ODD:
+        for method in (b"GET", b"POST"):
+            assert await status_of(hub, method, path, header % odd) in (200, 302, 403, 405)
+
+
+async def test_who_comes_with_a_program_of_an_odd_name_is_signed_in(hub: Site) -> None:
+    async with hub.client() as client:
+        proof = (await client("GET", "/hub/login")).xsrf
+        cookie = f"Cookie: himalia-anonymous={client.cookie('himalia-anonymous')}".encode()
+    form = urlencode({"username": "root", "password": PASSWORD, "_xsrf": proof}).encode()
+    headers = cookie + b"\r\nContent-Type: application/x-www-form-urlencoded\r\nUser-Agent: odd \xff"
+
+    assert await status_of(hub, b"POST", b"/hub/login", headers, form) == 302
+
+
+async def status_of(hub: Site, method: bytes, path: bytes, headers: bytes, body: bytes = b"") -> int:
+    """Of a request that no client would write."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", URL(hub.url).port)
+    begin = b"%s %s HTTP/1.1\r\nHost: h\r\nConnection: close\r\n" % (method, path)
+    writer.write(begin + b"Content-Length: %d\r\n%s\r\n\r\n%s" % (len(body), headers, body))
+    answer = await reader.read()
+    writer.close()
+    return int(answer.split()[1])

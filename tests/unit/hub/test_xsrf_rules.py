@@ -55,6 +55,7 @@ def test_a_script_that_reads_must_prove_itself(mode: str, site: str, dest: str) 
         ({"Origin": "http://hub.test"}, True),
         ({"Origin": "http://hub.test:8000.evil.com"}, True),
         ({"Origin": "null"}, True),
+        ({"Origin": "http://["}, True),
     ],
 )
 def test_another_site_is_known_by_metadata_or_else_by_origin(
