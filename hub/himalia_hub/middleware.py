@@ -10,6 +10,7 @@ import sqlalchemy.exc
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
+from sqlalchemy.orm.exc import StaleDataError
 
 from himalia_hub import clock
 from himalia_hub.audit.record import record_request
@@ -158,11 +159,13 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         response = await _answer(
             request, BadRequest("a value in the request cannot be stored", remedy="no NUL")
         )
-    except sqlalchemy.exc.IntegrityError as error:
-        # Handlers look before they write. Two who did so at the same moment at PostgreSQL: the second one meets this.
-        log.warning("request.collided", cause=type(error.orig).__name__)
+    except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.NoResultFound, StaleDataError) as error:
+        # Handlers look before they write. Two who did so at the same moment at PostgreSQL: the second meets this, or
+        # finds nothing any more.
+        log.warning("request.collided", cause=type(getattr(error, "orig", None) or error).__name__)
         response = await _answer(
-            request, Conflict("somebody else made or changed the same at this moment", remedy="look again")
+            request,
+            Conflict("somebody else made, changed or removed the same at this moment", remedy="look again"),
         )
     except (
         sqlalchemy.exc.OperationalError,

@@ -81,8 +81,11 @@ def keep(db: Session, now_used: Sequence[Point], minutes: Sequence[Point]) -> No
 
 
 def _alive(db: Session, ids: Collection[int]) -> set[int]:
-    """Those that were not deleted while they were measured."""
-    return set(db.scalars(sa.select(Server.id).where(Server.id.in_(ids))))
+    """Those that were not deleted while they were measured; locked, where there are locks: another hub could delete one
+    before its use is written, and that of all would be refused.
+    """
+    there = sa.select(Server.id).where(Server.id.in_(ids))
+    return set(db.scalars(there.with_for_update(read=True, key_share=True, skip_locked=True)))
 
 
 async def of_servers(db: AsyncSession, ids: Collection[int]) -> dict[int, ServerUse]:

@@ -231,8 +231,9 @@ async def wish_running(
         wished = None if row is None else attached(db.sync_session, Server, row)
     if wished is None:
         assert server is not None
-        await db.refresh(server)
-        return server
+        there = await db.get(Server, server.id, populate_existing=True)
+        # None: another hub has removed it since it was found.
+        return there or await wish_running(db, user, name, None, wish, now=now)
     await db.run_sync(_EVENT.run, _line(wished, "info", 0, "Server requested", now))
     await notify(db, wished.id)
     return wished
@@ -244,7 +245,7 @@ async def want_stopped(
     """Wish that the server is gone, in whatever state it is; `doomed` deletes its row as well.
 
     `why` is for the hub's own wishes, such as `idle for 60 minutes`; `reasons` gives it back. Of a server that crashed
-    and whose kernels wait, those are meant.
+    and whose kernels wait, those are meant. One that another hub has removed meanwhile is as it is wished.
     """
     values: dict[str, Any] = {"due_at": now, "queued_at": None, "attempts": 0}
     if server.phase is Phase.FAILED:
@@ -252,7 +253,9 @@ async def want_stopped(
         values |= {"phase": Phase.STOPPING, "phase_since": now} if waits else {"node": None}
     if doomed:
         values["doomed"] = True
-    await db.execute(sa.update(Server).where(Server.id == server.id).values(values))
+    there = await db.execute(sa.update(Server).where(Server.id == server.id).values(values))
+    if not there.rowcount:  # type: ignore[attr-defined]
+        return
     changed = await db.execute(
         sa.update(Server)
         .where(Server.id == server.id, Server.desired != Desired.STOPPED)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 from himalia_hub import clock
+from himalia_hub.measures.models import ServerUse
+from himalia_hub.measures.store import Point, keep
 from himalia_hub.servers import store
 from himalia_hub.servers.limits import check_named
 from himalia_hub.servers.models import Server, ServerEvent
@@ -109,3 +112,42 @@ async def test_two_named_servers_made_at_two_hubs_never_exceed_a_persons_limit(h
     answer = await hubs.while_another_begins(make, "PUT", "servers/third", json={})
 
     assert (answer.status, "the limit is 2" in answer.json["message"]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("method", "json", "told", "left"),
+    [
+        ("DELETE", {"remove": True}, 204, []),
+        ("DELETE", {}, 204, []),
+        ("POST", {}, 202, [("lab", Desired.RUNNING, 1)]),
+        ("PATCH", {"display_name": "Lab"}, 409, []),
+    ],
+)
+async def test_a_server_that_another_hub_removes_at_this_moment_is_gone_for_whoever_asks(
+    hubs: Twins, method: str, json: dict[str, Any], told: int, left: list[Any]
+) -> None:
+    stopped = {"desired": Desired.STOPPED, "phase": Phase.STOPPED}
+    server = await hubs.one.server(hubs.ann, "lab", **{} if method == "DELETE" else stopped)
+
+    answer = await hubs.while_another_begins(
+        lambda db: db.execute(sa.delete(Server).where(Server.id == server.id)),
+        method,
+        "servers/lab",
+        json=json,
+    )
+
+    assert (answer.status, await hubs.rows()) == (told, left), answer.text
+
+
+async def test_what_a_server_uses_that_another_hub_removes_at_this_moment_holds_up_and_spoils_nobody_elses(
+    hubs: Twins,
+) -> None:
+    gone, there = await hubs.one.server(hubs.ann, "gone"), await hubs.one.server(hubs.ann, "there")
+    now = clock.now()
+    points = [Point(one.id, now, 1, 0.5) for one in (gone, there)]
+    async with hubs.one.db.begin() as db:
+        await db.execute(sa.delete(Server).where(Server.id == gone.id))
+        async with asyncio.timeout(10):
+            await hubs.two.db.write(partial(keep, now_used=points, minutes=points))
+    async with hubs.one.db.read() as db:
+        assert list(await db.scalars(sa.select(ServerUse.server_id))) == [there.id]
