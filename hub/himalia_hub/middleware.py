@@ -175,7 +175,11 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         why = str(getattr(error, "orig", None) or error)
         log.error("request.database_unreachable", error=type(error).__name__, why=why[:200])
         response = await _answer(request, _unavailable(error))
-    except Exception:  # one of the three places that may: no bug may show a stack to a person
+    except Exception as error:  # one of the three places that may: no bug may show a stack to a person
+        if isinstance(error, ConnectionResetError) and request.transport is None:
+            # A browser that closes its tab while it sends a form is nothing that an administrator can mend.
+            log.info("request.broken_off")
+            return web.Response(status=400)
         log.exception("request.failed", code="internal")
         response = await _answer(request, UnexpectedError(request[REQUEST_ID]))
     if response.content_type == "text/html" and not response.prepared:

@@ -104,6 +104,7 @@ async def error_page(request: web.Request, error: HimaliaError) -> web.Response:
         remedy=error.remedy or story.remedy,
         retry_s=retry if request.method in ("GET", "HEAD") else None,
         log_tail=error.log_tail if isinstance(error, SpawnProblem) else (),
+        nobody_yet=error.code == "setup-first",
     )
     response.headers.update(headers)
     return response
@@ -155,6 +156,7 @@ async def _page(
     retry_s: int | None,
     log_tail: tuple[str, ...],
     shown: int | None = None,
+    nobody_yet: bool = False,
 ) -> web.Response:
     template = "fragment_problem.html" if wants_fragment(request) else "error.html"
     # Where the proxy shows it, a form of ours has no cookie to prove itself with.
@@ -170,5 +172,6 @@ async def _page(
         retry_s=retry_s,
         log_tail=log_tail,
         when=clock.now(),
+        nobody_yet=nobody_yet,
         **without,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from himalia_hub.errors import BadRequest, Conflict, NotAuthorized, NotFound
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
 from himalia_hub.rbac import expand
 from himalia_hub.rbac.guard import NO_ACCESS
+from himalia_hub.rbac.identity import Identity
 from himalia_hub.rbac.models import Role
 from himalia_hub.rbac.roles import DEFAULT_ROLES
 from himalia_hub.rbac.rules import Rules
@@ -113,6 +114,22 @@ async def every(request: web.Request) -> list[dict[str, Any]]:
     models = [fixed_model(rules, name) for name in sorted({*DEFAULT_ROLES, *rules.roles})]
     async with request.app[DB].read() as db:
         return models + [await model(db, role) for role in await store.every(db)]
+
+
+def held_by(models: Iterable[Mapping[str, Any]], kind: str, name: str) -> list[tuple[str, datetime | None]]:
+    """Which of these roles a holder has, and until when; None: for good. Pure."""
+    return [
+        (model["name"], one["expires_at"] and datetime.fromisoformat(one["expires_at"]))
+        for model in models
+        for one in model["members"]
+        if (one["kind"], one["name"]) == (kind, name)
+    ]
+
+
+def to_give(identity: Identity, models: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The names of those that can be given here, by who may give roles: the configuration gives its own."""
+    allowed = identity.allows("admin:roles")
+    return [model["name"] for model in models if allowed and not model["from_config"]]
 
 
 async def find(db: AsyncSession, name: str) -> Role:

@@ -30,14 +30,19 @@ def quota_lines(standings: Iterable[Standing]) -> list[Line]:
             (use.servers, limits.servers, str, _servers, None),
             (use.memory, limits.memory, size, _memory, None),
             (use.cpus, limits.cpus, "{:g}".format, _cpus, None),
-            (use.server_hours, limits.server_hours, "{:.3g}".format, _hours, one.resets),
-            (use.memory_hours, limits.memory_hours, "{:.3g}".format, _memory_hours, one.resets),
+            (use.server_hours, limits.server_hours, _amount, _hours, one.resets),
+            (use.memory_hours, limits.memory_hours, _amount, _memory_hours, one.resets),
         )
         for used, limit, shown, words, resets in amounts:
             if limit is not None:
                 text = words(shown(limit)) % {"used": shown(used), "num": shown(limit)}
                 lines.append(Line(text, min(1.0, used / limit), one.group, resets))
     return lines
+
+
+def _amount(hours: float) -> str:
+    """To a hundredth of an hour, as the usage page has it; finer figures would only flicker."""
+    return f"{hours:.2f}".rstrip("0").rstrip(".")
 
 
 def _servers(limit: str) -> str:

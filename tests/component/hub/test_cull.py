@@ -320,6 +320,10 @@ async def test_when_the_hours_of_a_group_are_used_up_its_servers_stop_as_their_p
         async with hub.client() as browser:
             await browser.login("ann")
             home = await browser("GET", "/hub/home")
+            await hub.person("root", admin=True)
+            async with hub.client() as root:
+                await root.login("root")
+                seen = await root("GET", "/hub/admin/use?on=ann/")
             assert await cull(hub.world) == []
 
             time.forward(minutes=4)
@@ -331,6 +335,9 @@ async def test_when_the_hours_of_a_group_are_used_up_its_servers_stop_as_their_p
     assert (told["in_s"], told["why"], told["can_keep_alive"]) == (240, why, False)
     assert "hidden" not in banner(home)
     assert ">in 4 min</time>, when hours are used up" in home.text
+    assert f">in 4 min</time>: {why}." in html.unescape(seen.text), (
+        "administrators see the end that comes first, too"
+    )
     assert f"Stopped: {why}. Your files are kept." in html.unescape(after.text)
 
 

@@ -65,7 +65,13 @@ async def test_a_role_is_made_given_for_a_time_taken_back_changed_and_deleted(
     assert (made.status, given.location) == (303, f"{PAGE}#role-helper")
     assert await holders(hub, "helper") == [("user", "ann", True)]
 
-    await post(root, "give", "helper", kind="group", names="ml")
+    for page in ("/hub/admin/groups", "/hub/admin/people?name=ann"):
+        assert "<option>helper</option>" in (await root("GET", page)).text, (
+            "it is given where its holder is, too"
+        )
+    there = await post(root, "give", "helper", kind="group", names="ml", back="groups")
+    assert there.location == "/hub/admin/groups#group-ml"
+    assert "Roles of its members:" in (await root("GET", "/hub/admin/groups")).text
     shown = (await root("GET", PAGE)).text
     assert "Start, stop and read servers (group ml)." in shown
     assert f"until {until.replace('T', ' ')} UTC" in shown

@@ -36,6 +36,7 @@ CAUSES: Final = (
     "failed",
     "no reason was recorded",
     ("did not answer within %(num)s second", "did not answer within %(num)s seconds"),
+    "the command %(command)s is not found; install it or give its whole path",
     "the process ended; how is not known",
     "the server ended by itself",
     "the server ended with status %(status)s",

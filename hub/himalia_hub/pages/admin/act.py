@@ -22,11 +22,13 @@ from himalia_hub.pages.admin.listing import Found, Wanted
 from himalia_hub.pages.admin.listpage import where_of
 from himalia_hub.pages.admin.query import parse
 from himalia_hub.pages.admin.rows import Row, may, row, split
+from himalia_hub.pages.cards import card
 from himalia_hub.pages.paths import redirect
 from himalia_hub.pages.render import page, wants_fragment
 from himalia_hub.rbac.guard import signed_in
 from himalia_hub.rbac.identity import Identity
 from himalia_hub.servers.kernels import busy
+from himalia_hub.usage import hours
 
 AT_MOST = 5000
 SHOWN = 10
@@ -124,17 +126,22 @@ async def visit(request: web.Request) -> web.Response:
 
 @signed_in
 async def use(request: web.Request) -> web.Response:
-    """200 what one server used in the last hour; only the charts for our script."""
-    identity, now = viewer.must_be(request), clock.now()
+    """200 what one server used in the last hour and when it stops; only the charts and that for our script.
+
+    Asked for one server at a time: the hours that its person and their groups have left are several queries.
+    """
+    identity, now, settings = viewer.must_be(request), clock.now(), request.app[SETTINGS]
     username, name = split(request.query.get("on", ""))
     async with request.app[DB].read() as db:
         found = await listing.row_of(db, username, name)
         if found is None or found.server is None or not may(identity, username, name).see:
             raise NotFound("There is no such server, or it is not yours to see.")
         points = await measures.last_hour(db, [found.server.id], now=now)
+        used_up = await hours.ends_for(db, settings, found.user.id, now=now)
     template = "fragment_use.html" if wants_fragment(request) else "admin_use.html"
     lines = charts.of_server(points[found.server.id], now)
-    return await page(request, template, card=row(found, request.app[SETTINGS]).card, lines=lines)
+    shown = card(found.server, username, settings, found.groups, use=found.use, used_up=used_up)
+    return await page(request, template, card=shown, lines=lines, now=now)
 
 
 async def _question(

@@ -25,13 +25,11 @@ def drawn(row: Row, may: May, columns: tuple[str, ...], settings: HubSettings) -
 
 
 def words_of(row: Row, now: datetime) -> tuple[str, ...]:
-    """What the clock alone changes in a row: its words for how long ago, and until when."""
+    """What the clock alone changes in a row: its words for how long ago."""
     card = row.card
     said = [words.ago(then, now) for then in (card.since, row.last) if then is not None]
     if card.started is not None:
         said.append(words.span(card.started, now))
-    if card.ending is not None:
-        said.append(words.until(card.ending.at, now))
     return tuple(said)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -20,6 +21,7 @@ from himalia_hub.pages.paths import redirect
 from himalia_hub.pages.render import page
 from himalia_hub.rbac.guard import signed_in
 from himalia_hub.rbac.identity import Identity
+from himalia_hub.roles import change as roles_of
 from himalia_hub.usage import store as usage
 from himalia_hub.usage.models import Quota
 
@@ -48,7 +50,8 @@ class Given:
 class Shown:
     """One group on the page. `mine`: the viewer may change who is in it. `said` are the limits in the configuration.
 
-    `profiles` are all there are: for everybody, or given to this group by the configuration or here.
+    `profiles` are all there are: for everybody, or given to this group by the configuration or here. `roles` are what
+    its members have by it, and until when (None: for good), where the viewer may read roles.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Shown:
     quota: Quota | None
     said: dict[str, float | None]
     profiles: list[Given]
+    roles: list[tuple[str, datetime | None]]
 
 
 def routes(prefix: str) -> list[web.RouteDef]:
@@ -136,6 +140,7 @@ async def _page(request: web.Request, problem: HimaliaError | None) -> web.Respo
         members = await store.members(db, [group.id for group in found])
         quotas = await usage.set_for_groups(db, found)
     settings = request.app[SETTINGS]
+    every = await roles_of.every(request) if identity.allows("read:roles") else []
     return await page(
         request,
         "admin_groups.html",
@@ -157,10 +162,12 @@ async def _page(request: web.Request, problem: HimaliaError | None) -> web.Respo
                     )
                     for profile in settings.profiles
                 ],
+                roles_of.held_by(every, "group", group.name),
             )
             for group in found
             if identity.allows("list:groups", group=group.name)
         ],
+        roles=roles_of.to_give(identity, every),
         may_create=identity.allows("admin:groups"),
         problem=problem,
     )

@@ -26,6 +26,7 @@ from himalia_hub.pages.render import page
 from himalia_hub.rbac import rights
 from himalia_hub.rbac.guard import signed_in
 from himalia_hub.rbac.identity import Identity
+from himalia_hub.roles import change as roles_of
 from himalia_hub.servers import store as servers
 from himalia_hub.usage import store as usage
 from himalia_hub.usage.quota import merged
@@ -196,6 +197,7 @@ async def _person_page(
         member_of = await groups.of_user(db, user.id)
         quota = await usage.set_for_user(db, user)
         held = await rights.held(db, user, request.app[SETTINGS].rules, now=clock.now())
+    roles = await roles_of.every(request) if identity.allows("admin:roles") else []
     said, spawner = request.app[SETTINGS].quotas, request.app[SPAWNER]
     tells = spawner if isinstance(spawner, TellsOfFiles) else None
     by_account = tells is not None and tells.files_by_account
@@ -207,6 +209,7 @@ async def _person_page(
         cards=cards(theirs, user.name, request.app[SETTINGS], member_of),
         member_of=member_of,
         held=held,
+        roles=roles_of.to_give(identity, roles),
         quota=quota,
         said=merged(usage.limits_in(said), usage.limits_in(said.users.get(user.name)))._asdict(),
         problem=problem,

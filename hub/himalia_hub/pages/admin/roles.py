@@ -65,7 +65,7 @@ async def roles(request: web.Request) -> web.Response:
 
 @signed_in
 async def change(request: web.Request) -> web.Response:
-    """303 back to the role; 400, 403 or 409 the page again, saying why not."""
+    """303 to the role, or `back` to the group or person that got it; 400, 403 or 409 the page again, saying why not."""
     identity = viewer.must_be(request, "read:roles")
     form = await request.post()
     fields = {key: value for key, value in form.items() if isinstance(value, str)}
@@ -79,8 +79,12 @@ async def change(request: web.Request) -> web.Response:
         await _do(request, name, fields, list(dict.fromkeys(scopes)))
     except HimaliaError as problem:
         return await _page(request, {**fields, "scopes": " ".join(scopes)}, problem)
-    url = f"{request.app[SETTINGS].hub_prefix}admin/roles"
-    return redirect(url if fields["does"] == "delete" else f"{url}#role-{quote(name)}", status=303)
+    there = "roles" if fields["does"] == "delete" else f"roles#role-{quote(name)}"
+    if who := fields.get("names", ""):
+        there = {"groups": f"groups#group-{quote(who)}", "people": f"people?name={quote(who)}"}.get(
+            fields.get("back", ""), there
+        )
+    return redirect(f"{request.app[SETTINGS].hub_prefix}admin/{there}", status=303)
 
 
 async def _do(request: web.Request, name: str, fields: Mapping[str, str], scopes: list[str]) -> None:
