@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 from sqlalchemy.engine import URL
 
+from himalia_hub.secrets import mint
+
 
 class Revision(Protocol):
     """Names the state of a database."""
@@ -28,19 +30,22 @@ class Revision(Protocol):
 class SqliteRevision:
     """`PRAGMA data_version` (sqlite.org/pragma.html) moves with each commit of another connection; ours never writes.
 
-    Asked in the event loop: a value in shared memory, with no lock to wait for.
+    Asked in the event loop: a value in shared memory, with no lock to wait for. Each connection counts from 2 on: what one
+    says says nothing beside what another says, of a hub that was started again or after the first was broken.
     """
 
     def __init__(self, url: URL) -> None:
         self._file = url.database or ""
         self._connection: sqlite3.Connection | None = None
+        self._counted_by = ""
 
     async def now(self) -> Hashable | None:
         """As the Protocol says."""
         try:
             if self._connection is None:
                 self._connection = sqlite3.connect(self._file, timeout=0, isolation_level=None)
-            return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+                self._counted_by = mint(6)
+            return self._counted_by, int(self._connection.execute("PRAGMA data_version").fetchone()[0])
         except sqlite3.Error:
             await self.close()
             return None

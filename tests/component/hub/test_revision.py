@@ -46,6 +46,22 @@ async def test_the_revision_stands_still_while_nobody_writes_and_moves_with_ever
     assert len(seen) == 3
 
 
+async def test_what_was_kept_before_a_connection_broke_is_not_taken_for_what_holds_after_it(
+    hub: Site,
+) -> None:
+    memo = Memo(hub.db)
+
+    async def count() -> int:
+        return await hub.count(User)
+
+    await hub.count(User)  # as above: it is all the first revision of a connection that is kept
+    await hub.db.revision.close()
+    assert await memo.get("people", count) == 0
+    await hub.person("ada")
+    await hub.db.revision.close()
+    assert await memo.get("people", count) == 1
+
+
 async def test_a_commit_of_another_process_moves_it(hub: Site) -> None:
     await hub.person("ada")
     before = await hub.db.revision.now()
