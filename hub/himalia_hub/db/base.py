@@ -145,13 +145,15 @@ def insert_of(model: type[Base]) -> sa.Insert:
     return sa.insert(cast("sa.Table", model.__table__))
 
 
+def insert_for(dialect: str) -> Any:
+    """This database's `insert`, which knows what to do about a row that is there; the other one's is never loaded."""
+    return importlib.import_module(f"sqlalchemy.dialects.{dialect}").insert
+
+
 @functools.cache
 def insert_unless_there(model: type[Base], dialect: str, *, whole: bool = False) -> Any:
     """The same, which does nothing where a row with one of its unique values is there; gives the new row's id, or all
     of its columns.
     """
-    insert = importlib.import_module(
-        f"sqlalchemy.dialects.{dialect}"
-    ).insert  # the other one's is never loaded
     gives = model.__table__.c if whole else (model.__table__.c.id,)
-    return insert(model.__table__).on_conflict_do_nothing().returning(*gives)
+    return insert_for(dialect)(model.__table__).on_conflict_do_nothing().returning(*gives)

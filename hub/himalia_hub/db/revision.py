@@ -30,8 +30,8 @@ class Revision(Protocol):
 class SqliteRevision:
     """`PRAGMA data_version` (sqlite.org/pragma.html) moves with each commit of another connection; ours never writes.
 
-    Asked in the event loop: a value in shared memory, with no lock to wait for. Each connection counts from 2 on: what one
-    says says nothing beside what another says, of a hub that was started again or after the first was broken.
+    Asked in the event loop: a value in shared memory, with no lock to wait for. Each connection counts from 2 on: its
+    number says nothing beside that of another, of a hub that was started again or after the first was broken.
     """
 
     def __init__(self, url: URL) -> None:

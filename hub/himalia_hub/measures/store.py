@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, cast
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from himalia_hub.db.base import insert_of
+from himalia_hub.db.base import insert_for, insert_of
 from himalia_hub.db.prepared import Prepared
 from himalia_hub.measures.models import ServerUse, ServerUseMinute
 from himalia_hub.servers.models import Server
@@ -60,9 +61,20 @@ def _running(node: str | None) -> sa.ColumnElement[bool]:
 
 
 _USES = cast("sa.Table", ServerUse.__table__)
-_NO_LONGER = Prepared(sa.delete(_USES).where(_USES.c.server_id == sa.bindparam("of_server")))
 _COLUMNS = ("server_id", "at", "memory", "cpus")
-_NOW = Prepared(insert_of(ServerUse), given=_COLUMNS)
+
+
+def _replacing(dialect: str) -> sa.Executable:
+    """One statement: two hubs of a machine, or a turn and a look at what is new, may write the same at one moment."""
+    insert = insert_for(dialect)(_USES)
+    values = {name: insert.excluded[name] for name in _COLUMNS[1:]}
+    replaces = insert.on_conflict_do_update(
+        index_elements=["server_id"], set_=values, where=_USES.c.at < insert.excluded.at
+    )
+    return cast("sa.Executable", replaces)
+
+
+_NOW = Prepared(functools.cache(_replacing), given=_COLUMNS)
 _MINUTE = Prepared(insert_of(ServerUseMinute), given=_COLUMNS)
 """Built once: all that run are written once a minute, each with a point of its own."""
 
@@ -73,7 +85,6 @@ def keep(db: Session, now_used: Sequence[Point], minutes: Sequence[Point]) -> No
     uses, points = (
         [point._asdict() for point in each if point.server_id in alive] for each in (now_used, minutes)
     )
-    _NO_LONGER.run_each(db, [{"of_server": use["server_id"]} for use in uses])
     _NOW.run_each(db, uses)
     _MINUTE.run_each(db, points)
     if minutes:

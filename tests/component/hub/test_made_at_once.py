@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,10 @@ class Twins:
             async with self.one.db.begin() as db:
                 await begin(db)
                 asking = asyncio.create_task(client(method, f"/hub/api/users/ann/{path}", **more))
-                await eventually(self._is_blocked, within_s=10)
+                await eventually(self.is_blocked, within_s=10)
             return await asking
 
-    async def _is_blocked(self) -> bool:
+    async def is_blocked(self) -> bool:
         async with self.two.db.read() as db:
             return bool(await db.scalar(sa.text(BLOCKED)))
 
@@ -151,3 +152,17 @@ async def test_what_a_server_uses_that_another_hub_removes_at_this_moment_holds_
             await hubs.two.db.write(partial(keep, now_used=points, minutes=points))
     async with hubs.one.db.read() as db:
         assert list(await db.scalars(sa.select(ServerUse.server_id))) == [there.id]
+
+
+async def test_what_two_hubs_measured_of_one_server_at_one_moment_is_written_by_both_and_the_later_stays(
+    hubs: Twins,
+) -> None:
+    server, now = await hubs.one.server(hubs.ann, "lab"), clock.now()
+    later, earlier = (Point(server.id, now - timedelta(seconds=age), 1, 0.5) for age in (0, 1))
+    async with hubs.one.db.begin() as db:
+        await db.run_sync(keep, [later], [])
+        writing = asyncio.create_task(hubs.two.db.write(partial(keep, now_used=[earlier], minutes=[])))
+        await eventually(hubs.is_blocked, within_s=10)
+    await writing
+    async with hubs.one.db.read() as db:
+        assert list(await db.scalars(sa.select(ServerUse.at))) == [now]
