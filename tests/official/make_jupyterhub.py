@@ -23,11 +23,16 @@ roles.assign_default_roles(db, ben)
 db.add(orm.Spawner(user=ada, name=""))
 gpu = orm.Spawner(user=ada, name="gpu", display_name="The big one", user_options={"profile": "gpu"})
 db.add(gpu)
+# What JupyterHub before 6 took, and 6 still starts: any name of a server, or of a group.
+db.add_all(
+    [orm.Spawner(user=ben, name="My Server"), orm.Spawner(user=ben, name="a/b"), orm.Group(name="x/y")]
+)
 db.commit()
 
 tokens = {
     "ada": ada.new_api_token(note="laptop"),
     "ada-narrow": ada.new_api_token(note="narrow", scopes=["list:users"]),
+    "ada-none": ada.new_api_token(note="none", scopes=[]),
     "ben": ben.new_api_token(note="mine", expires_in=86400),
     "ben-chosen": ben.new_api_token("a-token-of-my-own-choice", note="chosen", generated=False),
 }

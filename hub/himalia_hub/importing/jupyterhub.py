@@ -235,7 +235,7 @@ def _shares(
     groups: dict[int, str],
     servers: dict[int, tuple[str, str]],
 ) -> None:
-    """Since version 5. Scopes carry the names of owner and server; here a share is tied to the row of the server."""
+    """Since version 5. Scopes carry names of owner and server, maybe older ones: a share is of the server in its row."""
     there = {"shares", "share_codes"} & set(sa.inspect(connection).get_table_names())
     for table in sorted(there):
         for row in _rows(connection, table):
@@ -243,7 +243,7 @@ def _shares(
                 continue
             owner, server = servers[row["spawner_id"]]
             wide = _document(row["scopes"], list)
-            bare = [scope.removesuffix(f"!server={owner}/{server}") for scope in wide]
+            bare = [str(scope).partition("!")[0] for scope in wide]
             created, over = _moment(row["created_at"]), _moment(row["expires_at"], LONG_AGO)
             if table == "share_codes":
                 code = TheirShareCode(

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub.errors import BadRequest
 from himalia_hub.groups.models import Group, Membership
+from himalia_hub.groups.names import is_name
 from himalia_hub.importing import tokens
 from himalia_hub.importing.jupyterhub import Theirs, TheirShare, TheirShareCode
 from himalia_hub.importing.models import ImportedShareCode, ImportedToken
@@ -66,6 +67,9 @@ async def _people(db: AsyncSession, theirs: Theirs, made: Counter[str], *, now: 
 
 async def _groups(db: AsyncSession, theirs: Theirs, people: dict[str, User], made: Counter[str]) -> None:
     for one in theirs.groups:
+        if not is_name(one.name):
+            theirs.left.append(f"group {one.name[:255]!r}: cannot be a group's name here")
+            continue
         group = await db.scalar(sa.select(Group).where(Group.name == one.name))
         if group is None:
             group = Group(name=one.name, properties=one.properties)
@@ -85,9 +89,10 @@ async def _servers(
 ) -> None:
     for one in theirs.servers:
         user = people.get(one.owner)
-        if user is None:
+        if user is None or await servers.find(db, user.name, one.name) is not None:
             continue
-        if await servers.find(db, user.name, one.name) is not None:
+        if one.name and not (is_name(one.name) and one.name.strip(".")):
+            theirs.left.append(f"server {one.name[:255]!r} of {one.owner!r}: cannot be a server's name here")
             continue
         row = await servers.get_or_create(db, user, one.name, now=now)
         row.display_name, row.user_options = one.display_name[:255], one.user_options
@@ -110,7 +115,7 @@ async def _tokens(
             )
             continue
         row = ApiToken(
-            user_id=user.id, client_id="jupyterhub", scopes=one.scopes or ["inherit"], note=one.note[:1023],
+            user_id=user.id, client_id="jupyterhub", scopes=one.scopes, note=one.note[:1023],
             created=one.created or now, expires_at=one.expires_at, last_activity=one.last_activity,
         )  # fmt: skip
         await tokens.put(db, row, prefix=one.prefix, hashed=one.hashed)

@@ -71,7 +71,7 @@ async def ask(
     maintained, has_quota, anybody_waits, starting, active = found
     if maintained:
         await maintenance.must_be_over(db, now=now)
-    await check_named(db, user, name, settings.servers)
+    await check_named(db, user, name, settings.servers, is_there=server is not None)
     member_of = await groups.of_user(db, user.id)
     options = checked_options(settings, member_of, options)
     as_last_time = server.user_options if server is not None else {}

@@ -18,13 +18,15 @@ from himalia_hub.users.models import User
 _NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,28}[a-z0-9]|[a-z]")
 
 
-def check_name(name: str, settings: ServersSection) -> None:
-    """A named server's name is 1–30 of `a-z 0-9 -`, begins with a letter, has no `--` and no `-` at its end."""
+def check_name(name: str, settings: ServersSection, *, is_there: bool = False) -> None:
+    """A named server's name is 1–30 of `a-z 0-9 -`, begins with a letter, has no `--` and no `-` at its end. One that
+    `is_there` came from a JupyterHub before 6, and goes on under whatever name it has.
+    """
     if not name:
         return
     if not settings.allow_named:
         raise BadRequest("named servers are not enabled", remedy="set servers.allow_named = true")
-    if not _NAME.fullmatch(name):
+    if not is_there and not _NAME.fullmatch(name):
         raise BadRequest(
             f"{name[:64]!r} cannot be a server name",
             remedy="1 to 30 of a-z, 0-9 and single dashes, a letter first, no dash at the end",
@@ -49,12 +51,18 @@ def needs_name(name: str) -> None:
 
 
 async def check_named(
-    db: AsyncSession, user: User, name: str, settings: ServersSection, *, instead_of: str = ""
+    db: AsyncSession,
+    user: User,
+    name: str,
+    settings: ServersSection,
+    *,
+    instead_of: str = "",
+    is_there: bool = False,
 ) -> None:
     """BadRequest when the name cannot be one, or this person has as many named servers as they may, beside the one that
     it is `instead_of`.
     """
-    check_name(name, settings)
+    check_name(name, settings, is_there=is_there)
     if name and settings.named_limit_per_user:
         # Of two that this person makes at once, the second is counted with the first.
         await db.execute(sa.select(User.id).where(User.id == user.id).with_for_update(key_share=True))

@@ -7,13 +7,14 @@ import json
 import shutil
 import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 import official
-from component.hub.hub_site import site
+from component.hub.hub_site import identify, site
 from himalia_hub import clock
 from himalia_hub.cli import main
 from himalia_hub.config import load
@@ -46,11 +47,11 @@ async def test_people_groups_servers_and_tokens_come_over_and_work(
     file, tokens = theirs
     said = await asyncio.to_thread(carry, tmp_path, database_url, str(file), capsys=capsys)
 
-    assert "2 people, 2 groups, 2 memberships, 2 servers, 4 tokens, 2 shares, 1 share code\n" in said
+    assert "2 people, 2 groups, 2 memberships, 3 servers, 5 tokens, 2 shares, 1 share code\n" in said
     assert "the share of ada/gpu with group 'nobody': the scope 'users:activity' cannot be shared" in said
     assert "service 'announcements': write it as [[services]]" in said
     assert "role 'teachers' (list:users): write it as [[roles]]" in said
-    async with site(tmp_path / "site", database_url) as hub:
+    async with site(tmp_path / "site", database_url, servers={"slow_start_s": 0}) as hub:
         async with hub.client(tokens["ada"]) as ada:
             me = (await ada("GET", "/hub/api/user")).json
             assert (me["name"], me["admin"], me["groups"]) == ("ada", True, ["class"])
@@ -76,12 +77,19 @@ async def test_people_groups_servers_and_tokens_come_over_and_work(
         async with hub.client(tokens["ada-narrow"]) as narrow:
             assert (await narrow("GET", "/hub/api/users")).status == 200
             assert (await narrow("POST", "/hub/api/users/new")).status == 403
+        async with hub.client(tokens["ada-none"]) as none:
+            assert (await none("GET", "/hub/api/user")).json["scopes"] == sorted(identify("ada"))
+            assert (await none("GET", "/hub/api/users")).status == 403
+        async with hub.client(tokens["ben"]) as ben:
+            started = await ben("POST", "/hub/api/users/ben.o'neil+1/servers/My%20Server")
+            assert started.status == 202, started.text
+            assert (await ben("POST", "/hub/api/users/ben.o'neil+1/servers/My%20Other")).status == 400
         for name in ("ben", "ben-chosen"):
             async with hub.client(tokens[name]) as ben:
                 assert (await ben("GET", "/hub/api/user")).json["name"] == "ben.o'neil+1"
         async with hub.db.read() as db:
             left = list(await db.scalars(sa.select(ImportedToken.prefix)))
-        assert left == [""] * 4, "each token is ours since its first use"
+        assert left == [""] * 5, "each token is ours since its first use"
         for wrong in (tokens["ada"][:-1] + "x", tokens["ada"][:4], "x" * 5000):
             async with hub.client(wrong) as nobody:
                 assert (await nobody("GET", "/hub/api/user")).status == 403
@@ -100,6 +108,7 @@ def test_rows_that_no_jupyterhub_wrote_keep_nobody_else_from_coming(
         UPDATE groups SET properties = '[1]';
         UPDATE spawners SET user_options = '{';
         UPDATE api_tokens SET scopes = '"all"';
+        UPDATE shares SET scopes = replace(scopes, 'ada', 'who-she-was');
         INSERT INTO user_group_map (user_id, group_id) SELECT 999, id FROM groups;
         INSERT INTO users (name, admin, cookie_id) VALUES ('ADA', 0, 'x'), ('a/b', 0, 'y');
     """)
@@ -107,7 +116,9 @@ def test_rows_that_no_jupyterhub_wrote_keep_nobody_else_from_coming(
 
     said = carry(tmp_path, sqlite_database, str(file), capsys=capsys)
 
-    assert "2 people, 2 groups, 2 memberships, 2 servers, 4 tokens" in said
+    assert "2 people, 2 groups, 2 memberships, 3 servers, 5 tokens, 2 shares" in said
+    with closing(sqlite3.connect(tmp_path / "himalia.sqlite")) as ours:
+        assert ours.execute("SELECT DISTINCT scopes FROM api_tokens").fetchall() == [("[]",)]
     assert "user 'ADA': is called 'ada' here, as 'ada' already is" in said
     assert "user 'a/b': " in said
 
