@@ -235,7 +235,7 @@ def _shares(
     groups: dict[int, str],
     servers: dict[int, tuple[str, str]],
 ) -> None:
-    """Since version 5. Scopes carry names of owner and server, maybe older ones: a share is of the server in its row."""
+    """Since version 5. Scopes carry names of owner and server, maybe old ones: a share is of the server in its row."""
     there = {"shares", "share_codes"} & set(sa.inspect(connection).get_table_names())
     for table in sorted(there):
         for row in _rows(connection, table):
