@@ -78,8 +78,14 @@ def swarm() -> Iterator[swarm_lab.SwarmLab]:
 
 
 @pytest.fixture
-def postgres_database(postgres_url: str) -> Iterator[str]:
-    """The URL of a fresh, empty PostgreSQL database."""
+def postgres_template() -> str:
+    """What `postgres_database` is a copy of: PostgreSQL's own, which is empty."""
+    return "template1"
+
+
+@pytest.fixture
+def postgres_database(postgres_url: str, postgres_template: str) -> Iterator[str]:
+    """The URL of a fresh PostgreSQL database: empty, or as `postgres_template` is."""
     name = f"test_{next(_numbers)}"
     server = sa.create_engine(
         sa.make_url(postgres_url).set(drivername="postgresql+psycopg"),
@@ -87,7 +93,7 @@ def postgres_database(postgres_url: str) -> Iterator[str]:
         poolclass=sa.NullPool,
     )
     with server.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
     yield sa.make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
     with server.connect() as connection:
         connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -12,11 +12,17 @@ from playwright.async_api import Browser as Chromium
 from playwright.async_api import Page, async_playwright
 
 from chromium import FLAGS, Watcher
-from component.hub.hub_site import PASSWORD
+from component.hub.hub_site import PASSWORD, quick_passwords
 from component.hub.pages_site import Site, site
 from himalia_hub.users.models import User
 
 Tab = Callable[..., AbstractAsyncContextManager[Page]]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def passwords() -> Iterator[None]:
+    with quick_passwords():
+        yield
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -41,7 +47,7 @@ async def chromium() -> AsyncIterator[Chromium]:
 
 @pytest.fixture(scope="module")
 def cookies() -> dict[str, list[object]]:
-    """Of those who signed in already: argon2 takes a third of a second each time."""
+    """Of those who signed in already."""
     return {}
 
 

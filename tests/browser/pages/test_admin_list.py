@@ -372,9 +372,9 @@ async def test_who_may_only_look_has_no_buttons(hub: Site, tab: Tab) -> None:
 
 
 async def hub_person(db, name: str) -> User:
-    from component.hub.hub_site import HASH
+    from component.hub.hub_site import stored
 
-    user = User(name=name, admin=False, password_hash=HASH, created=clock.now())
+    user = User(name=name, admin=False, password_hash=stored(), created=clock.now())
     db.add(user)
     await db.flush()
     return user

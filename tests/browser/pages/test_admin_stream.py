@@ -11,7 +11,7 @@ from playwright.async_api import Browser as Chromium
 from playwright.async_api import expect
 
 from browser.pages.conftest import sign_in
-from component.hub.hub_site import HASH
+from component.hub.hub_site import stored
 from component.hub.pages_site import RUNNING, Site, site
 from himalia_hub import clock
 from himalia_hub.servers.state import Phase
@@ -69,7 +69,7 @@ async def test_five_thousand_people_are_listed_and_searched_at_once(
         await hub.person("root", admin=True)
         async with hub.db.begin() as db:
             db.add_all(
-                User(name=f"student{number:04}", password_hash=HASH, created=clock.now())
+                User(name=f"student{number:04}", password_hash=stored(), created=clock.now())
                 for number in range(PEOPLE)
             )
         context = await chromium.new_context(base_url=hub.url)

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+import schema
 from component.hub import hub_site
 from component.hub.pages_site import Browser, Site, site
 from himalia_hub.users.models import User
 
 EVIL = "<script>alert(1)<script>"  # a slash cannot be in a name
+
+
+@pytest.fixture(autouse=True, scope="module")
+def passwords() -> Iterator[None]:
+    """Modules that are about their price make a `passwords` of their own."""
+    with hub_site.quick_passwords():
+        yield
+
+
+@pytest.fixture
+def postgres_template(postgres_url: str) -> str:
+    """With the schema in it. Modules whose tests want an empty one say so."""
+    return schema.postgres_template(postgres_url)
 
 
 @pytest.fixture

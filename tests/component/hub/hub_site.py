@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import argon2
+import pytest
 import sqlalchemy as sa
 import yarl
 from aiohttp import web
 
+import schema
 from himalia_hub import clock
 from himalia_hub.app import make_app
 from himalia_hub.auth import password
-from himalia_hub.db import migrate
 from himalia_hub.db.engine import Database
 from himalia_hub.secrets import Secrets
 from himalia_hub.servers import store as servers
@@ -33,7 +36,30 @@ from himalia_proxy.base import Proxy, ProxyError, Route
 from himalia_spawner.fake import FakeSpawner
 
 PASSWORD = "a long enough password"
-HASH = password.hash_password(PASSWORD)
+ANY = "of PASSWORD"
+
+
+@functools.cache
+def _stored(hasher: argon2.PasswordHasher) -> str:
+    return hasher.hash(PASSWORD)
+
+
+def stored() -> str:
+    """PASSWORD's hash as the hub would make it just now, so that no sign-in makes it anew."""
+    return _stored(password._hasher)
+
+
+@contextmanager
+def quick_passwords() -> Iterator[None]:
+    """Argon2 as ever, but with next to nothing to do: a sign-in costs 80 ms of processor time otherwise.
+
+    Not for tests of what many sign-ins at once do to each other.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(password, "_hasher", argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        password._dummy.cache_clear()
+        yield
+    password._dummy.cache_clear()
 
 
 def identify(name: str) -> set[str]:
@@ -118,7 +144,8 @@ class Site:
         async with self.db.read() as db:
             return int(await db.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
 
-    async def person(self, name: str, *, admin: bool = False, hashed: str | None = HASH) -> User:
+    async def person(self, name: str, *, admin: bool = False, hashed: str | None = ANY) -> User:
+        hashed = stored() if hashed is ANY else hashed
         async with self.db.begin() as db:
             user = User(name=name, admin=admin, password_hash=hashed, created=clock.now())
             db.add(user)
@@ -169,7 +196,7 @@ async def site(
 ) -> AsyncIterator[Site]:
     """The hub on that or a free port, on a migrated database."""
     url = url or f"sqlite:///{folder / 'himalia.sqlite'}"
-    await migrate.upgrade(url)
+    await schema.bring(url)
     configured = HubSettings(data_dir=folder, **settings)
     world = World(
         configured,

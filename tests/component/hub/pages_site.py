@@ -16,14 +16,13 @@ import sqlalchemy as sa
 import yarl
 from aiohttp import web
 
-from component.hub.hub_site import HASH, PASSWORD, Answer, EmptyProxy
+import schema
+from component.hub.hub_site import PASSWORD, Answer, EmptyProxy, stored
 from himalia_hub import clock, middleware, pages
 from himalia_hub.auth import account, login
 from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.auth.vault import VAULT, Vault
 from himalia_hub.bulk import work
-from himalia_hub.db import lease  # noqa: F401 -- its table belongs to the schema
-from himalia_hub.db.base import Base
 from himalia_hub.db.engine import Database
 from himalia_hub.db.memo import Memo
 from himalia_hub.ending import ENDING, Ending
@@ -49,7 +48,6 @@ from himalia_hub.languages import choosing
 from himalia_hub.measures.store import Point, keep
 from himalia_hub.metrics.figures import Figures
 from himalia_hub.oauth import handlers as oauth
-from himalia_hub.oauth import models as oauth_models  # noqa: F401
 from himalia_hub.pages import live
 from himalia_hub.pages.beside import lead_home
 from himalia_hub.replicas.together import Together
@@ -84,7 +82,7 @@ class Site:
 
     async def person(self, name: str, *, admin: bool = False) -> User:
         async with self.db.begin() as db:
-            user = User(name=name, admin=admin, password_hash=HASH, created=clock.now())
+            user = User(name=name, admin=admin, password_hash=stored(), created=clock.now())
             db.add(user)
         return user
 
@@ -163,9 +161,9 @@ class Browser:
 @asynccontextmanager
 async def site(folder: Path, *, at_port: int = 0, **settings: Any) -> AsyncIterator[Site]:
     """Pages, sign-in and progress of a hub on a free port, or on the one that an earlier hub had."""
-    db = Database(f"sqlite:///{folder / 'himalia.sqlite'}")
-    async with db.engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
+    url = f"sqlite:///{folder / 'himalia.sqlite'}"
+    await schema.bring(url)
+    db = Database(url)
     answering: set[asyncio.Task[Any]] = set()
 
     @web.middleware

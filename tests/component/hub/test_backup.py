@@ -74,6 +74,12 @@ def _plain(column: sa.Column) -> object:
 
 
 @pytest.fixture
+def postgres_template() -> str:
+    """Nothing is in what is filled here."""
+    return "template1"
+
+
+@pytest.fixture
 def hub(tmp_path: Path, database_url: str) -> HubSettings:
     """A hub with rows, a secret and a proxy's token."""
     data = tmp_path / "old"

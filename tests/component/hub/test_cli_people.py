@@ -41,6 +41,12 @@ class Himalia:
 
 
 @pytest.fixture
+def postgres_template() -> str:
+    """Nobody started a hub yet."""
+    return "template1"
+
+
+@pytest.fixture
 def himalia(capsys, monkeypatch, tmp_path: Path, database_url: str) -> Himalia:
     return Himalia(capsys, monkeypatch, tmp_path / "data", database_url)
 

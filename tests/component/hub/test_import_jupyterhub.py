@@ -25,6 +25,12 @@ from himalia_hub.importing.tokens import matches
 from himalia_hub.shares import store as shares
 
 
+@pytest.fixture
+def postgres_template() -> str:
+    """Nothing is in what is filled here."""
+    return "template1"
+
+
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """A database that JupyterHub itself made, and the tokens in it."""

@@ -22,6 +22,11 @@ from himalia_hub.users.models import FailedLogin, Login, User
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate"}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def passwords() -> None:
+    """At their price: what many sign-ins at once do to each other is in here."""
+
+
 @pytest.fixture
 async def hub(tmp_path: Path) -> AsyncIterator[Site]:
     async with site(tmp_path) as running:

@@ -8,9 +8,9 @@ from datetime import timedelta
 
 import pytest
 
+import schema
 from himalia_hub import clock
 from himalia_hub.db import lease as job_lease
-from himalia_hub.db import migrate
 from himalia_hub.db.engine import Database
 from himalia_hub.servers import leases, schedule, store
 from himalia_hub.servers.leases import Lease, LeaseLost
@@ -25,7 +25,7 @@ TTL = timedelta(seconds=10)
 @pytest.fixture
 async def db(database_url: str) -> AsyncIterator[Database]:
     """A migrated database with one person, ann."""
-    await migrate.upgrade(database_url)
+    await schema.bring(database_url)
     database = Database(database_url)
     async with database.begin() as session:
         await users.create(session, "ann", now=clock.now())
