@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 import aiohttp
 
+import commands
 from himalia_spawner.ledger import runtime_folder
 from support import eventually
 
@@ -84,16 +85,9 @@ class Hub:
 
     def cli(self, *args: str, stdin: str = "") -> str:
         """Run a `himalia` command on this data folder; its standard output. It must succeed."""
-        done = subprocess.run(
-            [*HIMALIA, *args, "--data", str(self.data)],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, f"himalia {' '.join(args)}: {done.stderr}{done.stdout}"
-        return done.stdout.strip()
+        done = commands.himalia(*args, "--data", str(self.data), stdin=stdin)
+        assert done.code == 0, f"himalia {' '.join(args)}: {done.err}{done.out}"
+        return done.out.strip()
 
     def add_user(self, name: str, *, admin: bool = False) -> None:
         """An account with PASSWORD."""

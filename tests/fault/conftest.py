@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 import pytest
 import sqlalchemy as sa
 
+import schema
 import witness
 
 FAILED = pytest.StashKey[bool]()
@@ -27,6 +28,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.when == "call":
         item.stash[FAILED] = report.failed
     return report
+
+
+@pytest.fixture
+def postgres_template(postgres_url: str) -> str:
+    """With the schema in it: how a database comes by that is no fault's matter."""
+    return schema.postgres_template(postgres_url)
 
 
 @pytest.fixture(scope="module")
