@@ -38,7 +38,7 @@ format:  ## let ruff write what check would complain of
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 
-bench:  ## ours beside the official: starts and memory, or WHAT=hub, admin, proxy, singleuser, burst, roundtrip, container, links; ours alone: WHAT=scale, 1,000 to 10,000 servers, and WHAT=logins, 200 at once
+bench:  ## ours beside the official: starts and memory, or WHAT=hub, admin, proxy, singleuser, burst, roundtrip, container, links; ours alone: WHAT=scale, 1,000 to 10,000 servers, WHAT=postgres, and WHAT=logins, 200 at once
 	@tests/tools/prepare test
 	$(BIN)/python tests/bench/$(WHAT).py $(ARGS)
 

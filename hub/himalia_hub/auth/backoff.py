@@ -14,6 +14,7 @@ from typing import NamedTuple, cast
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from himalia_hub.db import prepared
 from himalia_hub.db.base import insert_of
 from himalia_hub.db.prepared import Prepared, is_postgresql
 from himalia_hub.errors import TooMany
@@ -122,9 +123,7 @@ def _locked(db: Session, key: str, other: str = "") -> list[Failures]:
     one writer at a time anyway; PostgreSQL keeps a lock by the key's hash.
     """
     if is_postgresql(db):
-        db.execute(
-            sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f"failed_logins {key}", 0)))
-        )
+        prepared.hold(db, "pg_advisory_xact_lock", f"failed_logins {key}")
     rows = {row[0]: Failures(*row) for row in _ROWS.rows(db, {"its_key": key, "other": other})}
     return [rows.get(each, Failures(each)) for each in (key, other)]
 

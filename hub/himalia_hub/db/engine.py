@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, ExceptionContext, make_url
@@ -14,9 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.orm import Session
 
 from himalia_hub.db import quick_sqlite
+from himalia_hub.db.prepared import IDLE_ENDED, SPEAKER
 from himalia_hub.db.revision import PostgresRevision, Revision, SqliteRevision
 from himalia_hub.db.sqlite_threads import SqliteThreads
 from himalia_hub.errors import ConfigError
+
+if TYPE_CHECKING:
+    from himalia_hub.db.postgres_threads import PostgresThreads
 
 T = TypeVar("T")
 
@@ -27,8 +32,6 @@ IDLE_IN_TRANSACTION_S = 20
 """PostgreSQL ends a transaction that says nothing for so long: its hub was stopped, or is cut off. That is shorter than
 others wait for its locks, so that they get them.
 """
-IDLE_ENDED = "25P03"
-"""How it says so (PostgreSQL, Appendix A: idle_in_transaction_session_timeout)."""
 
 
 def async_url(url: str) -> URL:
@@ -64,51 +67,49 @@ class Database:
 
     `begin()` is a write transaction that commits at the end of the block; `read()` never writes.
     Neither is held over an await that is not the database (architecture: loop rules). Where nothing but the database is
-    awaited, three others are cheaper, as five statements in one visit to SQLite's thread cost a quarter of five awaited
-    ones: `write()` for a function of a synchronous session, `begin_in_one()` and `read_in_one()` for a coroutine.
+    awaited, three others are cheaper, as five statements in one visit to a database's thread cost a quarter of five
+    awaited ones, or less: `write()` for a function of a synchronous session, `begin_in_one()` and `read_in_one()` for a
+    coroutine.
     """
 
     def __init__(self, url: str) -> None:
         self.url = async_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.name = secrets.token_urlsafe(6)
+        self._info = {SPEAKER: self.name}
         self.engine = _make_engine(self.url)
         self.revision: Revision = SqliteRevision(self.url) if self.is_sqlite else PostgresRevision(self.url)
         self._writing = self.engine.execution_options(himalia_write=True)
         # SQLite has one writer, and who finds it busy sleeps and looks again, up to 100 ms after it is free. In one
         # process people can simply queue.
         self._one_writer = asyncio.Lock() if self.is_sqlite else contextlib.nullcontext()
-        self._sqlite = SqliteThreads(_plain_sqlite(self.url), self._one_writer) if self.is_sqlite else None
+        self._threads = (
+            SqliteThreads(_plain_sqlite(self.url), self._one_writer)
+            if self.is_sqlite
+            else _postgres_threads(self.url, self._info)
+        )
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncSession]:
         """A write transaction; committed at the end of the block, rolled back when it raises."""
         async with (
             self._one_writer,
-            AsyncSession(self._writing, expire_on_commit=False) as session,
+            AsyncSession(self._writing, expire_on_commit=False, info=self._info) as session,
             session.begin(),
         ):
             yield session
 
     async def write(self, work: Callable[[Session], T]) -> T:
         """`work(session)` in a write transaction, committed when it returns, rolled back when it raises."""
-        if self._sqlite is None:
-            async with self.begin() as db:
-                return await db.run_sync(work)
-        return await self._sqlite.write(work)
+        return await self._threads.write(work)
 
     async def begin_in_one(self, work: Callable[[AsyncSession], Coroutine[Any, Any, T]]) -> T:
         """`begin()` around `await work(session)`, which awaits this session and nothing else."""
-        if self._sqlite is None:
-            async with self.begin() as db:
-                return await work(db)
-        return await self._sqlite.write(lambda session: _without_waiting(work(_Awaited(session))))
+        return await self._threads.write(lambda session: _without_waiting(work(_Awaited(session))))
 
     async def read_in_one(self, work: Callable[[AsyncSession], Coroutine[Any, Any, T]]) -> T:
         """`read()` around `await work(session)`, which awaits this session and nothing else."""
-        if self._sqlite is None:
-            async with self.read() as db:
-                return await work(db)
-        return await self._sqlite.read(lambda session: _without_waiting(work(_Awaited(session))))
+        return await self._threads.read(lambda session: _without_waiting(work(_Awaited(session))))
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -119,8 +120,7 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self.revision.close()
-        if self._sqlite is not None:
-            self._sqlite.close()
+        self._threads.close()
         await self.engine.dispose()
 
 
@@ -160,13 +160,23 @@ def _without_waiting(work: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("something but the database was awaited within a transaction in one visit")
 
 
+def _postgres_threads(url: URL, info: dict[Any, Any]) -> PostgresThreads:
+    # Its driver is installed only where it is asked for.
+    from himalia_hub.db.postgres_threads import PostgresThreads
+
+    engine = sa.create_engine(
+        url, poolclass=sa.NullPool, hide_parameters=True
+    )  # each thread keeps its connection
+    _prepare_postgres(engine)
+    return PostgresThreads(engine, info)
+
+
 def _make_engine(url: URL) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
         engine = create_async_engine(
-            url, pool_pre_ping=True, pool_size=10, max_overflow=10, hide_parameters=True
+            url, pool_pre_ping=True, pool_size=5, max_overflow=5, hide_parameters=True
         )
-        sa.event.listen(engine.sync_engine, "connect", _on_postgres_connect)
-        sa.event.listen(engine.sync_engine, "handle_error", _on_postgres_error)
+        _prepare_postgres(engine.sync_engine)
         return engine
     engine = create_async_engine(
         url.set(drivername=quick_sqlite.NAME), connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True
@@ -184,6 +194,11 @@ def _plain_sqlite(url: URL) -> sa.Engine:
     )
     _prepare_sqlite(engine)
     return engine
+
+
+def _prepare_postgres(engine: sa.Engine) -> None:
+    sa.event.listen(engine, "connect", _on_postgres_connect)
+    sa.event.listen(engine, "handle_error", _on_postgres_error)
 
 
 def _on_postgres_connect(connection: Any, _record: Any) -> None:

@@ -1,4 +1,4 @@
-"""Statements that each start makes: compiled once, and on SQLite's threads given to the driver as they are.
+"""Statements that each start makes: compiled once, and in a database's threads given to the driver as they are.
 
 A statement takes SQLite about 10 µs. SQLAlchemy's way to the driver and back takes 60 to 100, and an object made of a
 row as much again: it looks the compiled form up, makes a context, a cursor, a result with names, and an identity.
@@ -24,18 +24,33 @@ M = TypeVar("M", bound=Base)
 Values = Mapping[str, Any]
 
 DRIVER: Final = "himalia driver"
-"""In `Session.info`: the `sqlite3.Connection` below the session, which is in a transaction."""
+"""In `Session.info`: what carries a statement out below the session, in its transaction: a `sqlite3.Connection` or a
+`psycopg.RawCursor`, which have `execute` and `executemany` in common.
+"""
+SPEAKER: Final = "himalia speaker"
+"""In `Session.info` of a `Database`: its `name`, by which it knows what it notified itself."""
+IDLE_ENDED: Final = "25P03"
+"""How PostgreSQL says that it ended a transaction (Appendix A: idle_in_transaction_session_timeout)."""
 
 
 def is_postgresql(db: Session | AsyncSession) -> bool:
     """Whether this is PostgreSQL, where what SQLite's one writer gives for nothing needs a lock."""
-    return DRIVER not in db.info and db.get_bind().dialect.name == "postgresql"
+    driver = db.info.get(DRIVER)
+    return not isinstance(driver, sqlite3.Connection) and db.get_bind().dialect.name == "postgresql"
+
+
+def as_sqlalchemys(error: Exception, text: str, dialect: Dialect) -> BaseException:
+    """What SQLAlchemy would have raised for an error of the driver."""
+    if getattr(error, "sqlstate", "") == IDLE_ENDED:  # the driver files it under internal errors
+        return sa.exc.OperationalError(text, None, error, hide_parameters=True, connection_invalidated=True)
+    base = dialect.loaded_dbapi.Error
+    return sa.exc.DBAPIError.instance(text, None, error, base, hide_parameters=True, dialect=dialect)
 
 
 class Prepared:
     """A statement about tables (not about mapped classes), asked with values by the names of its parameters.
 
-    Elsewhere than in SQLite's threads it is carried out by SQLAlchemy. `build` gives the statement for a dialect's
+    Elsewhere than in a database's threads it is carried out by SQLAlchemy. `build` gives the statement for a dialect's
     name; `given` are the columns of an insert. A list in place of one value (`expanding`) is not supported.
     """
 
@@ -44,14 +59,14 @@ class Prepared:
     ) -> None:
         self._build = build
         self._given = None if given is None else list(given)
-        self._compiled: _Compiled | None = None
+        self._compiled: dict[type, _Compiled] = {}
 
     def rows(self, db: Session, values: Values) -> Sequence[Any]:
         """What it finds, as tuples of what the columns' types make of it."""
         driver = db.info.get(DRIVER)
         if driver is None:
             return db.execute(self._statement(db), values).all()
-        return self._for(db).rows(driver, values)
+        return self._for(db, driver).rows(driver, values)
 
     def row(self, db: Session, values: Values) -> Any:
         """The one row, or None."""
@@ -63,7 +78,7 @@ class Prepared:
         driver = db.info.get(DRIVER)
         if driver is None:
             return int(db.execute(self._statement(db), values).rowcount)  # type: ignore[attr-defined]
-        return self._for(db).run(driver, values)
+        return self._for(db, driver).run(driver, values)
 
     def run_each(self, db: Session, each: Sequence[Values]) -> None:
         """Do it with each of these values, as one call to the driver."""
@@ -73,16 +88,26 @@ class Prepared:
         if driver is None:
             db.execute(self._statement(db), each)
         else:
-            self._for(db).run_each(driver, each)
+            self._for(db, driver).run_each(driver, each)
 
     def _statement(self, db: Session) -> sa.Executable:
         return self._build(db.get_bind().dialect.name) if callable(self._build) else self._build
 
-    def _for(self, db: Session) -> _Compiled:
+    def _for(self, db: Session, driver: object) -> _Compiled:
         db.flush()  # as before any other query
-        if self._compiled is None:
-            self._compiled = _Compiled(self._statement(db), db.get_bind().dialect, self._given)
-        return self._compiled
+        compiled = self._compiled.get(type(driver))
+        if compiled is None:
+            dialect = _by_place(db.get_bind().dialect)
+            compiled = self._compiled[type(driver)] = _Compiled(self._statement(db), dialect, self._given)
+        return compiled
+
+
+def _by_place(dialect: Dialect) -> Dialect:
+    """The dialect in which values have places, not names: PostgreSQL's own `$1`, which the driver need not look for."""
+    if dialect.positional:
+        return dialect
+    kind: Any = type(dialect)
+    return cast("Dialect", kind(paramstyle="numeric_dollar", dbapi=dialect.loaded_dbapi))
 
 
 @functools.cache
@@ -122,6 +147,20 @@ def attached(db: Session, model: type[M], row: Sequence[Any]) -> M:
     return cast("M", known)
 
 
+def hold(db: Session, function: str, key: str) -> None:
+    """Take an advisory lock of PostgreSQL until the transaction ends. Only where `is_postgresql`.
+
+    `function` is `pg_advisory_xact_lock`, or `pg_advisory_xact_lock_shared`.
+    """
+    _lock(function).rows(db, {"key": key})
+
+
+@functools.cache
+def _lock(function: str) -> Prepared:
+    key = sa.func.hashtextextended(sa.bindparam("key", type_=sa.String), 0)
+    return Prepared(sa.select(getattr(sa.func, function)(key)))
+
+
 class _Compiled:
     """The text for the driver, what is done to each value on its way there, and to each column on its way back."""
 
@@ -135,7 +174,7 @@ class _Compiled:
             or not all(one.is_scalar for one in defaults.values())
         ):
             raise ValueError(f"cannot be prepared: {self._text}")
-        self._dialect = dialect
+        self._dialect, self._error = dialect, dialect.loaded_dbapi.Error
         self._binds: list[tuple[str, Callable[[Any], Any] | None, Any]] = []
         for name in compiled.positiontup or []:
             bind = compiled.binds[name]
@@ -146,12 +185,21 @@ class _Compiled:
             fixed = fixed if bind.required or to_driver is None else to_driver(fixed)
             self._binds.append((bind.key if bind.required else "", to_driver, fixed))
         columns = statement.exported_columns if statement.is_select or compiled.effective_returning else ()
-        readers = [one.type.dialect_impl(dialect).result_processor(dialect, None) for one in columns]
-        self._readers = readers if any(readers) else []
+        self._columns = [one.type.dialect_impl(dialect) for one in columns]
+        self._readers: list[Any] | None = None
 
-    def rows(self, driver: sqlite3.Connection, values: Values) -> list[Any]:
-        found = self._asked(driver, values).fetchall()
+    def rows(self, driver: Any, values: Values) -> list[Any]:
+        cursor = self._asked(driver, values)
+        found: list[Any] = cursor.fetchall()
         readers = self._readers
+        if readers is None:
+            # PostgreSQL's numbers are read by what it says that they are, which comes with the first answer.
+            kinds = [about[1] for about in cursor.description]
+            readers = [
+                one.result_processor(self._dialect, kind)
+                for one, kind in zip(self._columns, kinds, strict=True)
+            ]
+            readers = self._readers = readers if any(readers) else []
         if not readers:
             return found
         return [
@@ -159,29 +207,24 @@ class _Compiled:
             for row in found
         ]
 
-    def run(self, driver: sqlite3.Connection, values: Values) -> int:
-        return self._asked(driver, values).rowcount
+    def run(self, driver: Any, values: Values) -> int:
+        return int(self._asked(driver, values).rowcount)
 
-    def run_each(self, driver: sqlite3.Connection, each: Sequence[Values]) -> None:
+    def run_each(self, driver: Any, each: Sequence[Values]) -> None:
         try:
             driver.executemany(self._text, [self._given(values) for values in each])
-        except sqlite3.Error as error:
-            raise self._said(error) from error
+        except self._error as error:
+            raise as_sqlalchemys(error, self._text, self._dialect) from error
 
-    def _asked(self, driver: sqlite3.Connection, values: Values) -> sqlite3.Cursor:
+    def _asked(self, driver: Any, values: Values) -> Any:
         given = self._given(values)
         try:
             return driver.execute(self._text, given)
-        except sqlite3.Error as error:
-            raise self._said(error) from error
+        except self._error as error:
+            raise as_sqlalchemys(error, self._text, self._dialect) from error
 
     def _given(self, values: Values) -> list[Any]:
         return [
             fixed if not name else values[name] if to_driver is None else to_driver(values[name])
             for name, to_driver, fixed in self._binds
         ]
-
-    def _said(self, error: sqlite3.Error) -> BaseException:
-        return sa.exc.DBAPIError.instance(
-            self._text, None, error, sqlite3.Error, hide_parameters=True, dialect=self._dialect
-        )

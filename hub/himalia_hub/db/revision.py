@@ -64,12 +64,21 @@ class PostgresRevision:
         self._url = url.set(drivername="postgresql").render_as_string(hide_password=False)
         self._connection: Any = None
         self._one_at_a_time = asyncio.Lock()
+        self._next: asyncio.Task[Hashable | None] | None = None
 
     async def now(self) -> Hashable | None:
-        """As the Protocol says."""
+        """As the Protocol says. Whoever asks while a question is under way shares the next one with all who do: what is
+        under way may have been looked up before a commit of which they know.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._next)
+
+    async def _ask(self) -> Hashable | None:
         import psycopg
 
         async with self._one_at_a_time:
+            self._next = None
             try:
                 if self._connection is None:
                     self._connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True)

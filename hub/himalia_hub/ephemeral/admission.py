@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.db.engine import Database
+from himalia_hub.db.prepared import hold, is_postgresql
 from himalia_hub.ephemeral import bans, store
 from himalia_hub.ephemeral.models import Launch, Stage
 from himalia_hub.ephemeral.settings import EphemeralSection
@@ -206,8 +207,8 @@ def _launch(wish: Wish, now: datetime) -> Launch:
 
 async def _one_at_a_time(db: AsyncSession) -> None:
     """Of several hubs, too: places follow the ids, and no two are told the same. SQLite has one writer anyway."""
-    if db.get_bind().dialect.name == "postgresql":
-        await db.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(LOCK, 0))))
+    if is_postgresql(db):
+        await db.run_sync(hold, "pg_advisory_xact_lock", LOCK)
 
 
 # ------------------------------------------------------------------ limits of an hour

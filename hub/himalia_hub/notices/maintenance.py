@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub.clock import minute
-from himalia_hub.db.prepared import is_postgresql
+from himalia_hub.db.prepared import hold, is_postgresql
 from himalia_hub.errors import HimaliaError
 from himalia_hub.notices.models import Maintenance
 from himalia_hub.notices.notice import MAINTENANCE, Notice
@@ -77,4 +77,4 @@ def notice_of(row: Maintenance) -> Notice:
 
 async def _lock(db: AsyncSession, function: str) -> None:
     if is_postgresql(db):
-        await db.execute(sa.select(getattr(sa.func, function)(sa.func.hashtextextended(LOCK, 0))))
+        await db.run_sync(hold, function, LOCK)

@@ -10,12 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from himalia_hub.db.prepared import Prepared, columns_of, detached, is_postgresql
+from himalia_hub.db.prepared import SPEAKER, Prepared, columns_of, detached, is_postgresql
 from himalia_hub.servers.models import Server
 from himalia_hub.users.models import User
 
 CHANNEL = "himalia_servers"
-"""PostgreSQL notification channel; the payload is the server's id."""
+"""PostgreSQL notification channel; the payload is the server's id, and the name of the `Database` that tells it."""
 
 RELEASED: dict[str, Any] = {"lease_owner": None, "lease_until": None}
 """Values that give a row back to the queue, for a decision that ends the work on it."""
@@ -70,6 +70,7 @@ _NAMES = Prepared(
         User.id.in_([sa.bindparam(f"id{n}", type_=sa.Integer) for n in range(_AT_ONCE)])
     )
 )
+_NOTIFY = Prepared(sa.select(sa.func.pg_notify(CHANNEL, sa.bindparam("told", type_=sa.String))))
 
 
 @functools.cache
@@ -143,12 +144,7 @@ def release(db: Session, lease: Lease) -> None:
 def notify(db: Session, server_id: int) -> None:
     """Tell the other replicas at commit, where the database can (PostgreSQL NOTIFY)."""
     if is_postgresql(db):
-        db.execute(notification(server_id))
-
-
-def notification(server_id: int) -> sa.Select[Any]:
-    """The statement that does it."""
-    return sa.select(sa.func.pg_notify(CHANNEL, str(server_id)))
+        _NOTIFY.rows(db, {"told": f"{server_id} {db.info.get(SPEAKER, '')}"})
 
 
 def _fenced(db: Session, lease: Lease, values: dict[str, Any]) -> None:

@@ -53,15 +53,18 @@ async def run(
                         if cuts is not None:
                             cuts.hear(note.payload)
                     else:
-                        _ring(doorbell, note.payload)
+                        _ring(doorbell, note.payload, but_from=db.name)
         except (psycopg.Error, OSError) as error:
             log.warning("database.listener_lost", error=type(error).__name__)
             await asyncio.sleep(RECONNECT_S)
 
 
-def _ring(doorbell: Doorbell, payload: str) -> None:
+def _ring(doorbell: Doorbell, payload: str, *, but_from: str) -> None:
     # Anybody with an account on the database may write to the channel: what is no number is worth a look, not a crash.
-    if payload.isascii() and payload.isdigit():
-        doorbell.ring(int(payload))
+    server_id, _, speaker = payload.partition(" ")
+    if speaker == but_from:
+        return  # it rang its own bell, and whoever is in the midst of this start would read it all again
+    if server_id.isascii() and server_id.isdigit():
+        doorbell.ring(int(server_id))
     else:
         doorbell.ring_all()

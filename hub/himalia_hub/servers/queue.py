@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub.db.memo import Memo
-from himalia_hub.db.prepared import is_postgresql
+from himalia_hub.db.prepared import hold, is_postgresql
 from himalia_hub.errors import TooMany
 from himalia_hub.servers import store
 from himalia_hub.servers.models import UNDER_WAY, Server
@@ -75,7 +75,7 @@ def room(load: Load, settings: ServersSection) -> int:
 async def lock(db: AsyncSession) -> None:
     """Until the transaction ends nobody else gives out places. SQLite has one writer anyway."""
     if is_postgresql(db):
-        await db.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(LOCK, 0))))
+        await db.run_sync(hold, "pg_advisory_xact_lock", LOCK)
 
 
 _PLACED = sa.and_(Server.desired == Desired.RUNNING, Server.queued_at.is_(None))

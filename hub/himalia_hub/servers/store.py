@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from himalia_hub import clock
 from himalia_hub.db.base import insert_of, insert_unless_there
-from himalia_hub.db.prepared import Prepared, attached, columns_of, detached, is_postgresql
+from himalia_hub.db.prepared import Prepared, attached, columns_of, detached
 from himalia_hub.errors import Conflict
 from himalia_hub.servers import leases
 from himalia_hub.servers.models import Server, ServerEvent
@@ -299,8 +299,7 @@ async def reasons(db: AsyncSession, user_id: int) -> dict[int, str]:
 
 async def notify(db: AsyncSession, server_id: int) -> None:
     """Tell the other replicas at commit, where the database can (PostgreSQL NOTIFY)."""
-    if is_postgresql(db):
-        await db.execute(leases.notification(server_id))
+    await db.run_sync(leases.notify, server_id)
 
 
 def add_event(
