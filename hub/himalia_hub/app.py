@@ -19,7 +19,7 @@ from himalia_hub import clock, ending, info, lean, middleware, openapi, reloadin
 from himalia_hub.audit import handlers as audit
 from himalia_hub.audit import store as audit_store
 from himalia_hub.audit import visits
-from himalia_hub.auth import account, elsewhere, login, out, run_out, setup, suspend
+from himalia_hub.auth import account, elsewhere, first_password, login, out, run_out, setup, suspend
 from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.auth.vault import VAULT, Vault
 from himalia_hub.bulk import work
@@ -126,7 +126,7 @@ def all_routes(prefix: str, base_url: str) -> list[web.RouteDef]:
     features = (
         info, openapi, ending, reloading, audit, users, groups, servers, stop_time, tokens, services, roles, shares,
         usage, oauth, notices, proxy_api, following, metrics, login, account, elsewhere, suspend, setup, signups,
-        choosing,
+        first_password, choosing,
     )  # fmt: skip
     table: list[web.RouteDef] = []
     for feature in features:

@@ -74,6 +74,11 @@ class Door:
         """Those with a button that leads to another site."""
 
     @property
+    def only_local(self) -> bool:
+        """Whether nobody comes in but by the hub's own accounts."""
+        return all(each.section.kind == LOCAL for each in self._all.values())
+
+    @property
     def has_local(self) -> bool:
         """Whether the hub's own accounts can sign in."""
         return any(each.section.kind == LOCAL for each in self._all.values())

@@ -27,15 +27,21 @@ def routes(prefix: str) -> list[web.RouteDef]:
     return [
         web.put(one + "/suspension", suspend),
         web.delete(one + "/suspension", lift),
-        web.delete(one + "/second-step", forget_second_step),
+        web.delete(one + "/second-step", second_step_off),
     ]
 
 
 @scoped("admin:users")
 async def suspend(request: web.Request) -> web.Response:
     """204; signed out everywhere, tokens refused, WebSockets cut, servers stopping. Repeating it is harmless."""
+    await put_out(request, request.match_info["user"])
+    return web.Response(status=204)
+
+
+async def put_out(request: web.Request, name: str) -> None:
+    """Suspend this person: NotFound, NotAuthorized, BadRequest for oneself."""
     async with request.app[DB].begin() as db:
-        user = await _touchable(request, db)
+        user = await _touchable(request, db, name)
         if user.suspended is None:
             user.suspended = clock.now()
         logins = list(await db.scalars(sa.select(Login).where(Login.user_id == user.id)))
@@ -49,36 +55,45 @@ async def suspend(request: web.Request) -> web.Response:
     await out.cut(request.app, ended)
     tell(request, change={"after": {"suspended": True, "sign_ins_ended": len(logins)}})
     log.info("user.suspended", target=user.name)
-    return web.Response(status=204)
 
 
 @scoped("admin:users")
 async def lift(request: web.Request) -> web.Response:
     """204; the person may sign in again; tokens of their own count again."""
+    await let_in(request, request.match_info["user"])
+    return web.Response(status=204)
+
+
+async def let_in(request: web.Request, name: str) -> None:
+    """End a suspension, with the errors of `put_out`."""
     async with request.app[DB].begin() as db:
-        user = await _touchable(request, db)
+        user = await _touchable(request, db, name)
         user.suspended = None
     tell(request, change={"after": {"suspended": False}})
     log.info("user.suspension_lifted", target=user.name)
-    return web.Response(status=204)
 
 
 @scoped("admin:users")
-async def forget_second_step(request: web.Request) -> web.Response:
+async def second_step_off(request: web.Request) -> web.Response:
     """204; for who lost both the app and the recovery codes: the password alone lets them in again."""
-    async with request.app[DB].begin() as db:
-        user = await _touchable(request, db)
-        await second.turn_off(db, user.id)
-    tell(request, change={"after": {"second_step": "off"}})
-    log.info("second_step.off", target=user.name)
+    await forget_second_step(request, request.match_info["user"])
     return web.Response(status=204)
 
 
-async def _touchable(request: web.Request, db: AsyncSession) -> User:
-    """The person of the path. Nobody does this to themselves, nor to somebody above them."""
+async def forget_second_step(request: web.Request, name: str) -> None:
+    """Turn a person's second step off, with the errors of `put_out`."""
+    async with request.app[DB].begin() as db:
+        user = await _touchable(request, db, name)
+        await second.turn_off(db, user.id)
+    tell(request, change={"after": {"second_step": "off"}})
+    log.info("second_step.off", target=user.name)
+
+
+async def _touchable(request: web.Request, db: AsyncSession, name: str) -> User:
+    """The person of this name. Nobody does this to themselves, nor to somebody above them."""
     identity: Identity | None = request[IDENTITY]
     assert identity is not None  # the guard let it through
-    user = await users.by_name(db, request.match_info["user"])
+    user = await users.by_name(db, name)
     if user is None:
         raise NotFound(NO_ACCESS)
     if user.id == identity.user_id:

@@ -41,6 +41,7 @@ BY_CODE = {
     "xsrf": Story(later("Please try that again"), later("Reload the page and send the form again.")),
     "setup-first": Story(later("This hub is not set up yet"), ""),
     "setup-link-over": Story(later("This link does not work"), ""),
+    "password-link-over": Story(later("This link does not work"), ""),
     "over-quota": Story(later("The quota does not allow this"), ""),
     "maintenance": Story(later("Nothing can be started just now"), ""),
     "redirect-loop": Story(later("Your server cannot be reached"), ""),

@@ -48,6 +48,7 @@ ROLES: Final = (
     "%(amount)s is no length",
     "write 1 to 9999, in hours or days",
     "%(does)s cannot be done to a role",
+    "%(does)s cannot be done to a person",
     "There is no such role, or only the configuration can change it.",
 )
 ADMINISTRATION: Final = (

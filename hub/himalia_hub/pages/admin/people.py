@@ -13,13 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
 from himalia_hub.audit.record import tell
-from himalia_hub.auth import out
+from himalia_hub.auth import first_password, out
+from himalia_hub.auth.door import DOOR
 from himalia_hub.errors import BadRequest, HimaliaError, NotAuthorized, NotFound
 from himalia_hub.groups import store as groups
 from himalia_hub.groups.change import may_put_in
 from himalia_hub.keys import DB, SETTINGS, SPAWNER
 from himalia_hub.languages import gettext, sentence
-from himalia_hub.pages.admin import viewer
+from himalia_hub.pages.admin import access, viewer
 from himalia_hub.pages.cards import cards
 from himalia_hub.pages.paths import redirect
 from himalia_hub.pages.render import page
@@ -54,6 +55,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
         web.get(prefix + "admin/people", person),
         web.post(prefix + "admin/people", change),
         web.post(prefix + "admin/people/delete", delete),
+        web.post(prefix + "admin/people/access", admit),
     ]
 
 
@@ -83,12 +85,15 @@ def read_names(text: str, there: Collection[str]) -> list[Line]:
 async def ask(request: web.Request) -> web.Response:
     """200 a box to paste names into."""
     viewer.must_be(request, "admin:users")
-    return await _add_page(request, "", [], "")
+    # Where there is no other way in, who has no password could not come.
+    return await _add_page(request, "", [], "", with_links=request.app[DOOR].only_local)
 
 
 @signed_in
 async def add(request: web.Request) -> web.Response:
-    """200 the preview, where every name is judged; with `sure` the good ones are added: 303 to the list of them."""
+    """200 the preview, where every name is judged; with `sure` the good ones are added: 303 to the list of them, or 200
+    a page with a link for the password of each.
+    """
     identity, fields = viewer.must_be(request, "admin:users"), await _fields(request)
     text, group = fields.get("names", ""), fields.get("group", "").strip()
     async with request.app[DB].begin() as db:
@@ -107,12 +112,22 @@ async def add(request: web.Request) -> web.Response:
                 found = found or await groups.create(db, group)
                 await may_put_in(request, db, group, made)
                 await groups.add(db, found, made)
+    with_links = "links" in fields and _may_link(request, identity)
     if not made:
-        return await _add_page(request, text, lines, group)
-    tell(request, change={"after": {"added": good, "group": group}})
+        return await _add_page(request, text, lines, group, with_links=with_links)
+    tell(request, change={"after": {"added": good, "group": group, "password_links": with_links}})
     query = f"group:{group}" if group and " " not in group else f'group:"{group}"' if group else ""
     url = f"{request.app[SETTINGS].hub_prefix}admin"
-    return redirect(f"{url}?q={quote(query)}" if query else url, status=303)
+    url = f"{url}?q={quote(query)}" if query else url
+    if not with_links:
+        return redirect(url, status=303)
+    links = [(user.name, first_password.link_for(request, user)) for user in made]
+    days = first_password.LASTS.days
+    return await page(request, "admin_added.html", links=links, back=url, link_days=days)
+
+
+def _may_link(request: web.Request, identity: Identity) -> bool:
+    return identity.is_whole_admin and request.app[DOOR].has_local
 
 
 @signed_in
@@ -149,6 +164,26 @@ async def change(request: web.Request) -> web.Response:
 
 
 @signed_in
+async def admit(request: web.Request) -> web.Response:
+    """303 to the person, who is out, in again, or without a second step; 200 the page with a link for their password.
+
+    4xx the page again, saying why not.
+    """
+    identity, fields = viewer.must_be(request), await _fields(request)
+    name, link = fields.get("name", ""), ""
+    tell(request, target_user=name)
+    try:
+        async with request.app[DB].read() as db:
+            user = await _user(db, identity, name)
+        link = await access.do(request, identity, user, fields.get("does", ""))
+    except HimaliaError as problem:
+        return await _person_page(request, identity, name, problem=problem)
+    if link:
+        return await _person_page(request, identity, name, link=link)
+    return redirect(f"{request.app[SETTINGS].hub_prefix}admin/people?name={quote(name)}", status=303)
+
+
+@signed_in
 async def delete(request: web.Request) -> web.Response:
     """303 to the list without them, once their name was typed; else the page again, saying why not."""
     identity, fields = viewer.must_be(request), await _fields(request)
@@ -173,7 +208,9 @@ async def _judged(db: AsyncSession, text: str) -> list[Line]:
     return read_names(text, there)
 
 
-async def _add_page(request: web.Request, text: str, lines: list[Line], group: str) -> web.Response:
+async def _add_page(
+    request: web.Request, text: str, lines: list[Line], group: str, *, with_links: bool = False
+) -> web.Response:
     async with request.app[DB].read() as db:
         known, _ = await groups.page_of(db, only=None, offset=0, limit=200)
     return await page(
@@ -185,17 +222,25 @@ async def _add_page(request: web.Request, text: str, lines: list[Line], group: s
         good=sum(not line.problem for line in lines),
         groups=[one.name for one in known],
         at_most=AT_MOST,
+        may_link=_may_link(request, viewer.must_be(request)),
+        with_links=with_links,
     )
 
 
 async def _person_page(
-    request: web.Request, identity: Identity, name: str, *, problem: HimaliaError | None = None
+    request: web.Request,
+    identity: Identity,
+    name: str,
+    *,
+    problem: HimaliaError | None = None,
+    link: str = "",
 ) -> web.Response:
     async with request.app[DB].read() as db:
         user = await _user(db, identity, name)
         theirs = await servers.list_for_user(db, user.id)
         member_of = await groups.of_user(db, user.id)
         quota = await usage.set_for_user(db, user)
+        how = await access.shown(request, db, identity, user)
         held = await rights.held(db, user, request.app[SETTINGS].rules, now=clock.now())
     roles = await roles_of.every(request) if identity.allows("admin:roles") else []
     said, spawner = request.app[SETTINGS].quotas, request.app[SPAWNER]
@@ -218,6 +263,8 @@ async def _person_page(
         files_end=tells is not None and tells.files_end_with_person,
         may_delete=identity.allows("delete:users", user=user.name) and user.id != identity.user_id,
         may_promote=identity.is_whole_admin and user.id != identity.user_id,
+        link=link,
+        **how,
     )
 
 
