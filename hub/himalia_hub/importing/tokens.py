@@ -42,11 +42,15 @@ async def put(db: AsyncSession, token: ApiToken, *, prefix: str, hashed: str) ->
 
 
 async def adopt(database: Database, token: str) -> bool:
-    """Make an imported token ours, if this is one; True then. It is looked up as any other from now on."""
+    """Make an imported token ours, if this is one; True then. It is looked up as any other from now on.
+
+    True, too, where another request has just done it: a script that begins with several at once is not refused.
+    """
     async with database.read() as db:
         mine = await _find(db, ImportedToken, token)
-    if mine is None:
-        return False
+        if mine is None:
+            done = sa.select(ImportedToken.token_id).join(ApiToken, ApiToken.id == ImportedToken.token_id)
+            return await db.scalar(done.where(ApiToken.hashed == hash_token(token))) is not None
     async with database.begin() as db:
         of_mine = ApiToken.id == mine.token_id
         await db.execute(sa.update(ApiToken).where(of_mine).values(hashed=hash_token(token)))

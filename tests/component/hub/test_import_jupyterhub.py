@@ -21,7 +21,7 @@ from himalia_hub.config import load
 from himalia_hub.errors import BadRequest
 from himalia_hub.importing import config
 from himalia_hub.importing.models import ImportedToken
-from himalia_hub.importing.tokens import matches
+from himalia_hub.importing.tokens import adopt, matches
 from himalia_hub.shares import store as shares
 
 
@@ -58,6 +58,9 @@ async def test_people_groups_servers_and_tokens_come_over_and_work(
     assert "service 'announcements': write it as [[services]]" in said
     assert "role 'teachers' (list:users): write it as [[roles]]" in said
     async with site(tmp_path / "site", database_url, servers={"slow_start_s": 0}) as hub:
+        # Of two that come at once, one may have looked before the other made it ours, and ask afterwards.
+        assert [await adopt(hub.db, tokens["ada"]) for _ in range(2)] == [True, True]
+        assert not await adopt(hub.db, tokens["ada"] + "x")
         async with hub.client(tokens["ada"]) as ada:
             me = (await ada("GET", "/hub/api/user")).json
             assert (me["name"], me["admin"], me["groups"]) == ("ada", True, ["class"])
