@@ -19,7 +19,8 @@ from himalia_hub import clock, ending, info, lean, middleware, openapi, reloadin
 from himalia_hub.audit import handlers as audit
 from himalia_hub.audit import store as audit_store
 from himalia_hub.audit import visits
-from himalia_hub.auth import account, elsewhere, first_password, login, out, run_out, setup, suspend
+from himalia_hub.auth import account, elsewhere, first_password, login, run_out, setup, suspend
+from himalia_hub.auth.cutting import CUTTER, Cutter
 from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.auth.vault import VAULT, Vault
 from himalia_hub.bulk import work
@@ -59,9 +60,9 @@ from himalia_hub.oauth.models import OAuthCode
 from himalia_hub.pages import live
 from himalia_hub.pages import routes as page_routes
 from himalia_hub.pages.beside import lead_home
+from himalia_hub.replicas import cuts as cut_store
 from himalia_hub.replicas import presence
 from himalia_hub.replicas import store as replica_store
-from himalia_hub.replicas.cuts import Cuts
 from himalia_hub.roles import handlers as roles
 from himalia_hub.roles import store as role_store
 from himalia_hub.routes import following, sync
@@ -90,6 +91,8 @@ LAUNCHES_KEPT = timedelta(days=7)
 """How long one can read what became of an opened link."""
 ANNOUNCEMENTS_KEPT = timedelta(days=90)
 """How long one can read, and say again, what was announced."""
+CUTS_KEPT = timedelta(days=1)
+"""How long what no hub could have cut waits for one that can."""
 MAX_BODY = 16 * 1024 * 1024
 
 
@@ -101,7 +104,7 @@ def make_app(
     app[SETTINGS], app[DB], app[SECRETS] = world.settings, world.db, world.secrets
     app[MEMO], app[FIGURES], app[TOGETHER] = Memo(world.db), world.figures, world.together
     app[SPAWNER], app[PROXY], app[DOORBELL], app[WORLD] = world.spawner, world.proxy, world.doorbell, world
-    world.together.cuts = Cuts(world.db, partial(out.cut_for_another, app))
+    app[CUTTER] = Cutter(app)
     app[VAULT] = Vault.of(world.settings, world.secrets)
     app[DOOR] = make_door(world.settings, world.db, app[VAULT])
     app.cleanup_ctx.append(_door)
@@ -178,6 +181,7 @@ async def _run_loops(app: web.Application, owner: Owner) -> None:
         "checkpoints": checkpoints.run(world.db),
         "services": supervise.run(world, owner.name),
         "run_out": run_out.run(app),
+        "cuts": app[CUTTER].run(),
         "purge": _purge(world, owner.name),
     }
     if world.settings.ephemeral.on:  # else its 25 modules are never loaded
@@ -208,6 +212,7 @@ async def _purge(world: World, owner: str) -> None:
                     await token_store.purge_expired(db, now=over)
                     await role_store.purge(db, now=over)
                     await share_store.purge(db, now=over)
+                    await cut_store.purge(db, done_before=over, made_before=now - CUTS_KEPT)
                     await db.execute(sa.delete(Login).where(Login.expires_at <= now))
                     if world.settings.audit.keep_days:
                         kept = timedelta(days=world.settings.audit.keep_days)

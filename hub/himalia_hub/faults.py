@@ -72,6 +72,9 @@ LAUNCH_POINTS = (
 )
 """The same for an opened link, from the click to the end of its session."""
 
+CUT_POINTS = ("cut.after_commit",)
+"""The same for what is to be cut, between its row and its being done."""
+
 _armed = os.environ.get("HIMALIA_FAULT", "")
 _trace = os.environ.get("HIMALIA_TRACE", "")
 _watched = bool(_armed or _trace)

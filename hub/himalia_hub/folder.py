@@ -22,12 +22,19 @@ LOOK_S = 2.0
 @dataclass(frozen=True, slots=True)
 class Running:
     """Where a hub that runs is found on this machine: itself and through the proxy, each with its prefix, and the REST
-    API of the proxy. The configuration may have other addresses by now, which count after a restart.
+    API of the proxy; and its database, without the password. The configuration may have others by now, which count
+    after a restart.
     """
 
     hub: str
     through_proxy: str
     proxy_api: str
+    database: str = ""
+
+
+def shown(db_url: str) -> str:
+    """A database's URL without its password."""
+    return make_url(db_url).render_as_string(hide_password=True)
 
 
 def prepare_data_dir(path: Path) -> None:

@@ -20,7 +20,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from himalia_hub.audit.record import tell
 from himalia_hub.auth import out
-from himalia_hub.auth.accounts import Ended
 from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.auth.vault import VAULT
 from himalia_hub.errors import BadRequest, Conflict, HimaliaError
@@ -30,6 +29,8 @@ from himalia_hub.pages import render
 from himalia_hub.rbac.guard import scoped
 from himalia_hub.rbac.rules import Rules
 from himalia_hub.replicas import elsewhere
+from himalia_hub.roles.store import HeldBy
+from himalia_hub.services.models import Service
 from himalia_hub.services.sync import write_configured
 from himalia_hub.settings import HubSettings
 from himalia_hub.users.models import User
@@ -137,7 +138,7 @@ async def _adopt(app: web.Application, new: HubSettings) -> Outcome:
     await asyncio.to_thread(render.check_templates, mixed)
     door = make_door(mixed, world.db, app[VAULT])  # the first things that can fail
     try:
-        ended = await write_configured(world.db, mixed, world.secrets)
+        gone = await write_configured(world.db, mixed, world.secrets)
     except HimaliaError:
         await door.close()
         raise
@@ -148,24 +149,28 @@ async def _adopt(app: web.Application, new: HubSettings) -> Outcome:
     world.doorbell.ring_all()
     world.pace.changed()
     log.info("config.reloaded", changed=outcome.changed, needs_restart=outcome.needs_restart)
-    await out.cut(app, [Ended(tokens=ended)])
-    await out.cut_people(app, await _who_loses(app, rules, mixed.rules))
+    await out.cut(app, *gone)
+    losing = await _who_loses(app, rules, mixed.rules)
+    await out.cut_people(app, losing.people, losing.services)
     return outcome
 
 
-async def _who_loses(app: web.Application, old: Rules, new: Rules) -> set[int]:
+async def _who_loses(app: web.Application, old: Rules, new: Rules) -> HeldBy:
     """Who had a role of the configuration that let them in somewhere and is another one now, or gone."""
     changed = [role for role in old.roles.values() if role != new.roles.get(role.name)]
     losing = [role for role in changed if old.lets_in(role.scopes)]
     if not losing:
-        return set()
+        return HeldBy()
     names = {name for role in losing for name in role.users}
     groups = {name for role in losing for name in role.groups}
     members = sa.select(Membership.user_id).join(Group, Group.id == Membership.group_id)
     theirs = sa.or_(User.name.in_(names), User.id.in_(members.where(Group.name.in_(groups))))
     everybody = any(role.name == "user" for role in losing)
+    programs = {name for role in losing for name in role.services}
     async with app[DB].read() as db:
-        return set(await db.scalars(sa.select(User.id).where(sa.true() if everybody else theirs)))
+        people = await db.scalars(sa.select(User.id).where(sa.true() if everybody else theirs))
+        services = await db.scalars(sa.select(Service.id).where(Service.name.in_(programs)))
+        return HeldBy(frozenset(people), frozenset(services))
 
 
 def differences(old: BaseModel, new: BaseModel, above: str = "") -> Iterator[str]:

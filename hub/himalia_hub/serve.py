@@ -25,7 +25,7 @@ from himalia_hub.db.engine import Database
 from himalia_hub.ending import ENDING, Ending
 from himalia_hub.ephemeral import ground
 from himalia_hub.errors import ConfigError, FolderLost
-from himalia_hub.folder import Running, alone_on_sqlite, only_one, prepare_data_dir, until_lost
+from himalia_hub.folder import Running, alone_on_sqlite, only_one, prepare_data_dir, shown, until_lost
 from himalia_hub.metrics.figures import Figures
 from himalia_hub.metrics.measured import MeasuredProxy
 from himalia_hub.pages import render
@@ -189,6 +189,7 @@ def _found_at(settings: HubSettings, sock: socket.socket) -> Running:
         hub=local_url(settings.hub.ip, sock.getsockname()[1]) + prefix,
         through_proxy=local_url(proxy.ip, proxy.port) + prefix,
         proxy_api=settings.proxy_api_url,
+        database=shown(settings.db_url),
     )
 
 

@@ -149,8 +149,9 @@ async def change_password(request: web.Request) -> web.Response:
         if not changed.rowcount:  # type: ignore[attr-defined]
             raise Conflict("the password was changed at this moment", remedy="sign in with the newer one")
         ended = await _end_others(request, db)
+        gone = out.note(db, ended)
     tell(request, change={"after": {"password": "changed", "sign_ins_ended": len(ended)}})
-    await out.cut(request.app, ended)
+    await out.cut(request.app, gone)
     log.info("password.changed", user=user.name, sign_ins_ended=len(ended))
     return await _page(request, done=gettext("Your password is changed. Other browsers were signed out."))
 
@@ -175,7 +176,8 @@ async def sign_out(request: web.Request) -> web.Response:
             if row is None:
                 raise NotFound("this sign-in has ended already")
             ended = [await db.run_sync(accounts.end_login, row)]
-    await out.cut(request.app, ended)
+        gone = out.note(db, ended)
+    await out.cut(request.app, gone)
     tell(request, change={"after": {"sign_ins_ended": len(ended)}})
     return redirect(request.app[SETTINGS].hub_prefix + "account", status=303)
 

@@ -89,20 +89,25 @@ def end_login(db: Session, login: Login) -> Ended:
     return Ended(login.session_id, frozenset(client for client, _ in gone), tokens)
 
 
-async def reach_of(db: AsyncSession, user_ids: Collection[int]) -> list[Ended]:
-    """Every sign-in and token of these people, as if it ended now."""
+async def reach_of(
+    db: AsyncSession, user_ids: Collection[int], service_ids: Collection[int] = ()
+) -> list[Ended]:
+    """Every sign-in and token of these people, and every token of these services, as if it ended now."""
     theirs = sa.select(Login.session_id).where(Login.user_id.in_(user_ids))
     clients: dict[str, set[str]] = {session_id: set() for session_id in await db.scalars(theirs)}
     tokens = sa.select(ApiToken.session_id, ApiToken.client_id).where(ApiToken.session_id.in_(clients))
     for session_id, client_id in await db.execute(tokens):
         clients[session_id or ""].add(client_id)
     ended = [Ended(session_id, frozenset(found)) for session_id, found in clients.items()]
-    return [*ended, Ended(tokens=await tokens_of(db, user_ids))]
+    return [*ended, Ended(tokens=await tokens_of(db, user_ids, service_ids))]
 
 
-async def tokens_of(db: AsyncSession, user_ids: Collection[int]) -> frozenset[str]:
-    """The hashes of these people's tokens that programs may have opened WebSockets with."""
+async def tokens_of(
+    db: AsyncSession, user_ids: Collection[int], service_ids: Collection[int] = ()
+) -> frozenset[str]:
+    """The hashes of these people's and services' tokens that programs may have opened WebSockets with."""
     theirs = sa.select(ApiToken.client_id, ApiToken.hashed).where(
-        ApiToken.user_id.in_(user_ids), ApiToken.server_id.is_(None)
+        sa.or_(ApiToken.user_id.in_(user_ids), ApiToken.service_id.in_(service_ids)),
+        ApiToken.server_id.is_(None),
     )
     return frozenset(hashed for client, hashed in await db.execute(theirs) if presented(client))

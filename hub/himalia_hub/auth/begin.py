@@ -12,6 +12,7 @@ from himalia_hub.auth import accounts, cookies, origin, out, xsrf
 from himalia_hub.auth.admit import NotAdmitted
 from himalia_hub.auth.next_url import safe_next
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
+from himalia_hub.replicas.models import CutRow
 from himalia_hub.users.models import User
 
 REDIRECT = 302
@@ -47,7 +48,7 @@ class Beginning:
         before = request.get(IDENTITY)
         self._before = before.login if before is not None else None
         self._secret = self._session_id = ""
-        self._ended: list[accounts.Ended] = []
+        self._ended: CutRow | None = None
 
     def rows(self, db: Session, user: User) -> None:
         """The new sign-in, its line in the audit log, and the end of the old one. NotAdmitted."""
@@ -56,7 +57,7 @@ class Beginning:
         if user.suspended is not None:
             raise NotAdmitted("This account is suspended.", remedy="ask an administrator")
         if self._before is not None:
-            self._ended = [accounts.end_login(db, self._before)]
+            self._ended = out.note(db, [accounts.end_login(db, self._before)])
         self._session_id, self._secret = accounts.begin_login(
             db,
             user,
@@ -73,7 +74,7 @@ class Beginning:
         record.added(request)
         await out.cut(request.app, self._ended)
         if user.has_lost:  # what it let them into is open still in their other browsers
-            await out.cut_people(request.app, [user.id])
+            await out.cut_noted(request.app)
         headers = {"Location": location, "Cache-Control": "no-store"}
         response = web.Response(status=REDIRECT, headers=headers)
         cookies.set_login(request, response, self._secret, self._session_id)

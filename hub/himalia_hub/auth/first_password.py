@@ -104,8 +104,9 @@ async def choose(request: web.Request) -> web.Response:
             raise PasswordLinkOver
         logins = list(await db.scalars(sa.select(Login).where(Login.user_id == user.id)))
         ended = [await db.run_sync(accounts.end_login, login) for login in logins]
+        gone = out.note(db, ended)
         asks_for_code = await db.run_sync(second.is_on, user.id)
-    await out.cut(request.app, ended)
+    await out.cut(request.app, gone)
     log.info("password.chosen", user=user.name, sign_ins_ended=len(ended))
     tell(request, actor=user.name, target_user=user.name, change={"after": {"password": "changed"}})
     prefix = request.app[SETTINGS].hub_prefix

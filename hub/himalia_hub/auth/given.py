@@ -12,6 +12,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
+from himalia_hub.auth import out
 from himalia_hub.auth.base import Person
 from himalia_hub.auth.settings import MethodSection
 from himalia_hub.groups.models import Group, Membership
@@ -32,6 +33,8 @@ def bring_into_line(db: Session, section: MethodSection, realm: str, person: Per
     user.display_name = shown if shown and shown.isprintable() else None
     _groups(db, groups_here(section, person.groups), realm, user)
     _roles(db, _named(section.roles, person.groups), realm, user)
+    if user.has_lost:
+        out.note(db, people=[user.id])
 
 
 def groups_here(section: MethodSection, there: frozenset[str]) -> set[str]:

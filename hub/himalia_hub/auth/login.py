@@ -123,11 +123,11 @@ async def logout(request: web.Request) -> web.Response:
     identity = request.get(IDENTITY)
     if identity is not None and identity.login is not None:
         async with request.app[DB].begin() as db:
-            ended = await db.run_sync(accounts.end_login, identity.login)
+            ended = out.note(db, [await db.run_sync(accounts.end_login, identity.login)])
         tell(
             request, target_user=identity.name
         )  # a GET, as in JupyterHub, that changes something all the same
-        await out.cut(request.app, [ended])
+        await out.cut(request.app, ended)
         log.info("login.ended", user=identity.name)
     location = request.app[SETTINGS].hub_prefix + "login"
     response = web.Response(status=302, headers={"Location": location, "Cache-Control": "no-store"})

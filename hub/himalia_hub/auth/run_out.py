@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from himalia_hub import clock
 from himalia_hub.auth import out
 from himalia_hub.auth.accounts import Ended, presented
+from himalia_hub.auth.cutting import Put, routes_of
 from himalia_hub.db.base import UtcDateTime
 from himalia_hub.groups.models import Membership
 from himalia_hub.keys import DB, SETTINGS
@@ -47,7 +48,13 @@ def _within(moment: sa.orm.InstrumentedAttribute[datetime | None]) -> sa.ColumnE
 
 
 _ROLES = (
-    sa.select(RoleAssignment.expires_at, RoleAssignment.user_id, RoleAssignment.group_id, Role.scopes)
+    sa.select(
+        RoleAssignment.expires_at,
+        RoleAssignment.user_id,
+        RoleAssignment.group_id,
+        RoleAssignment.service_id,
+        Role.scopes,
+    )
     .join(Role, Role.id == RoleAssignment.role_id)
     .where(_within(RoleAssignment.expires_at))
 )
@@ -64,14 +71,15 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A right that ends: of a person, of a group, on one server or wherever it is held; or of a token (`hashed`), which
-    a browser sign-in may have made for a program (`client_id`).
+    """A right that ends: of a person, of a group, of a service, on one server or wherever it is held; or of a token
+    (`hashed`), which a browser sign-in may have made for a program (`client_id`).
     """
 
     at: datetime
     user_id: int | None = None
     group_id: int | None = None
     server_id: int | None = None
+    service_id: int | None = None
     session_id: str | None = None
     client_id: str = ""
     hashed: str = ""
@@ -81,7 +89,11 @@ async def rights(db: AsyncSession, rules: Rules, *, after: datetime, until: date
     """Roles, shares and tokens that end in (after, until] and may have let anybody in somewhere."""
     span = {"after": after, "until": until}
     roles = await db.execute(_ROLES, span)
-    found = {Ending(at, user, group) for at, user, group, scopes in roles if at and rules.lets_in(scopes)}
+    found = {
+        Ending(at, user, group, service_id=service)
+        for at, user, group, service, scopes in roles
+        if at and rules.lets_in(scopes)
+    }
     shares = await db.execute(_SHARES, span)
     found |= {Ending(at, user, group, server) for at, user, group, server in shares if at}
     return found | await tokens(db, after=after, until=until)
@@ -124,12 +136,16 @@ class Watch:
         app, route = self._app, None
         if one.hashed:
             alone = [Ended(tokens=frozenset({one.hashed}))]
-            done = not presented(one.client_id) or await out.cut(app, alone, everywhere=False)
+            done = not presented(one.client_id) or await out.cut_here(app, Put(alone))
             if one.session_id is not None:
                 ended = Ended(one.session_id, frozenset({one.client_id}))
-                for route in sorted(await out.routes_of(app, [one.client_id])):
-                    done &= await out.cut(app, [ended], route=route, everywhere=False)
+                async with app[DB].read() as db:
+                    routes = await routes_of(db, app[SETTINGS], [one.client_id])
+                for route in sorted(routes):
+                    done &= await out.cut_here(app, Put([ended], route=route))
             return done
+        if one.service_id is not None:
+            return await out.cut_here(app, Put(services=[one.service_id]))
         async with app[DB].read() as db:
             if one.server_id is not None:
                 server = sa.select(User.name, Server.name).join(Server, Server.user_id == User.id)
@@ -139,7 +155,7 @@ class Watch:
                 route = view.routespec(app[SETTINGS], *named)
             members = sa.select(Membership.user_id).where(Membership.group_id == one.group_id)
             people = [one.user_id] if one.user_id is not None else list(await db.scalars(members))
-        return await out.cut_people(app, people, route=route, everywhere=False)
+        return await out.cut_here(app, Put(people=people, route=route))
 
 
 async def run(app: web.Application) -> None:

@@ -47,12 +47,13 @@ async def put_out(request: web.Request, name: str) -> None:
         logins = list(await db.scalars(sa.select(Login).where(Login.user_id == user.id)))
         ended = [await db.run_sync(accounts.end_login, login) for login in logins]
         ended.append(accounts.Ended(tokens=await accounts.tokens_of(db, [user.id])))
+        gone = out.note(db, ended)
         theirs = await servers.list_for_user(db, user.id)
         for server in theirs:
             await servers.want_stopped(db, server, now=clock.now())
     for server in theirs:
         request.app[DOORBELL].ring(server.id)
-    await out.cut(request.app, ended)
+    await out.cut(request.app, gone)
     tell(request, change={"after": {"suspended": True, "sign_ins_ended": len(logins)}})
     log.info("user.suspended", target=user.name)
 

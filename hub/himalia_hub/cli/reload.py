@@ -7,11 +7,13 @@ from typing import Any
 
 import aiohttp
 import sqlalchemy as sa
+from pydantic import SecretStr
+from sqlalchemy.engine import make_url
 
 from himalia_hub import clock
 from himalia_hub.cli.common import open_database
 from himalia_hub.errors import ConfigError, NotFound, Unavailable
-from himalia_hub.folder import where_it_runs
+from himalia_hub.folder import Running, shown, where_it_runs
 from himalia_hub.settings import HubSettings, local_url
 from himalia_hub.tokens import store as tokens
 from himalia_hub.tokens.models import ApiToken
@@ -26,7 +28,8 @@ async def reload(settings: HubSettings) -> str:
     It is asked as its first administrator, by a token that is gone afterwards: who may read the data folder may
     make one anyway (`himalia token`).
     """
-    async with open_database(settings) as database:
+    running = where_it_runs(settings.data_dir)
+    async with open_database(_on_its_database(settings, running)) as database:
         async with database.begin() as db:
             admins = sa.select(User.id).where(User.admin, User.suspended.is_(None))
             user_id = await db.scalar(admins.order_by(User.id).limit(1))
@@ -42,15 +45,30 @@ async def reload(settings: HubSettings) -> str:
                 expires_in=lasts,
             )
         try:
-            return _said(await _ask(settings, secret))
+            return _said(await _ask(settings, running, secret))
         finally:
             async with database.begin() as db:
                 await db.execute(sa.delete(ApiToken).where(ApiToken.id == token.id))
 
 
-async def _ask(settings: HubSettings, secret: str) -> dict[str, Any]:
+def _on_its_database(settings: HubSettings, running: Running | None) -> HubSettings:
+    """The settings with the database that the hub works on, where the file has another one by now: a token in that one
+    is nobody's. ConfigError where its password is not known any more.
+    """
+    its = running.database if running else ""
+    if not its or its == shown(settings.db_url):
+        return settings
+    if make_url(its).password is not None:
+        raise ConfigError(
+            f"the hub runs on {its}, and db.url is another one now",
+            remedy="that one counts after a restart: restart the hub, or put db.url back and ask again",
+        )
+    db = settings.db.model_copy(update={"url": SecretStr(its)})
+    return settings.model_copy(update={"db": db})
+
+
+async def _ask(settings: HubSettings, running: Running | None, secret: str) -> dict[str, Any]:
     # The file may have another address by now. A hub that shares this one's rows from another folder has no lock here.
-    running = where_it_runs(settings.data_dir)
     at = running.hub if running else local_url(settings.hub.ip, settings.hub.port) + settings.hub_prefix
     url = f"{at}api/config/reload"
     headers = {"Authorization": f"token {secret}"}

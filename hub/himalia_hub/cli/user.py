@@ -7,7 +7,6 @@ import asyncio
 import getpass
 import json
 import sys
-from collections.abc import Sequence
 
 import sqlalchemy as sa
 from aiohttp import web
@@ -15,13 +14,14 @@ from aiohttp import web
 from himalia_hub import clock
 from himalia_hub.audit import beside
 from himalia_hub.auth import out
-from himalia_hub.auth.accounts import Ended, end_login
+from himalia_hub.auth.accounts import end_login
+from himalia_hub.auth.cutting import Put, asked_of_proxies
 from himalia_hub.auth.password import check_new, hash_password
 from himalia_hub.cli.common import open_database, settings_from
 from himalia_hub.db.engine import Database
 from himalia_hub.errors import BadRequest, NotFound
 from himalia_hub.keys import DB, SETTINGS
-from himalia_hub.replicas.cuts import Cut, Cuts
+from himalia_hub.replicas.models import CutRow
 from himalia_hub.routes.launch import auth_token
 from himalia_hub.settings import HubSettings
 from himalia_hub.users import store
@@ -107,33 +107,28 @@ async def _set_password(settings: HubSettings, name: str, hashed: str) -> str:
             user.password_hash = hashed
             # Whoever knew the old password is signed out, and loses what was issued through that sign-in.
             logins = (await db.scalars(sa.select(Login).where(Login.user_id == user.id))).all()
-            ended = [await db.run_sync(end_login, login) for login in logins]
+            gone = out.note(db, [await db.run_sync(end_login, login) for login in logins])
             change = {"after": {"password": "changed"}}
             db.add(beside.by_shell("himalia user passwd", target_user=user.name, change=change))
-        await _cut(settings, database, ended)
+        if gone is not None:
+            await _cut(settings, database, gone)
         return repr(user.name)
 
 
-async def _cut(settings: HubSettings, database: Database, ended: Sequence[Ended]) -> None:
-    """Have the proxy that this folder knows cut what these sign-ins hold open. One that is away holds nothing open.
-
-    Hubs on PostgreSQL are told as well, for the proxies that they know.
+async def _cut(settings: HubSettings, database: Database, gone: CutRow) -> None:
+    """Have the proxy that this folder knows cut at once what was noted, also where no hub runs. Hubs find the row, and
+    tell the proxies that follow them.
     """
-    app, hubs = web.Application(), Cuts(database)
-    app[SETTINGS], app[DB] = settings, database
-    at = {client for each in ended for client in each.clients} if settings.subdomain_host else set()
-    cuts = [Cut(login=each.session_id) for each in ended]
-    cuts += [Cut(tokens=each.tokens) for each in ended if each.tokens]
-    cuts += [Cut(route=route) for route in await out.routes_of(app, at)]
-    await hubs.tell(*cuts, whole=True)
-    if not cuts or not (settings.data_dir / "proxy.token").exists():
+    if not (settings.data_dir / "proxy.token").exists():
         return
+    app = web.Application()
+    app[SETTINGS], app[DB] = settings, database
     proxy = HttpProxy(settings.proxy_api_url, auth_token(settings))
     try:
-        for one in cuts:
+        for one in await asked_of_proxies(app, Put.read(gone.what)):
             await proxy.cut(login=one.login, route=one.route, tokens=one.tokens)
     except ProxyError:
-        pass
+        pass  # one that is away holds nothing open, or a hub does it
     finally:
         await proxy.close()
 

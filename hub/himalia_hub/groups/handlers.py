@@ -127,7 +127,8 @@ async def delete_group(request: web.Request) -> web.Response:
         members = (await store.members(db, [group.id]))[group.id]
         _told(request, before={"users": list(members)[:TOLD]})
         await db.delete(group)
-    await out.cut_people(request.app, losing)
+        lost = out.note(db, people=losing)
+    await out.cut(request.app, lost)
     log.info("groups.deleted")
     return web.Response(status=204)
 
@@ -154,9 +155,10 @@ async def remove_users(request: web.Request) -> web.Response:
         group, people = await _group(request, db), await store.people(db, body.users)
         losing = await who_loses(request, db, group, people)
         await store.remove(db, group, people)
+        lost = out.note(db, people=losing)
         _told(request, after={"removed": list(body.users)[:TOLD]})
         answer = await _answer(request, db, group)
-    await out.cut_people(request.app, losing)
+    await out.cut(request.app, lost)
     return answer
 
 

@@ -22,6 +22,8 @@ from himalia_hub.secrets import hash_token
 
 BEAT_S = 8.0
 """A page that hears nothing for three of these takes the line for dead."""
+LOOK_S = 4.0
+"""Between two looks at who watches, where nothing happens that they would be told."""
 
 RETRY_MS = (500, 2500)
 """When a page comes back whose line was cut: hundreds that lost it together come one after the other."""
@@ -36,7 +38,8 @@ async def stream(request: web.Request, draw: Draw) -> web.StreamResponse:
     """200 `text/event-stream`: `hello` once, then what `draw` makes, `banner` when another thing is announced,
     `beat` in between, `out` when signed out.
 
-    The rights are looked up anew before each event: a right taken away, or a sign-in ended, shows within a beat.
+    The rights are looked up anew before each event, and every LOOK_S: so soon shows a right taken away, or a sign-in
+    ended.
     """
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -60,6 +63,7 @@ async def _events(request: web.Request, login: str, draw: Draw) -> AsyncIterator
     here, rev = live.event_id, live.rev
     missed, span = live.since(last) if last else await _since_page(request), (last, here)
     said: list[Notice] | None = None
+    quiet_s = 0.0
     yield f"retry: {random.randint(*RETRY_MS)}\n" + sse("hello", "", here)  # noqa: S311
     while not live.closing:
         identity = await _who(request, login)
@@ -74,10 +78,14 @@ async def _events(request: web.Request, login: str, draw: Draw) -> AsyncIterator
             if text:
                 yield text + sse("beat", "", here)
             await asyncio.sleep(PAUSE_S)
-        await live.later(rev, at_most_s=BEAT_S)
+        await live.later(rev, at_most_s=LOOK_S)
+        quiet_s += LOOK_S
         before, here, rev = here, live.event_id, live.rev
         missed, span = live.since(before), (before, here)
-        if not missed and missed is not None:
+        if missed is None or missed:
+            quiet_s = 0.0
+        elif before != here or quiet_s >= BEAT_S:
+            quiet_s = 0.0
             yield sse("beat", "", here)
 
 

@@ -148,8 +148,8 @@ async def revoke(request: web.Request) -> web.Response:
         return await page(request, "token_revoke.html", token=one)
     async with request.app[DB].begin() as db:
         row = await _own(db, identity, number)
-        ended = await store.revoke(db, row)
-    await out.cut(request.app, ended)
+        gone = out.note(db, await store.revoke(db, row))
+    await out.cut(request.app, gone)
     tell(request, target_user=identity.name, target=f"a{number}", change={"before": {"note": row.note}})
     log.info("token.deleted", owner=identity.name, token_id=row.id)
     return redirect(_here(request), status=303)

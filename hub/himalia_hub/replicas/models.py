@@ -1,4 +1,4 @@
-"""A row for each hub that runs on this database."""
+"""A row for each hub that runs on this database, and for each thing that they are to have cut."""
 
 from __future__ import annotations
 
@@ -29,3 +29,18 @@ class Replica(Base):
     reload_asked: Mapped[int] = mapped_column(default=0)
     reload_taken: Mapped[int] = mapped_column(default=0)
     reload_answer: Mapped[dict[str, Any] | None]
+
+
+class CutRow(Base):
+    """Whose WebSockets are to be cut (`what`: see `auth/cutting.py`), written with what ended.
+
+    `done` once the first proxy has done it; proxies that follow a hub are told by that. Numbers are never given twice,
+    for hubs go by them: the last row stays.
+    """
+
+    __tablename__ = "cuts"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    what: Mapped[dict[str, Any]]
+    done: Mapped[bool] = mapped_column(default=False)

@@ -51,13 +51,14 @@ async def put(
             )
         role = role or Role(name=name, scopes=[])
         before = list(role.scopes)
-        losing = await _who_loses(request, db, role, set(before) - set(scopes)) if before else set()
+        losing = await _who_loses(request, db, role, set(before) - set(scopes))
         role.description, role.scopes = description, list(scopes)
         db.add(role)
         await db.flush()
         made = await model(db, role)
+        lost = out.note(db, people=losing.people, services=losing.services)
     tell(request, target=name, change={"before": {"scopes": before}, "after": {"scopes": list(scopes)}})
-    await out.cut_people(request.app, losing)
+    await out.cut(request.app, lost)
     log.info("role.put", name=name, scopes=list(scopes))
     return made, is_new
 
@@ -70,7 +71,8 @@ async def delete(request: web.Request, name: str) -> None:
         losing = await _who_loses(request, db, role, set(role.scopes))
         tell(request, target=role.name, change={"before": {"scopes": list(role.scopes)}})
         await db.delete(role)
-    await out.cut_people(request.app, losing)
+        lost = out.note(db, people=losing.people, services=losing.services)
+    await out.cut(request.app, lost)
     log.info("role.deleted", name=name)
 
 
@@ -92,18 +94,19 @@ async def hand(
         role = await find(db, name)
         if give:
             _may_give(request, tuple(role.scopes))
-        had = set() if give else await _who_loses(request, db, role, set(role.scopes))
+        had = await _who_loses(request, db, role, () if give else set(role.scopes))
         for kind, names in holders.items():
             if give:
                 await store.give(db, role, kind, names, until=until)
             else:
                 await store.take(db, role, kind, names)
         await db.flush()
-        losing = had - await store.people_with(db, role, now=clock.now()) if had else had
+        losing = had - await store.held_by(db, role, now=clock.now()) if had else had
+        lost = out.note(db, people=losing.people, services=losing.services)
         made = await model(db, role)
     done = {f"{kind}s": list(names) for kind, names in holders.items()} | {"until": clock.iso(until)}
     tell(request, target=role.name, change={"after": {"given" if give else "taken": done}})
-    await out.cut_people(request.app, losing)
+    await out.cut(request.app, lost)
     log.info("role.given" if give else "role.taken", name=role.name, holders=made["members"][:20])
     return made
 
@@ -177,11 +180,13 @@ async def model(db: AsyncSession, role: Role) -> dict[str, Any]:
     }
 
 
-async def _who_loses(request: web.Request, db: AsyncSession, role: Role, scopes: Collection[str]) -> set[int]:
+async def _who_loses(
+    request: web.Request, db: AsyncSession, role: Role, scopes: Collection[str]
+) -> store.HeldBy:
     """Who has the role, when these of its scopes let anybody in somewhere: their WebSockets there are open still."""
-    if not request.app[SETTINGS].rules.lets_in(scopes):
-        return set()
-    return await store.people_with(db, role, now=clock.now())
+    if not scopes or not request.app[SETTINGS].rules.lets_in(scopes):
+        return store.HeldBy()
+    return await store.held_by(db, role, now=clock.now())
 
 
 def _may_give(request: web.Request, raw: tuple[str, ...]) -> None:

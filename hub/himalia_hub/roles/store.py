@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -49,8 +50,22 @@ async def holders(db: AsyncSession, role: Role, *, now: datetime) -> list[tuple[
     return found + [("user", name, None) for name in names if ("user", name, None) not in found]
 
 
-async def people_with(db: AsyncSession, role: Role, *, now: datetime) -> set[int]:
-    """Who has a role, by themselves, by a group or by a sign-in."""
+@dataclass(frozen=True, slots=True)
+class HeldBy:
+    """Who has a role, by their ids."""
+
+    people: frozenset[int] = frozenset()
+    services: frozenset[int] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.people or self.services)
+
+    def __sub__(self, others: HeldBy) -> HeldBy:
+        return HeldBy(self.people - others.people, self.services - others.services)
+
+
+async def held_by(db: AsyncSession, role: Role, *, now: datetime) -> HeldBy:
+    """Who has a role: people by themselves, by a group or by a sign-in, and services."""
     live = sa.or_(RoleAssignment.expires_at.is_(None), RoleAssignment.expires_at > now)
     assigned = sa.select(RoleAssignment).where(RoleAssignment.role_id == role.id, live).subquery()
     ways = (
@@ -58,7 +73,9 @@ async def people_with(db: AsyncSession, role: Role, *, now: datetime) -> set[int
         sa.select(Membership.user_id).join(assigned, assigned.c.group_id == Membership.group_id),
         sa.select(RoleFromSignIn.user_id).where(RoleFromSignIn.role == role.name),
     )
-    return {user_id for way in ways for user_id in await db.scalars(way)}
+    people = {user_id for way in ways for user_id in await db.scalars(way)}
+    programs = sa.select(assigned.c.service_id).where(assigned.c.service_id.is_not(None))
+    return HeldBy(frozenset(people), frozenset(await db.scalars(programs)))
 
 
 async def give(

@@ -128,9 +128,7 @@ class Feed:
     ) -> int:
         """As CutsTunnels says, at all proxies."""
         there = self.cut_at_followers(login=login, route=route, tokens=tokens)
-        if not isinstance(self._proxy, CutsTunnels):
-            return await there
-        here = self._proxy.cut(login=login, route=route, tokens=tokens)
+        here = self.cut_at_first(login=login, route=route, tokens=tokens)
         # Beside each other: a first proxy that is away, or does not answer for ten seconds, keeps nobody in elsewhere.
         cut, found = await asyncio.gather(there, here, return_exceptions=True)
         for one in (found, cut):
@@ -138,10 +136,18 @@ class Feed:
                 raise one
         return sum(one for one in (found, cut) if isinstance(one, int))
 
+    async def cut_at_first(
+        self, *, login: str | None = None, route: str | None = None, tokens: Collection[str] = ()
+    ) -> int:
+        """The same at the first proxy alone, which was away when the others were told."""
+        if not isinstance(self._proxy, CutsTunnels):
+            return 0
+        return await self._proxy.cut(login=login, route=route, tokens=tokens)
+
     async def cut_at_followers(
         self, *, login: str | None = None, route: str | None = None, tokens: Collection[str] = ()
     ) -> int:
-        """The same where another hub told the first proxy. A follower that is away is told when it comes back."""
+        """The same where the first proxy was told already. A follower that is away is told when it comes back."""
         asked = {
             "login": login,
             "route": route and wire_path(route),

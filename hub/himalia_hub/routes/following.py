@@ -12,6 +12,7 @@ from pydantic import Field
 from himalia_hub.errors import NotFound, Unavailable
 from himalia_hub.keys import PROXY, SETTINGS
 from himalia_hub.rbac.guard import scoped
+from himalia_hub.rbac.still import Still
 from himalia_hub.routes.feed import Feed
 from himalia_hub.schemas import Body, read, takes
 from himalia_proxy.base import ProxyError
@@ -50,8 +51,8 @@ async def end_streams(app: web.Application) -> None:
 @scoped("proxy")
 async def follow(request: web.Request) -> web.StreamResponse:
     """200 `text/event-stream`: `{"report": id}`, then `{"table": {path: route}}`, then `{"change": …, "n": number}` as
-    it happens. With a `Last-Event-ID` of this hub's, what changed since instead of the table. 503 if the proxy cannot
-    be asked.
+    it happens. With a `Last-Event-ID` of this hub's, what changed since instead of the table. It ends when
+    the token does, or has the scope no more. 503 if the proxy cannot be asked.
     """
     feed = _feed(request)
     try:
@@ -62,11 +63,11 @@ async def follow(request: web.Request) -> web.StreamResponse:
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     )
     every_s = request.app[SETTINGS].proxy.check_interval_s
-    looked = time.monotonic()
+    looked, still = time.monotonic(), Still(request)
     try:
         await response.prepare(request)
-        while not follower.gone:
-            await response.write(await follower.next(min(KEEP_ALIVE_S, every_s)) or b":\n\n")
+        while not follower.gone and await still.may():
+            await response.write(await follower.next(min(KEEP_ALIVE_S, every_s, still.next_s)) or b":\n\n")
             if time.monotonic() - looked >= every_s:
                 looked = time.monotonic()
                 await _look(feed)

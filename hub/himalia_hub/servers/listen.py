@@ -8,7 +8,6 @@ import structlog
 
 from himalia_hub.db.engine import Database
 from himalia_hub.replicas.cuts import CHANNEL as CUTS
-from himalia_hub.replicas.cuts import Cuts
 from himalia_hub.replicas.store import CHANNEL as HUBS
 from himalia_hub.servers.doorbell import Doorbell
 from himalia_hub.servers.leases import CHANNEL
@@ -22,13 +21,16 @@ RECONNECT_S = 1.0
 
 
 async def run(
-    db: Database, doorbell: Doorbell, hubs: asyncio.Event | None = None, cuts: Cuts | None = None
+    db: Database,
+    doorbell: Doorbell,
+    hubs: asyncio.Event | None = None,
+    cuts: asyncio.Event | None = None,
 ) -> None:
     """Ring the bell for every notification, until cancelled; after each reconnect once for all that was missed.
 
-    `hubs` is set when another hub calls; `cuts` hears what another hub had cut.
+    `hubs` is set when another hub calls, `cuts` when it has something to be cut.
     """
-    hubs = hubs or asyncio.Event()
+    hubs, cuts = hubs or asyncio.Event(), cuts or asyncio.Event()
     if db.is_sqlite:
         return
     import psycopg
@@ -44,14 +46,12 @@ async def run(
                 await connection.execute(f"LISTEN {CUTS}")
                 doorbell.ring_all()
                 hubs.set()
-                if cuts is not None:
-                    await cuts.begin()
+                cuts.set()
                 async for note in connection.notifies():
                     if note.channel == HUBS:
                         hubs.set()
                     elif note.channel == CUTS:
-                        if cuts is not None:
-                            cuts.hear(note.payload)
+                        cuts.set()
                     else:
                         _ring(doorbell, note.payload, but_from=db.name)
         except (psycopg.Error, OSError) as error:

@@ -15,6 +15,7 @@ from himalia_hub.errors import BadRequest, NotFound
 from himalia_hub.keys import DB, DOORBELL, MEMO, SETTINGS, TOGETHER
 from himalia_hub.languages import sentence
 from himalia_hub.rbac.guard import scoped
+from himalia_hub.rbac.still import Still
 from himalia_hub.servers import queue, store
 from himalia_hub.servers.models import Server, ServerEvent
 from himalia_hub.servers.state import Phase
@@ -34,7 +35,8 @@ async def progress(request: web.Request) -> web.StreamResponse:
 
     While a start waits for a place, `place` says how many are before it, counted from 1, whenever that changes.
 
-    Each event carries its row's id, so a browser that reconnects with `Last-Event-ID` goes on where it was.
+    Each event carries its row's id, so a browser that reconnects with `Last-Event-ID` goes on where it was. It ends for
+    whoever is signed out, or may not know of the server any more.
     """
     username, name = request.match_info["user"], request.match_info.get("server", "")
     server = await request.app[DB].read_in_one(lambda db: store.find(db, username, name))
@@ -58,7 +60,7 @@ async def progress(request: web.Request) -> web.StreamResponse:
 async def _follow(request: web.Request, response: web.StreamResponse, server: Server, username: str) -> None:
     after = request.headers.get("Last-Event-ID", "")
     last = int(after) if after.isascii() and after.isdigit() else 0
-    generation, spoke, told = server.generation, time.monotonic(), 0
+    generation, spoke, told, still = server.generation, time.monotonic(), 0, Still(request)
 
     async def look(db: AsyncSession) -> tuple[Server | None, list[ServerEvent]]:
         row = await store.by_id(db, server.id)
@@ -67,7 +69,7 @@ async def _follow(request: web.Request, response: web.StreamResponse, server: Se
     with request.app[DOORBELL].watch(server.id) as watch:
         while True:
             row, events = await request.app[DB].read_in_one(look)
-            if row is None:
+            if row is None or not await still.may():
                 return
             for event in events:
                 last, spoke = event.id, time.monotonic()
@@ -95,7 +97,7 @@ async def _follow(request: web.Request, response: web.StreamResponse, server: Se
                 spoke = time.monotonic()
             if request.app[TOGETHER].leaving.is_set():
                 return  # whoever comes back with `Last-Event-ID` is told the rest by another hub
-            await watch.wait(LOOK_S if row.queued_at is None else LOOK_IN_QUEUE_S)
+            await watch.wait(min(LOOK_S if row.queued_at is None else LOOK_IN_QUEUE_S, still.next_s))
 
 
 def _end(request: web.Request, row: Server, username: str) -> dict[str, object] | None:

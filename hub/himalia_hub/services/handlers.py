@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from himalia_hub import clock
 from himalia_hub.audit.record import tell
 from himalia_hub.auth import out
-from himalia_hub.auth.accounts import Ended
 from himalia_hub.errors import BadRequest, Conflict, HimaliaError, NotAuthorized, NotFound
 from himalia_hub.keys import DB, IDENTITY, ROUTES_WAKE_UP, SETTINGS
 from himalia_hub.rbac import expand, rights
@@ -27,6 +26,7 @@ from himalia_hub.services import store
 from himalia_hub.services.models import Service
 from himalia_hub.services.schemas import NewService
 from himalia_hub.services.settings import CLIENT_PREFIX, NAME
+from himalia_hub.services.sync import note_end
 from himalia_hub.services.view import service_model
 from himalia_hub.tokens import store as tokens
 
@@ -122,11 +122,11 @@ async def delete_service(request: web.Request) -> web.Response:
             raise FromConfiguration(
                 f"service {row.name!r} stands in the configuration", remedy="remove it there"
             )
-        ended = await tokens.end_service(db, row.id, row.oauth_client_id)
+        gone = await note_end(db, request.app[SETTINGS], row)
         tell(request, change={"before": {"admin": row.admin}})
         await db.delete(row)
-    await out.cut(request.app, [Ended(tokens=ended)])
     request.app[ROUTES_WAKE_UP].set()
+    await out.cut(request.app, *gone)
     log.info("service.deleted", name=row.name)
     return web.Response()
 

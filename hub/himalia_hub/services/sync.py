@@ -8,12 +8,16 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
+from himalia_hub.auth import out
+from himalia_hub.auth.accounts import Ended
 from himalia_hub.db.engine import Database
 from himalia_hub.errors import ConfigError, Conflict
+from himalia_hub.replicas.models import CutRow
 from himalia_hub.secrets import Secrets
 from himalia_hub.services import store
 from himalia_hub.services.models import Service
 from himalia_hub.services.settings import CLIENT_PREFIX, ServiceSection
+from himalia_hub.services.view import routespec
 from himalia_hub.settings import HubSettings
 from himalia_hub.tokens import store as tokens
 
@@ -22,8 +26,8 @@ log = structlog.get_logger()
 TRIES = 3
 
 
-async def write_configured(database: Database, settings: HubSettings, secrets: Secrets) -> frozenset[str]:
-    """Bring the rows to what `[[services]]` says; the hashes of the tokens that ended. ConfigError: what cannot be."""
+async def write_configured(database: Database, settings: HubSettings, secrets: Secrets) -> list[CutRow]:
+    """Bring the rows to what `[[services]]` says; what is to be cut for it. ConfigError: what cannot be."""
     for left in reversed(range(TRIES)):
         try:
             async with database.begin() as db:
@@ -36,26 +40,43 @@ async def write_configured(database: Database, settings: HubSettings, secrets: S
     raise AssertionError("the last try returns or raises")
 
 
-async def _write(db: AsyncSession, settings: HubSettings, secrets: Secrets) -> frozenset[str]:
-    ended: frozenset[str] = frozenset()
+async def note_end(db: AsyncSession, settings: HubSettings, row: Service) -> list[CutRow]:
+    """End the tokens of a service that is about to be deleted, its own and those that people gave it, and note that
+    what they opened is to be cut, and what is open through its route.
+    """
+    ended = await tokens.end_service(db, row.id, row.oauth_client_id)
+    route = routespec(settings, row.name)
+    noted = [
+        out.note(db, [Ended(tokens=ended)]),
+        out.note(db, everybody=True, route=route) if row.url else None,
+    ]
+    return [one for one in noted if one is not None]
+
+
+async def _write(db: AsyncSession, settings: HubSettings, secrets: Secrets) -> list[CutRow]:
+    noted: list[CutRow] = []
     there = {row.name: row for row in await store.all_of(db)}
     names = {section.name for section in settings.services}
     for row in there.values():
         if row.from_config and row.name not in names:
             log.info("service.removed", name=row.name)
-            ended |= await tokens.end_service(db, row.id, row.oauth_client_id)
+            noted += await note_end(db, settings, row)
             await db.execute(sa.delete(Service).where(Service.id == row.id))
     for section in settings.services:
         row = there.get(section.name) or Service(name=section.name, pid=0)
+        was_admin = bool(row.admin)
         _fill(row, section)
         db.add(row)
         await db.flush()
         try:
             secret = token_of(section, row, secrets)
-            ended |= await tokens.put_service_token(db, service_id=row.id, secret=secret, now=clock.now())
+            ended = await tokens.put_service_token(db, service_id=row.id, secret=secret, now=clock.now())
         except Conflict as error:
             raise ConfigError(f"service {row.name!r}: {error}") from None
-    return ended
+        losing = [row.id] if was_admin and not row.admin else []
+        if lost := out.note(db, [Ended(tokens=ended)], services=losing):
+            noted.append(lost)
+    return noted
 
 
 def _fill(row: Service, section: ServiceSection) -> None:

@@ -19,6 +19,7 @@ from himalia_hub.groups.models import Group
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
 from himalia_hub.rbac import expand
 from himalia_hub.rbac.identity import Identity
+from himalia_hub.replicas.models import CutRow
 from himalia_hub.servers import store as servers
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.view import routespec
@@ -79,8 +80,9 @@ async def revoke(request: web.Request, owner: str, name: str, body: ShareChange)
             return None
         before = list(shared.row.scopes)
         kept = await store.revoke(db, shared.row, bare)
+        lost = _note(request, db, owner, name, target)
     _told(request, owner, name, before={"with": _with(body), "scopes": before})
-    await _cut(request, owner, name, target)
+    await out.cut(request.app, lost)
     log.info("share.revoked", owner=owner, server=name)
     return shared if kept else None
 
@@ -93,17 +95,19 @@ async def leave(request: web.Request, target: User | Group, owner: str, name: st
         if not shared:
             raise NotFound(f"No such share: {target.name} on {owner}/{name}")
         await store.revoke(db, shared.row, None)
+        lost = _note(request, db, owner, name, target)
     kind = "user" if isinstance(target, User) else "group"
     _told(request, owner, name, before={"with": {kind: target.name}})
-    await _cut(request, owner, name, target)
+    await out.cut(request.app, lost)
 
 
 async def revoke_all(request: web.Request, owner: str, name: str) -> None:
     """End every share of a server."""
     async with request.app[DB].begin() as db:
         await store.revoke_all(db, await server_of(db, owner, name))
+        lost = _note(request, db, owner, name, None)
     _told(request, owner, name, before={"with": "everybody"})
-    await _cut(request, owner, name, None)
+    await out.cut(request.app, lost)
     log.info("share.revoked", owner=owner, server=name)
 
 
@@ -167,13 +171,14 @@ async def _target(request: web.Request, db: AsyncSession, body: NewShare) -> Use
     return found
 
 
-async def _cut(request: web.Request, owner: str, name: str, target: User | Group | None) -> None:
-    """End the open WebSockets of who lost a right; JupyterLab of those who did not comes back by itself."""
+def _note(
+    request: web.Request, db: AsyncSession, owner: str, name: str, target: User | Group | None
+) -> CutRow | None:
+    """The open WebSockets of who lost a right are to end; JupyterLab of those who did not comes back by itself."""
     route = routespec(request.app[SETTINGS], owner, name)
     if isinstance(target, User):
-        await out.cut_people(request.app, [target.id], route=route)
-    else:
-        await out.cut_route(request.app, route)
+        return out.note(db, people=[target.id], route=route)
+    return out.note(db, everybody=True, route=route)
 
 
 def _with(body: ShareChange) -> dict[str, Any]:

@@ -117,8 +117,8 @@ async def delete_token(request: web.Request) -> web.Response:
     """
     async with request.app[DB].begin() as db:
         row, owner = await _find(db, request)
-        sessions = await store.revoke(db, row)
-    await out.cut(request.app, sessions)
+        gone = out.note(db, await store.revoke(db, row))
+    await out.cut(request.app, gone)
     log.info("token.deleted", owner=owner.name, token_id=row.id)
     return web.Response(status=204)
 

@@ -64,9 +64,9 @@ async def delete(request: web.Request, identity: Identity, name: str) -> None:
         left = [server for server in await servers.list_for_user(db, user.id) if not stopped(server)]
         if left:
             raise BadRequest(f"{name} has servers that are still stopping", remedy="ask again in a moment")
-        sessions = await reach_of(db, [user.id])
+        gone = out.note(db, await reach_of(db, [user.id]))
         await db.execute(sa.delete(User).where(User.id == user.id))
-    await out.cut(request.app, sessions)
+    await out.cut(request.app, gone)
 
 
 async def _until_stopped(app: web.Application, server_id: int, deadline: float) -> None:

@@ -235,7 +235,23 @@ async def test_the_command_asks_the_running_hub_and_leaves_no_token(hub: Site, r
     with only_one(hub.world.settings.data_dir) as tell:
         tell(Running(f"{hub.url}/hub/", f"{hub.url}/hub/", "http://127.0.0.1:9"))
         assert "hub.port" in await reload_by_command(hub), "it is found where it runs"
+        other = f"[db]\nurl = 'sqlite:///{hub.world.settings.data_dir}/other.sqlite'\n"
+        for its, said in (
+            (hub.world.settings.db_url, "hub.port, db.url"),
+            ("postgresql://u:***@h/d", "on postgresql"),
+        ):
+            tell(Running(f"{hub.url}/hub/", f"{hub.url}/hub/", "http://127.0.0.1:9", its))
+            write(hub, FILE + at + other)
+            assert said in await told_or_refused(hub)
     assert await hub.count(ApiToken) == tokens
+
+
+async def told_or_refused(hub: Site) -> str:
+    try:
+        return await reload_by_command(hub)
+    except ConfigError as error:
+        assert "db.url" in str(error)
+        return str(error)
 
 
 async def reload_by_command(hub: Site) -> str:

@@ -14,17 +14,21 @@ import pytest
 import sqlalchemy as sa
 
 from himalia_hub import clock
+from himalia_hub.auth import cutting
+from himalia_hub.auth.cutting import CUTTER
 from himalia_hub.db import lease
 from himalia_hub.errors import ConfigError
+from himalia_hub.keys import PROXY
 from himalia_hub.reloading import RELOADER, as_asked, on_hangup
 from himalia_hub.replicas import elsewhere, presence
-from himalia_hub.replicas.cuts import CHANNEL, Cut, Cuts
 from himalia_hub.secrets import Secrets
 from himalia_hub.servers import leases, listen, progress, store
 from himalia_hub.servers.state import Phase
 from support import eventually
 
 from .hub_site import Site, site
+from .test_cuts import put_out
+from .test_suspension import CuttingProxy
 
 pytestmark = pytest.mark.postgres
 
@@ -46,37 +50,37 @@ async def hearing(one: Site) -> AsyncIterator[asyncio.Task[None]]:
             await task
 
 
-async def test_a_cut_is_heard_once_by_another_hub_also_when_it_was_told_while_that_did_not_listen(hubs):
+async def test_what_is_to_be_cut_is_heard_by_another_hub_also_when_it_did_not_listen_and_found_when_it_hears_nothing(
+    hubs, monkeypatch
+):
     one, two = hubs
-    heard: list[Cut] = []
-
-    async def cut(what, *, whole):
-        assert not whole
-        heard.append(what)
-
-    telling, told = Cuts(one.db), Cuts(two.db, cut)
-    assert await telling.tell(Cut("before"))
-    ears = [
-        asyncio.create_task(listen.run(each.db, each.world.doorbell, None, cuts))
-        for each, cuts in ((one, telling), (two, told))
-    ]
+    monkeypatch.setattr(cutting, "EVERY_S", HOUR)
+    monkeypatch.setattr(listen, "RECONNECT_S", 0.05)
+    proxy = two.app._state[PROXY] = CuttingProxy()
+    await put_out(one, "before")
+    called = two.world.together.cuts
+    looking = asyncio.create_task(two.app[CUTTER].run())
+    listening = asyncio.create_task(listen.run(two.db, two.world.doorbell, None, called))
     try:
-        await eventually(lambda: [one.login for one in heard] == ["before"], within_s=30)
-        assert await telling.tell(Cut(route="/user/ann/"))
-        await eventually(lambda: [one.route for one in heard[1:]] == ["/user/ann/"], within_s=30)
+        await eventually(lambda: proxy.told == ["before"], within_s=30)
+        await eventually(lambda: _count(one, LISTENERS), within_s=30)
+        await put_out(one, "heard")
+        await eventually(lambda: proxy.told[1:] == ["heard"], within_s=30)
         async with one.db.begin() as db:
             await db.execute(sa.text(f"SELECT pg_terminate_backend(pid) {LISTENERS}"))
-            await db.execute(sa.select(sa.func.pg_notify(CHANNEL, "[nonsense")))
-        assert await telling.tell(Cut("meanwhile"))
-        await eventually(lambda: [one.login for one in heard[2:]] == ["meanwhile"], within_s=30)
-        many = {f"{number:064}" for number in range(1000)}
-        assert await telling.tell(Cut(route="/user/ann/", tokens=many), Cut("last"))
-        await eventually(lambda: Cut("last", None, []) in heard[3:], within_s=30)
-        assert {token for one in heard[3:-1] for token in one.tokens} == many
-    finally:
-        for task in ears:
+        await put_out(one, "meanwhile")
+        await eventually(lambda: proxy.told[2:] == ["meanwhile"], within_s=30)
+        for task in (listening, looking):
             task.cancel()
-        await asyncio.gather(*ears, return_exceptions=True)
+        await asyncio.gather(listening, looking, return_exceptions=True)
+        monkeypatch.setattr(cutting, "EVERY_S", 0.05)
+        looking = asyncio.create_task(two.app[CUTTER].run())
+        await put_out(one, "found")
+        await eventually(lambda: proxy.told[3:] == ["found"], within_s=30)
+    finally:
+        for task in (listening, looking):
+            task.cancel()
+        await asyncio.gather(listening, looking, return_exceptions=True)
 
 
 async def _count(one: Site, what: str) -> int:

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from component.hub.hub_site import EmptyProxy, Site, site
 from himalia_hub import clock
-from himalia_hub.auth import out
+from himalia_hub.auth import cutting
 from himalia_hub.keys import PROXY
 from himalia_hub.secrets import hash_token
 from himalia_hub.servers.models import Server
@@ -102,7 +102,7 @@ async def test_a_token_that_ends_or_loses_a_right_takes_what_it_opened_and_what_
     hub: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Official servers ask nobody about a WebSocket that is open, and remember for 3 s who may open one."""
-    monkeypatch.setattr(out, "AGAIN_S", 0.01)
+    monkeypatch.setattr(cutting, "AGAIN_S", 0.01)
     root, ann = await hub.token(await hub.person("root", admin=True)), await hub.person("ann")
     own, proxy = await hub.token(ann), hub.app[PROXY]
     proxy.open = 1

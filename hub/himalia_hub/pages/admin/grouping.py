@@ -121,7 +121,8 @@ async def _do(request: web.Request, does: str, name: str, names: list[str], sure
         else:
             losing = await who_loses(request, db, group)
             await db.execute(sa.delete(Group).where(Group.id == group.id))
-    await out.cut_people(request.app, losing)
+        lost = out.note(db, people=losing)
+    await out.cut(request.app, lost)
 
 
 def _set_profiles(request: web.Request, group: Group, names: list[str]) -> None:

@@ -154,10 +154,10 @@ async def change(request: web.Request) -> web.Response:
             if wanted and store.normalise(wanted) != user.name:
                 await changes.rename(db, user, wanted)
             after = {"name": user.name, "admin": user.admin}
+            lost = out.note(db, people=[user.id] if before["admin"] and not admin else ())
     except HimaliaError as problem:
         return await _person_page(request, identity, name, problem=problem)
-    if before["admin"] and not admin:
-        await out.cut_people(request.app, [user.id])
+    await out.cut(request.app, lost)
     tell(request, target_user=name, change={"before": before, "after": after})
     url = f"{request.app[SETTINGS].hub_prefix}admin/people?name={quote(str(after['name']))}"
     return redirect(url, status=303)
