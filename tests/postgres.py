@@ -43,14 +43,15 @@ class Cluster:
         self, programs: Path, folder: Path, command: list[str | Path], common: dict[str, Any]
     ) -> None:
         self.url = f"postgresql://himalia@/postgres?host={folder}"
-        self._programs, self._folder, self._command, self._common = programs, folder, command, common
+        self.folder = folder
+        self._programs, self._command, self._common = programs, command, common
         self._server: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """And wait until it answers."""
-        with (self._folder / "log").open("ab") as log:
+        with (self.folder / "log").open("ab") as log:
             self._server = subprocess.Popen(self._command, stdout=log, stderr=log, **self._common)
-        _wait_until_ready(self._programs, self._folder, self._server, self._common["env"])
+        _wait_until_ready(self._programs, self.folder, self._server, self._common["env"])
 
     def stop(self) -> None:
         """Break every connection and end, as `pg_ctl stop` does; kill it when that takes too long."""

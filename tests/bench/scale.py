@@ -1,10 +1,13 @@
 """The control plane alone, with more and more active servers: does what one request or one start costs stay flat?
 
     make bench WHAT=scale      or      .venv/bin/python tests/bench/scale.py [--servers 1000 10000] [--seconds 20]
+                                                   [--database postgresql] [--hubs 2]
 
-The whole hub with all its loops over SQLite; servers are entries of a dictionary (`himalia_spawner.fake`), and so is
+The whole hub with all its loops, over SQLite or a PostgreSQL of its own; two hubs share event loop, spawner and proxy,
+but no connection, and each is asked every other time. Servers are entries of a dictionary (`himalia_spawner.fake`), and so is
 the proxy. Each server reports its activity every five minutes, spread evenly, with its own token. Meanwhile one person
 after the other is read by the API, and a server beside those is started and stopped. Clients are a process of their own.
+The last column is the CPU of PostgreSQL's processes.
 """
 
 from __future__ import annotations
@@ -12,26 +15,29 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import itertools
 import logging
 import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 import sqlalchemy as sa
 import structlog
 from aiohttp import web
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import postgres
 from himalia_hub import clock
 from himalia_hub.app import make_app
 from himalia_hub.db import migrate
@@ -133,13 +139,17 @@ async def fill(world: World, backend: FakeBackend, proxy: DictProxy, url: str, c
     return secret
 
 
-async def report(session: aiohttp.ClientSession, count: int, took: list[float], until: float) -> None:
+Sessions = Iterator[aiohttp.ClientSession]
+"""One for each hub, round and round."""
+
+
+async def report(sessions: Sessions, count: int, took: list[float], until: float) -> None:
     """Every server in its turn, at the pace of one each five minutes; late ones are not left out."""
     began, sent = time.perf_counter(), 0
     async with asyncio.TaskGroup() as group:
         while time.perf_counter() < until:
             await asyncio.sleep(max(0.0, began + sent * REPORT_EVERY_S / count - time.perf_counter()))
-            group.create_task(report_one(session, f"p{sent % count}", took))
+            group.create_task(report_one(next(sessions), f"p{sent % count}", took))
             sent += 1
 
 
@@ -153,14 +163,12 @@ async def report_one(session: aiohttp.ClientSession, name: str, took: list[float
     took.append(time.perf_counter() - began)
 
 
-async def read(
-    session: aiohttp.ClientSession, token: str, count: int, took: list[float], until: float
-) -> None:
+async def read(sessions: Sessions, token: str, count: int, took: list[float], until: float) -> None:
     """One person after the other by the API, 20 a second."""
     headers, number = {"Authorization": f"token {token}"}, 0
     while time.perf_counter() < until:
         began = time.perf_counter()
-        async with session.get(f"/hub/api/users/p{number % count}", headers=headers) as answer:
+        async with next(sessions).get(f"/hub/api/users/p{number % count}", headers=headers) as answer:
             assert answer.status == 200, await answer.text()
             await answer.read()
         took.append(time.perf_counter() - began)
@@ -169,11 +177,12 @@ async def read(
 
 
 async def start_and_stop(
-    session: aiohttp.ClientSession, token: str, started: list[float], stopped: list[float], until: float
+    sessions: Sessions, token: str, started: list[float], stopped: list[float], until: float
 ) -> None:
     """Servers beside the others, one after the other: from the request until the rows rest."""
     headers, number = {"Authorization": f"token {token}"}, 0
     while time.perf_counter() < until:
+        session = next(sessions)
         url = f"/hub/api/users/extra-{number % EXTRA}/server"
         for verb, took, wanted in (("POST", started, 201), ("DELETE", stopped, 204)):
             began = time.perf_counter()
@@ -197,26 +206,47 @@ def middle_and_worst(took: list[float]) -> str:
     return f"{statistics.median(took) * 1000:7.1f} {statistics.quantiles(took, n=100)[-1] * 1000:7.1f}"
 
 
-async def measure(folder: Path, count: int, seconds: float) -> str:
+@contextmanager
+def database(kind: str, folder: Path) -> Iterator[tuple[str, Callable[[], float]]]:
+    """Its URL, and what tells the seconds of CPU that processes of its own have used."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder / 'himalia.sqlite'}", lambda: 0.0
+        return
+    with postgres.cluster() as cluster:
+        yield cluster.url, lambda: postgres_cpu_s(str(cluster.folder))
+
+
+def postgres_cpu_s(folder: str) -> float:
+    """Of the server in this folder with all its processes, also those that have ended."""
+    found = (one for one in psutil.process_iter(["cmdline"]) if folder in " ".join(one.info["cmdline"] or ()))
+    leader = min(found, key=lambda one: one.pid)
+    times = [leader.cpu_times(), *(one.cpu_times() for one in leader.children())]
+    return sum(one.user + one.system for one in times) + times[0].children_user + times[0].children_system
+
+
+async def measure(folder: Path, count: int, seconds: float, kind: str, hubs: int) -> str:
     """One line of the table."""
-    database = f"sqlite:///{folder / 'himalia.sqlite'}"
-    await migrate.upgrade(database)
     nothing = web.Application()
     nothing.router.add_route("*", "/{path:.*}", lambda _: _answer())
-    async with answering(nothing) as url:
+    async with AsyncExitStack() as stack:
+        db_url, db_cpu_s = stack.enter_context(database(kind, folder))
+        await migrate.upgrade(db_url)
+        url = await stack.enter_async_context(answering(nothing))
         backend, proxy = FakeBackend(address=lambda _spec: url), DictProxy()
-        settings = HubSettings(data_dir=folder, servers=ServersSection(slow_start_s=60, slow_stop_s=60))
-        spawner = FakeSpawner(backend=backend)
-        world = World(settings, Database(database), spawner, proxy, Secrets(b"x" * 32), Doorbell(), url)
-        token = await fill(world, backend, proxy, url, count)
+        worlds = []
+        for number in range(hubs):
+            data = folder / f"hub{number}"
+            data.mkdir()
+            settings = HubSettings(data_dir=data, servers=ServersSection(slow_start_s=60, slow_stop_s=60))
+            parts = FakeSpawner(backend=backend), proxy, Secrets(b"x" * 32), Doorbell(), url
+            worlds.append(World(settings, Database(db_url), *parts))
+            stack.push_async_callback(worlds[-1].db.close)
+        token = await fill(worlds[0], backend, proxy, url, count)
         gc.collect()
         gc.freeze()  # as the hub does: the other side of this bench would be looked at with each collection
-        try:
-            async with answering(make_app(world)) as hub:
-                return await under_load(world, hub, token, count, seconds)
-        finally:
-            gc.unfreeze()
-            await world.db.close()
+        stack.callback(gc.unfreeze)
+        at = [await stack.enter_async_context(answering(make_app(world))) for world in worlds]
+        return await under_load(worlds[0], at, token, count, seconds, db_cpu_s)
 
 
 async def _answer() -> web.Response:
@@ -233,49 +263,69 @@ async def at_rest(world: World) -> float:
         await asyncio.sleep(0.05)
 
 
-async def load(hub: str, token: str, count: int, seconds: float) -> str:
+async def load(hubs: Sequence[str], token: str, count: int, seconds: float) -> str:
     """All clients at once for so long; their four columns."""
     reports, reads, starts, stops = [], [], [], []
     until = time.perf_counter() + seconds
-    async with aiohttp.ClientSession(hub, connector=aiohttp.TCPConnector(limit=0)) as session:
+    async with AsyncExitStack() as stack:
+        each = [
+            await stack.enter_async_context(
+                aiohttp.ClientSession(hub, connector=aiohttp.TCPConnector(limit=0))
+            )
+            for hub in hubs
+        ]
         await asyncio.gather(
-            report(session, count, reports, until),
-            read(session, token, count, reads, until),
-            start_and_stop(session, token, starts, stops, until),
+            report(itertools.cycle(each), count, reports, until),
+            read(itertools.cycle(each), token, count, reads, until),
+            start_and_stop(itertools.cycle(each), token, starts, stops, until),
         )
     return "  ".join(map(middle_and_worst, (reads, reports, starts, stops)))
 
 
-def clients_of(hub: str, token: str, count: int, seconds: float) -> str:
+def clients_of(hubs: Sequence[str], token: str, count: int, seconds: float) -> str:
     """The same, in a process that has no loop yet."""
-    return asyncio.run(load(hub, token, count, seconds))
+    return asyncio.run(load(hubs, token, count, seconds))
 
 
-async def under_load(world: World, hub: str, token: str, count: int, seconds: float) -> str:
+async def under_load(
+    world: World,
+    hubs: Sequence[str],
+    token: str,
+    count: int,
+    seconds: float,
+    db_cpu_s: Callable[[], float],
+) -> str:
     """All loads at once for so long, after every row rests."""
     settled = await at_rest(world)
     held, loop = [0.0], asyncio.get_running_loop()
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as clients:
         await loop.run_in_executor(clients, time.time)  # it imports all this
-        cpu, until = time.process_time(), time.perf_counter() + seconds
-        asked = loop.run_in_executor(clients, clients_of, hub, token, count, seconds)
+        db_cpu, cpu, until = db_cpu_s(), time.process_time(), time.perf_counter() + seconds
+        asked = loop.run_in_executor(clients, clients_of, hubs, token, count, seconds)
         four, _ = await asyncio.gather(asked, lag(held, until))
-        used = (time.process_time() - cpu) / seconds
+        used, db_used = (time.process_time() - cpu) / seconds, (db_cpu_s() - db_cpu) / seconds
     each = settled * 1000 / count
-    return f"{count:>8,} {each:>8.1f}  {four} {held[0] * 1000:>6.0f} {used * 100:>5.0f} %"
+    return f"{count:>8,} {each:>8.1f}  {four} {held[0] * 1000:>6.0f} {used * 100:>5.0f} % {db_used * 100:>4.0f} %"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--servers", type=int, nargs="+", default=[1000, 2500, 5000, 10000])
     parser.add_argument("--seconds", type=float, default=20, help="of load for each number of servers")
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument("--hubs", type=int, default=1, help="that share it (PostgreSQL)")
     args = parser.parse_args()
+    if args.hubs > 1 and args.database == "sqlite":
+        parser.error("SQLite serves one hub")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     print("          first look   GET a person     a report        a start         a stop       loop")
-    print(" servers  ms each     p50     p99     p50     p99     p50     p99     p50     p99   held   CPU")
+    print(
+        " servers  ms each     p50     p99     p50     p99     p50     p99     p50     p99   held   CPU     DB"
+    )
     for count in args.servers:
         with tempfile.TemporaryDirectory(prefix="himalia-bench-") as folder:
-            print(asyncio.run(measure(Path(folder), count, args.seconds)), flush=True)
+            line = measure(Path(folder), count, args.seconds, args.database, args.hubs)
+            print(asyncio.run(line), flush=True)
 
 
 if __name__ == "__main__":
