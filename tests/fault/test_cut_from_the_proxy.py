@@ -52,4 +52,5 @@ async def test_while_the_proxy_cannot_be_asked_routes_go_on_and_starts_wait_and_
         await admin.until_ready("ann")
         lives = {mark for _, mark in hub.processes()}
         assert (before in lives, len(lives)) == (True, 2)
+        assert "Traceback" not in hub.said()  # that a proxy is away is nobody's mistake
         await nothing_lost(admin, hub)

@@ -26,6 +26,8 @@ from himalia_hub.servers.leases import Lease, LeaseLost
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.reconcile import keep_lease, put_back, reconcile
 from himalia_hub.servers.world import World
+from himalia_proxy.base import ProxyError
+from himalia_spawner.errors import BackendGone
 
 log = structlog.get_logger()
 
@@ -182,7 +184,10 @@ async def _work(world: World, lease: Lease, server: Server, username: str) -> No
     except LeaseLost:
         log.info("server.lease_lost", server_id=lease.server_id)
     except Exception as error:
-        log.exception("server.step_failed", server_id=lease.server_id)
+        if not isinstance(
+            error, (ProxyError, BackendGone)
+        ):  # of what is away `put_back` says enough, for each of a crowd
+            log.exception("server.step_failed", server_id=lease.server_id)
         with contextlib.suppress(SQLAlchemyError, OSError, LeaseLost):
             await put_back(world, lease, error)
     finally:
