@@ -206,6 +206,8 @@ def _on_postgres_connect(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_S}s'")
     cursor.execute(f"SET lock_timeout = '{BUSY_TIMEOUT_S}s'")
+    # Whoever waits for a row must see it as it then is: a site may have made stricter transactions its usual ones.
+    cursor.execute("SET default_transaction_isolation = 'read committed'")
     cursor.close()
     connection.commit()  # pooled connections are rolled back, and this with them
 

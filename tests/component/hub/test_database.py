@@ -258,6 +258,22 @@ async def test_when_sqlite_ends_the_transaction_of_many_each_of_them_is_told(sql
 
 
 @pytest.mark.postgres
+async def test_a_hub_sees_what_others_committed_whatever_a_site_has_made_usual(
+    postgres_database: str,
+) -> None:
+    usual = "ALTER DATABASE %s SET default_transaction_isolation = 'serializable'"
+    name = sa.make_url(postgres_database).database
+    for words in (usual % name, None):
+        database = Database(postgres_database)
+        async with database.begin() as db:
+            if words:
+                await db.execute(sa.text(words))
+            else:
+                assert await db.scalar(sa.text("SHOW transaction_isolation")) == "read committed"
+        await database.close()
+
+
+@pytest.mark.postgres
 async def test_a_transaction_of_a_hub_that_was_stopped_is_ended_by_postgresql_before_others_give_up(
     postgres_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
