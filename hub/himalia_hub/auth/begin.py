@@ -11,6 +11,7 @@ from himalia_hub.audit import record
 from himalia_hub.auth import accounts, cookies, origin, out, xsrf
 from himalia_hub.auth.admit import NotAdmitted
 from himalia_hub.auth.next_url import safe_next
+from himalia_hub.db.prepared import is_postgresql
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
 from himalia_hub.replicas.models import CutRow
 from himalia_hub.users.models import User
@@ -54,6 +55,9 @@ class Beginning:
         """The new sign-in, its line in the audit log, and the end of the old one. NotAdmitted."""
         request = self._request
         user = user if user in db else db.get_one(User, user.id)
+        if is_postgresql(db):
+            # Another hub may suspend them at this moment: it finds this sign-in, and ends it, or this one finds that.
+            db.refresh(user, with_for_update={"key_share": True})
         if user.suspended is not None:
             raise NotAdmitted("This account is suspended.", remedy="ask an administrator")
         if self._before is not None:

@@ -21,7 +21,7 @@ from himalia_hub.servers import store
 from himalia_hub.servers.limits import check_named
 from himalia_hub.servers.models import Server, ServerEvent
 from himalia_hub.servers.state import Desired, Phase
-from himalia_hub.users.models import User
+from himalia_hub.users.models import Login, User
 from support import eventually
 
 from .hub_site import Answer, Site, site
@@ -166,3 +166,13 @@ async def test_what_two_hubs_measured_of_one_server_at_one_moment_is_written_by_
     await writing
     async with hubs.one.db.read() as db:
         assert list(await db.scalars(sa.select(ServerUse.at))) == [now]
+
+
+async def test_who_is_suspended_at_another_hub_while_they_sign_in_is_not_signed_in(hubs: Twins) -> None:
+    async with hubs.two.client() as ann:
+        async with hubs.one.db.begin() as db:
+            await db.execute(sa.update(User).values(suspended=clock.now()))
+            signing_in = asyncio.create_task(ann.login("ann"))
+            await eventually(hubs.is_blocked, within_s=10)
+        assert (await signing_in).status == 403
+    assert await hubs.one.count(Login) == 0
