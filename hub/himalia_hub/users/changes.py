@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import sqlalchemy as sa
+import structlog
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -12,7 +14,7 @@ from himalia_hub import clock
 from himalia_hub.auth import out
 from himalia_hub.auth.accounts import reach_of
 from himalia_hub.errors import BadRequest, NotAuthorized, NotFound
-from himalia_hub.keys import DB, DOORBELL, SETTINGS
+from himalia_hub.keys import DB, DOORBELL, SETTINGS, WORLD
 from himalia_hub.rbac.guard import NO_ACCESS
 from himalia_hub.rbac.identity import Identity
 from himalia_hub.servers import store as servers
@@ -20,6 +22,9 @@ from himalia_hub.servers.models import Server
 from himalia_hub.servers.view import stopped
 from himalia_hub.users import homes, store
 from himalia_hub.users.models import User
+from himalia_spawner.errors import SpawnError
+
+log = structlog.get_logger()
 
 
 def may_touch(identity: Identity, user: User) -> None:
@@ -61,12 +66,24 @@ async def delete(request: web.Request, identity: Identity, name: str) -> None:
         await _until_stopped(app, server.id, deadline)
     async with app[DB].begin() as db:
         # Looked at again inside the transaction that deletes: somebody may have pressed Start meanwhile.
-        left = [server for server in await servers.list_for_user(db, user.id) if not stopped(server)]
-        if left:
+        left = await servers.list_for_user(db, user.id)
+        if not all(map(stopped, left)):
             raise BadRequest(f"{name} has servers that are still stopping", remedy="ask again in a moment")
         gone = out.note(db, await reach_of(db, [user.id]))
         await db.execute(sa.delete(User).where(User.id == user.id))
     await out.cut(request.app, gone)
+    await _purge(app, left)
+
+
+async def _purge(app: web.Application, gone: Sequence[Server]) -> None:
+    """Of servers that were at rest, and whose rows went with their person's before the reconciler came to them: logs
+    would stay for a time, and volumes that are to go with their person for ever.
+    """
+    for server in gone:
+        try:
+            await app[WORLD].spawner.purge(server.backend_name)
+        except (SpawnError, OSError) as error:
+            log.warning("server.not_purged", name=server.backend_name, error=str(error))
 
 
 async def _until_stopped(app: web.Application, server_id: int, deadline: float) -> None:

@@ -13,8 +13,9 @@ from component.hub.hub_site import Site, site
 from himalia_hub import clock
 from himalia_hub.servers import leases, steps, store
 from himalia_hub.servers.models import Server
-from himalia_hub.servers.state import Phase, Seen
+from himalia_hub.servers.state import Desired, Phase, Seen
 from himalia_hub.servers.world import Observation
+from himalia_spawner.fake import FakeSpawner
 
 
 @pytest.fixture
@@ -42,3 +43,17 @@ async def test_a_wish_to_remove_it_that_comes_while_its_end_is_being_recorded_is
 
     async with hub.db.read() as db:
         assert await db.get(Server, server.id) is None
+
+
+async def test_nothing_is_left_at_the_backend_of_who_is_deleted_with_servers_at_rest(hub: Site) -> None:
+    ann, root = await hub.person("ann"), await hub.person("root", admin=True)
+    spawner = hub.world.spawner
+    assert isinstance(spawner, FakeSpawner)
+    for name in ("", "lab"):
+        server = await hub.server(ann, name, desired=Desired.STOPPED, phase=Phase.STOPPED)
+        spawner.backend.logs[server.backend_name] = ["what it wrote"]
+
+    async with hub.client(await hub.token(root)) as client:
+        assert (await client("DELETE", "/hub/api/users/ann")).status == 204
+
+    assert spawner.backend.logs == {}
