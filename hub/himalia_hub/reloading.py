@@ -7,9 +7,11 @@ here, between two awaits, so that nobody ever sees half of a change.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,7 +29,9 @@ from himalia_hub.groups.models import Group, Membership
 from himalia_hub.keys import DB, MEMO, SETTINGS, WORLD
 from himalia_hub.pages import render
 from himalia_hub.rbac.guard import scoped
+from himalia_hub.rbac.models import RoleFromSignIn
 from himalia_hub.rbac.rules import Rules
+from himalia_hub.rbac.settings import RoleSection
 from himalia_hub.replicas import elsewhere
 from himalia_hub.roles.store import HeldBy
 from himalia_hub.services.models import Service
@@ -63,6 +67,9 @@ COLD = frozenset(
     }
 )
 """What in those tables needs a restart all the same: something was made with it at the start."""
+
+KEPT_ROLES = "roles.json"
+"""In the data folder: the roles of the configuration when they were last read."""
 
 log = structlog.get_logger()
 
@@ -152,25 +159,69 @@ async def _adopt(app: web.Application, new: HubSettings) -> Outcome:
     await out.cut(app, *gone)
     losing = await _who_loses(app, rules, mixed.rules)
     await out.cut_people(app, losing.people, losing.services)
+    await asyncio.to_thread(_keep, mixed.data_dir / KEPT_ROLES, mixed.rules)
     return outcome
 
 
 async def _who_loses(app: web.Application, old: Rules, new: Rules) -> HeldBy:
-    """Who had a role of the configuration that let them in somewhere and is another one now, or gone."""
-    changed = [role for role in old.roles.values() if role != new.roles.get(role.name)]
-    losing = [role for role in changed if old.lets_in(role.scopes)]
-    if not losing:
+    """Who had a role of the configuration that let them in somewhere and is another one now, or gone: by name, by a
+    group, by a sign-in. The default roles can be redefined, and everybody, or every manager, has those.
+    """
+    changed = [name for name in {*old.roles, *new.roles} if old.roles.get(name) != new.roles.get(name)]
+    lost = {name for name in changed if name != "server" and _lets_in(old, name)}
+    if not lost:
         return HeldBy()
+    losing = [role for role in old.roles.values() if role.name in lost]
     names = {name for role in losing for name in role.users}
     groups = {name for role in losing for name in role.groups}
     members = sa.select(Membership.user_id).join(Group, Group.id == Membership.group_id)
-    theirs = sa.or_(User.name.in_(names), User.id.in_(members.where(Group.name.in_(groups))))
-    everybody = any(role.name == "user" for role in losing)
+    signed_in = sa.select(RoleFromSignIn.user_id).where(RoleFromSignIn.role.in_(lost))
+    theirs = sa.or_(
+        User.name.in_(names),
+        User.id.in_(members.where(Group.name.in_(groups))),
+        User.id.in_(members.where(Membership.manager) if "manager" in lost else members.where(sa.false())),
+        User.id.in_(signed_in),
+    )
+    everybody = not lost.isdisjoint(("user", "guest", "token"))
     programs = {name for role in losing for name in role.services}
     async with app[DB].read() as db:
         people = await db.scalars(sa.select(User.id).where(sa.true() if everybody else theirs))
         services = await db.scalars(sa.select(Service.id).where(Service.name.in_(programs)))
         return HeldBy(frozenset(people), frozenset(services))
+
+
+def _lets_in(rules: Rules, role: str) -> bool:
+    raw = rules.scopes_of(role) or ()
+    # What stands for each one's own, or each one's group, comes to nothing where nobody is named.
+    return any(scope == "self" or scope.startswith("access:") for scope in raw) or rules.lets_in(raw)
+
+
+async def since_last_time(app: web.Application) -> None:
+    """Note what is to be cut where the configuration was changed while no hub ran on this folder. What it said of roles
+    is kept beside the database, as it is not in it.
+    """
+    rules, file = app[SETTINGS].rules, app[SETTINGS].data_dir / KEPT_ROLES
+    try:
+        said = json.loads(file.read_text())
+        before = Rules({one["name"]: RoleSection.model_validate(one) for one in said})
+    except (OSError, ValueError, TypeError, LookupError):
+        before = None
+    if before is not None:
+        losing = await _who_loses(app, before, rules)
+        async with app[DB].begin() as db:
+            out.note(db, people=losing.people, services=losing.services)
+    await asyncio.to_thread(_keep, file, rules)
+
+
+def _keep(file: Path, rules: Rules) -> None:
+    text = json.dumps([role.model_dump(mode="json") for role in rules.roles.values()], ensure_ascii=False)
+    draft = file.with_name(f"{file.name}.new")
+    try:
+        draft.touch(mode=0o600)
+        draft.write_text(text)
+        draft.replace(file)
+    except OSError as error:
+        log.warning("config.roles_not_kept", error=type(error).__name__)
 
 
 def differences(old: BaseModel, new: BaseModel, above: str = "") -> Iterator[str]:

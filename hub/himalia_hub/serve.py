@@ -29,7 +29,7 @@ from himalia_hub.folder import Running, alone_on_sqlite, only_one, prepare_data_
 from himalia_hub.metrics.figures import Figures
 from himalia_hub.metrics.measured import MeasuredProxy
 from himalia_hub.pages import render
-from himalia_hub.reloading import RELOADER, on_hangup
+from himalia_hub.reloading import RELOADER, on_hangup, since_last_time
 from himalia_hub.replicas import presence
 from himalia_hub.routes.feed import Feed
 from himalia_hub.routes.launch import ProxyProcess, auth_token
@@ -104,6 +104,7 @@ async def serve(settings: HubSettings, plan: Plan) -> None:
             await presence.check(world)
             await write_configured(world.db, settings, world.secrets)
             app = make_app(world, routes_wake_up=proxy.restarted if proxy else None)
+            await since_last_time(app)
             runner = web.AppRunner(
                 app,
                 access_log=None,

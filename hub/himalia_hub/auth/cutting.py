@@ -15,6 +15,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
+import sqlalchemy as sa
 import structlog
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,14 +27,18 @@ from himalia_hub.auth.accounts import Ended
 from himalia_hub.keys import DB, PROXY, SETTINGS, TOGETHER
 from himalia_hub.oauth.provider import ServerClient
 from himalia_hub.oauth.store import clients
+from himalia_hub.rbac import rights
 from himalia_hub.replicas import cuts
 from himalia_hub.replicas.cuts import EVERY_S
 from himalia_hub.replicas.models import CutRow
 from himalia_hub.routes.feed import AGAIN_S as FOLLOWERS_S
 from himalia_hub.routes.feed import Feed
 from himalia_hub.servers import view as servers
+from himalia_hub.servers.models import Server
+from himalia_hub.servers.state import Phase
 from himalia_hub.services import view as services
 from himalia_hub.settings import HubSettings
+from himalia_hub.users.models import User
 from himalia_proxy.base import CutsTunnels, ProxyError
 
 log = structlog.get_logger()
@@ -60,6 +65,8 @@ class Cut:
 class Put:
     """Who is out: these sign-ins and tokens; all that these people and services (ids) hold, who stay and have lost a
     right; `everybody`. On one route, or wherever.
+
+    People who have `left` these groups (names) may have been visited by who may do so to their members.
     """
 
     ended: Sequence[Ended] = ()
@@ -67,14 +74,22 @@ class Put:
     services: Collection[int] = ()
     everybody: bool = False
     route: str | None = None
+    left: Collection[int] = ()
+    groups: Collection[str] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.ended or self.people or self.services or self.everybody)
+        return bool(self.ended or self.people or self.services or self.everybody or self.left)
 
     def as_json(self) -> dict[str, Any]:
         """As it stands in a row."""
         ended = [[one.session_id, sorted(one.clients), sorted(one.tokens)] for one in self.ended]
-        said = {"ended": ended, "people": sorted(self.people), "services": sorted(self.services)}
+        said = {
+            "ended": ended,
+            "people": sorted(self.people),
+            "services": sorted(self.services),
+            "left": sorted(self.left),
+            "groups": sorted(self.groups),
+        }
         return {key: value for key, value in said.items() if value} | {
             "everybody": self.everybody,
             "route": self.route,
@@ -85,7 +100,8 @@ class Put:
         """From a row."""
         ended = [Ended(one, frozenset(at), frozenset(tokens)) for one, at, tokens in what.get("ended", ())]
         people, programs = what.get("people", ()), what.get("services", ())
-        return cls(ended, people, programs, bool(what.get("everybody")), what.get("route"))
+        left, groups = what.get("left", ()), what.get("groups", ())
+        return cls(ended, people, programs, bool(what.get("everybody")), what.get("route"), left, groups)
 
 
 async def asked_of_proxies(app: web.Application, put: Put) -> list[Cut]:
@@ -113,7 +129,20 @@ async def asked_of_proxies(app: web.Application, put: Put) -> list[Cut]:
         async with app[DB].read() as db:
             beside = sorted(await routes_of(db, app[SETTINGS], known_at))
         found += [Cut(route=one) for one in beside if route in (None, one)]
+    if put.left:
+        found += [Cut(route=one) for one in await _visited(app, put)]
     return found
+
+
+async def _visited(app: web.Application, put: Put) -> list[str]:
+    """Routes of the servers of people who left groups whose members' servers somebody may come into."""
+    settings = app[SETTINGS]
+    async with app[DB].read() as db:
+        if not await rights.lead_to_members(db, put.groups, settings.rules):
+            return []
+        theirs = sa.select(User.name, Server.name).join(Server, Server.user_id == User.id)
+        rows = await db.execute(theirs.where(User.id.in_(put.left), Server.phase != Phase.STOPPED))
+        return sorted(servers.routespec(settings, user, name) for user, name in rows)
 
 
 async def routes_of(db: AsyncSession, settings: HubSettings, client_ids: Iterable[str]) -> set[str]:

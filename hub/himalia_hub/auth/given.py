@@ -31,10 +31,11 @@ def bring_into_line(db: Session, section: MethodSection, realm: str, person: Per
     """Groups, roles and shown name of this person as the place says them now; nothing is written where they are so."""
     shown = person.display_name.strip()[:LONGEST_NAME]
     user.display_name = shown if shown and shown.isprintable() else None
-    _groups(db, groups_here(section, person.groups), realm, user)
+    left = _groups(db, groups_here(section, person.groups), realm, user)
     _roles(db, _named(section.roles, person.groups), realm, user)
     if user.has_lost:
         out.note(db, people=[user.id])
+        out.note(db, left=[user.id] if left else (), groups=left)
 
 
 def groups_here(section: MethodSection, there: frozenset[str]) -> set[str]:
@@ -50,7 +51,8 @@ def _named(table: dict[str, list[str]], there: frozenset[str]) -> set[str]:
     return {here for here, names in table.items() if not there.isdisjoint(names)}
 
 
-def _groups(db: Session, wanted: set[str], realm: str, user: User) -> None:
+def _groups(db: Session, wanted: set[str], realm: str, user: User) -> set[str]:
+    """The names of those that this person is in no more."""
     rows = db.execute(
         sa.select(Group.name, Membership.given_by)
         .join(Membership, Membership.group_id == Group.id)
@@ -70,6 +72,7 @@ def _groups(db: Session, wanted: set[str], realm: str, user: User) -> None:
         ids = [group.id for group in (*there.values(), *made)]
         db.add_all(Membership(user_id=user.id, group_id=group_id, given_by=realm) for group_id in ids)
     _tell("groups", user, over, new)
+    return over
 
 
 def _roles(db: Session, wanted: set[str], realm: str, user: User) -> None:

@@ -28,12 +28,15 @@ def note(
     services: Collection[int] = (),
     everybody: bool = False,
     route: str | None = None,
+    left: Collection[int] = (),
+    groups: Collection[str] = (),
 ) -> CutRow | None:
     """Write down that the open WebSockets of these browser sign-ins and tokens are to be cut, and all of these people
-    and services, who stay and have lost a right; or of `everybody` on a route. None where there is nobody.
+    and services, who stay and have lost a right; or of `everybody` on a route; or what others have open at people who
+    `left` these groups. None where there is nobody.
     """
     known = [one for one in ended if one.session_id or one.tokens]
-    put = Put(known, people, services, everybody, route)
+    put = Put(known, people, services, everybody, route, left, groups)
     if not put:
         return None
     row = CutRow(at=clock.now(), what=put.as_json(), done=False)

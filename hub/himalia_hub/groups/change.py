@@ -8,6 +8,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from himalia_hub import clock
+from himalia_hub.auth import out
 from himalia_hub.errors import NotAuthorized
 from himalia_hub.groups import store
 from himalia_hub.groups.models import Group
@@ -15,6 +16,8 @@ from himalia_hub.keys import IDENTITY, SETTINGS
 from himalia_hub.rbac import rights
 from himalia_hub.rbac.expand import expand
 from himalia_hub.rbac.identity import Identity
+from himalia_hub.rbac.rules import Rules
+from himalia_hub.replicas.models import CutRow
 from himalia_hub.shares import store as shares
 from himalia_hub.users.models import User
 
@@ -29,13 +32,21 @@ async def may_put_in(request: web.Request, db: AsyncSession, group: str, people:
         raise NotAuthorized(f"members of {group!r} may do more than you, so you cannot choose them")
 
 
-async def who_loses(
+async def note_leaving(
     request: web.Request, db: AsyncSession, group: Group, of: Collection[User] | None = None
-) -> set[int]:
-    """Who is in the group, of these people or of all, when it gives its members anything."""
+) -> list[CutRow]:
+    """Note what is to be cut as these people, or all, leave the group: what it let them into, and what others have
+    open at them because they were in it. Asked before they leave.
+    """
     rules, now = request.app[SETTINGS].rules, clock.now()
-    _, shared = await shares.page_of(db, shares.with_group(group), now=now, limit=1)
-    if not shared and not await rights.of_group(db, group.name, rules, now=now):
-        return set()
     members = await store.member_ids(db, group)
-    return members if of is None else members & {user.id for user in of}
+    leaving = members if of is None else members & {user.id for user in of}
+    _, shared = await shares.page_of(db, shares.with_group(group), now=now, limit=1)
+    gives = shared or managers_come_in(rules) or await rights.of_group(db, group.name, rules, now=now)
+    noted = (out.note(db, people=leaving if gives else ()), out.note(db, left=leaving, groups=[group.name]))
+    return [one for one in noted if one is not None]
+
+
+def managers_come_in(rules: Rules) -> bool:
+    """Whether who manages a group may come in somewhere for that: not by default."""
+    return any(scope.startswith("access:") for scope in rules.scopes_of("manager") or ())

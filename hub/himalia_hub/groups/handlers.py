@@ -15,7 +15,7 @@ from himalia_hub.auth import out
 from himalia_hub.body import json_object
 from himalia_hub.errors import BadRequest, NotAuthorized, NotFound
 from himalia_hub.groups import store
-from himalia_hub.groups.change import may_put_in, who_loses
+from himalia_hub.groups.change import managers_come_in, may_put_in, note_leaving
 from himalia_hub.groups.models import Group
 from himalia_hub.groups.schemas import NewGroup, NewGroups, People
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
@@ -123,12 +123,11 @@ async def delete_group(request: web.Request) -> web.Response:
     """204; the people in it stay, without what it gave them. 404 unknown."""
     async with request.app[DB].begin() as db:
         group = await _group(request, db)
-        losing = await who_loses(request, db, group)
+        lost = await note_leaving(request, db, group)
         members = (await store.members(db, [group.id]))[group.id]
         _told(request, before={"users": list(members)[:TOLD]})
         await db.delete(group)
-        lost = out.note(db, people=losing)
-    await out.cut(request.app, lost)
+    await out.cut(request.app, *lost)
     log.info("groups.deleted")
     return web.Response(status=204)
 
@@ -153,12 +152,11 @@ async def remove_users(request: web.Request) -> web.Response:
     body = await read(request, People)
     async with request.app[DB].begin() as db:
         group, people = await _group(request, db), await store.people(db, body.users)
-        losing = await who_loses(request, db, group, people)
+        lost = await note_leaving(request, db, group, people)
         await store.remove(db, group, people)
-        lost = out.note(db, people=losing)
         _told(request, after={"removed": list(body.users)[:TOLD]})
         answer = await _answer(request, db, group)
-    await out.cut(request.app, lost)
+    await out.cut(request.app, *lost)
     return answer
 
 
@@ -202,8 +200,12 @@ async def _set_managers(request: web.Request, *, manager: bool) -> web.Response:
             await may_put_in(request, db, group.name, people)
             await store.add(db, group, people)
         await store.set_manager(db, group, people, manager=manager)
+        come_in = not manager and managers_come_in(request.app[SETTINGS].rules)
+        lost = out.note(db, people=[user.id for user in people] if come_in else ())
         _told(request, after={"managers" if manager else "managers no longer": list(body.users)[:TOLD]})
-        return web.json_response(await store.managers(db, group))
+        names = await store.managers(db, group)
+    await out.cut(request.app, lost)
+    return web.json_response(names)
 
 
 def _told(request: web.Request, **change: Any) -> None:

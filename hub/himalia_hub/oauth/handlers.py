@@ -193,7 +193,6 @@ async def exchange(request: web.Request) -> web.Response:
         return _error("invalid_request", "Missing code parameter.")
     client_id, secret = _client_credentials(request, form)
     settings, now = request.app[SETTINGS], clock.now()
-    lasts = timedelta(days=settings.auth.cookie_max_age_days)
     async with request.app[DB].begin() as db:
         # Which server it is that asks, its secret says: the id alone can mean two.
         found = await store.clients(db, client_id, settings, secret=secret)
@@ -207,6 +206,9 @@ async def exchange(request: web.Request) -> web.Response:
             return _error("invalid_request", "Mismatching redirect URI.")
         if not verifier_fits(taken.code_challenge, taken.code_challenge_method, form.get("code_verifier")):
             return _error("invalid_grant", "Code verifier mismatch.")
+        lasts = timedelta(days=settings.auth.cookie_max_age_days)
+        if taken.session_id is not None:  # nothing that came with a sign-in outlives it
+            lasts = min(lasts, await store.left_of(db, taken.session_id, now=now))
         _, token = await tokens.issue(
             db,
             taken.user_id,

@@ -134,3 +134,9 @@ async def take_code(db: AsyncSession, client: Client, code: str, *, now: datetim
         .returning(OAuthCode)
     )
     return taken.one_or_none()
+
+
+async def left_of(db: AsyncSession, session_id: str, *, now: datetime) -> timedelta:
+    """How long this sign-in goes on."""
+    until = await db.scalar(sa.select(Login.expires_at).where(Login.session_id == session_id))
+    return max(until - now, timedelta()) if until else timedelta()

@@ -20,6 +20,7 @@ from himalia_hub.rbac.rules import Rules
 from himalia_hub.servers.models import Server
 from himalia_hub.services.models import Service
 from himalia_hub.shares.models import Share
+from himalia_hub.tokens.models import ApiToken
 from himalia_hub.users.models import User
 
 
@@ -154,6 +155,21 @@ async def members_in(db: AsyncSession, scopes: Collection[str]) -> Members:
     for group, user in rows:
         found[group].add(user)
     return {group: frozenset(users) for group, users in found.items()}
+
+
+async def lead_to_members(db: AsyncSession, groups: Collection[str], rules: Rules) -> bool:
+    """Whether anybody's scopes may let them into the servers of the members of one of these groups, and only of those:
+    by a role, as their manager, or by a token that is narrowed to them.
+    """
+    wanted = {f"access:servers!group={group}" for group in groups}
+    if any(scope.partition("=")[0] == "access:servers!group" for scope in rules.scopes_of("manager") or ()):
+        return True
+    raw = [*(role.scopes for role in rules.roles.values()), *await db.scalars(sa.select(Role.scopes))]
+    if any(not wanted.isdisjoint(expand.expand(tuple(one), "", custom=rules.custom)) for one in raw):
+        return True
+    said = sa.cast(ApiToken.scopes, sa.Text)
+    narrowed = sa.select(ApiToken.id).where(sa.or_(*(said.contains(one, autoescape=True) for one in wanted)))
+    return await db.scalar(narrowed.limit(1)) is not None
 
 
 async def of_group(db: AsyncSession, group: str, rules: Rules, *, now: datetime) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
@@ -17,6 +18,7 @@ from himalia_hub.errors import BadRequest, NotAuthorized, NotFound
 from himalia_hub.keys import DB, DOORBELL, SETTINGS, WORLD
 from himalia_hub.rbac.guard import NO_ACCESS
 from himalia_hub.rbac.identity import Identity
+from himalia_hub.replicas.models import CutRow
 from himalia_hub.servers import store as servers
 from himalia_hub.servers.models import Server
 from himalia_hub.servers.view import stopped
@@ -46,6 +48,14 @@ async def rename(db: AsyncSession, user: User, wanted: str) -> None:
         raise BadRequest(f"{user.name} has a running server", remedy="stop it, then rename")
     await db.run_sync(lambda sync: homes.keep(sync, user.id, homes.files_of(sync, user.id)))
     user.name = clean
+
+
+def note_change(db: AsyncSession, user: User, before: Mapping[str, Any]) -> CutRow | None:
+    """Note what is to be cut where somebody was an administrator (`admin`), or had another `name`: the configuration
+    gives roles by name.
+    """
+    loses = (before["admin"] and not user.admin) or before["name"] != user.name
+    return out.note(db, people=[user.id] if loses else ())
 
 
 async def delete(request: web.Request, identity: Identity, name: str) -> None:

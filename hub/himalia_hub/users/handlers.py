@@ -243,7 +243,7 @@ async def change_user(request: web.Request) -> web.Response:
             if not kept and body.auth_state:
                 raise BadRequest(f"{user.name} signs in nowhere else, so there is no auth_state to keep")
         tell(request, change={"before": before, "after": {"name": user.name, "admin": user.admin}})
-        lost = out.note(db, people=[user.id] if before["admin"] and not user.admin else ())
+        lost = changes.note_change(db, user, before)
     await out.cut(request.app, lost)
     log.info("users.changed", changed=sorted(body.model_fields_set))
     # By row, not through the guard's scopes: the new name may lie outside the caller's filter.

@@ -21,6 +21,7 @@ from himalia_hub.auth.cutting import CUTTER, Cutter
 from himalia_hub.auth.run_out import Watch
 from himalia_hub.cli import user as user_command
 from himalia_hub.keys import PROXY
+from himalia_hub.reloading import since_last_time
 from himalia_hub.replicas import cuts
 from himalia_hub.replicas.models import CutRow
 from himalia_hub.routes.feed import Feed
@@ -188,3 +189,69 @@ async def test_a_service_that_loses_a_role_which_let_it_in_is_cut_as_a_person_is
     assert await told(("DELETE", "services/grader", None)) == [cut, "None /services/grader/"], (
         "and what people have open there"
     )
+
+
+async def test_what_a_group_let_others_into_is_cut_when_its_members_leave_and_else_nobody_is(
+    hub: Site, admin: Client
+) -> None:
+    proxy, people = hub.app[PROXY], {"users": ["ann"]}
+    await hub.server(await hub.person("ann"))
+
+    async def told_when(method: str, path: str, body: Any = None) -> list[str | None]:
+        await admin("POST", "/hub/api/groups/g", json=people)
+        await admin("POST", "/hub/api/groups/g/users", json=people)
+        proxy.told.clear()
+        assert (await admin(method, f"/hub/api/{path}", json=body)).status < 300
+        return list(proxy.told)
+
+    remove, delete = ("DELETE", "groups/g/users", people), ("DELETE", "groups/g")
+    for leaving in (remove, delete):
+        assert await told_when(*leaving) == []
+    visits = {"scopes": ["access:servers!group=g", "list:users!group=h"]}
+    assert (await admin("PUT", "/hub/api/roles/tutors", json=visits)).status < 300
+    for leaving in (remove, delete):
+        assert await told_when(*leaving) == ["None /user/ann/"]
+    assert (await admin("DELETE", "/hub/api/roles/tutors")).status == 204
+    narrowed = {"scopes": ["access:servers!group=g"], "note": "narrowed"}
+    assert (await admin("POST", "/hub/api/users/root/tokens", json=narrowed)).status == 201
+    assert await told_when(*remove) == ["None /user/ann/"]
+
+
+async def test_who_manages_a_group_no_more_loses_what_a_site_lets_managers_into(tmp_path: Path) -> None:
+    manager = {"name": "manager", "scopes": ["access:servers!group", "groups!group"]}
+    async with site(tmp_path, roles=[manager]) as hub:
+        proxy = hub.app._state[PROXY] = CuttingProxy()
+        own = await hub.token(await hub.person("ann"))
+        async with hub.client(await hub.token(await hub.person("root", admin=True))) as admin:
+            people = {"users": ["ann"]}
+            await admin("POST", "/hub/api/groups/g", json={})
+            for method in ("POST", "DELETE"):
+                assert proxy.told == []
+                assert (await admin(method, "/hub/api/groups/g/managers", json=people)).status == 200
+    assert proxy.told == [f"tokens {hash_token(own)}"]
+
+
+async def test_roles_that_a_changed_configuration_gives_no_more_are_cut_by_reload_restart_and_rename(
+    tmp_path: Path,
+) -> None:
+    async with site(
+        tmp_path, roles=[{"name": "visitors", "scopes": ["access:servers"], "users": ["ann"]}]
+    ) as hub:
+        own, proxy = await hub.token(await hub.person("ann")), CuttingProxy()
+        hub.app._state[PROXY] = proxy
+        async with hub.client(await hub.token(await hub.person("root", admin=True))) as admin:
+            assert (await admin("PATCH", "/hub/api/users/ann", json={"name": "bea"})).status == 200
+            assert proxy.told == [f"tokens {hash_token(own)}"], "a role by name"
+            assert (await admin("PATCH", "/hub/api/users/bea", json={"name": "ann"})).status == 200
+        for _ in range(2):
+            await since_last_time(hub.app)
+        proxy.told.clear()
+    async with site(tmp_path, roles=[{"name": "user", "scopes": ["read:users!user"]}]) as hub:
+        hub.app._state[PROXY] = proxy
+        await since_last_time(hub.app)
+        await hub.app[CUTTER].settle()
+        assert f"tokens {hash_token(own)}" in proxy.told, "a role by name, and what everybody had"
+        assert (
+            await hub.count(CutRow),
+            (hub.world.settings.data_dir / "roles.json").stat().st_mode & 0o77,
+        ) == (3, 0)

@@ -13,7 +13,7 @@ from himalia_hub.audit.record import tell
 from himalia_hub.auth import out
 from himalia_hub.errors import BadRequest, HimaliaError, NotFound
 from himalia_hub.groups import store
-from himalia_hub.groups.change import may_put_in, who_loses
+from himalia_hub.groups.change import may_put_in, note_leaving
 from himalia_hub.groups.models import Group
 from himalia_hub.keys import DB, IDENTITY, SETTINGS
 from himalia_hub.pages.admin import viewer
@@ -21,6 +21,7 @@ from himalia_hub.pages.paths import redirect
 from himalia_hub.pages.render import page
 from himalia_hub.rbac.guard import signed_in
 from himalia_hub.rbac.identity import Identity
+from himalia_hub.replicas.models import CutRow
 from himalia_hub.roles import change as roles_of
 from himalia_hub.usage import store as usage
 from himalia_hub.usage.models import Quota
@@ -99,7 +100,7 @@ async def change(request: web.Request) -> web.Response:
 
 
 async def _do(request: web.Request, does: str, name: str, names: list[str], sure: str) -> None:
-    losing: set[int] = set()
+    lost: list[CutRow] = []
     async with request.app[DB].begin() as db:
         if does == "create":
             group = await store.create(db, name)
@@ -114,15 +115,14 @@ async def _do(request: web.Request, does: str, name: str, names: list[str], sure
             await may_put_in(request, db, group.name, people)
             await store.add(db, group, people)
         elif does == "remove":
-            losing = await who_loses(request, db, group, people)
+            lost = await note_leaving(request, db, group, people)
             await store.remove(db, group, people)
         elif sure != name:
             raise BadRequest(f"what was typed is not {name!r}", remedy="type the group's name to confirm")
         else:
-            losing = await who_loses(request, db, group)
+            lost = await note_leaving(request, db, group)
             await db.execute(sa.delete(Group).where(Group.id == group.id))
-        lost = out.note(db, people=losing)
-    await out.cut(request.app, lost)
+    await out.cut(request.app, *lost)
 
 
 def _set_profiles(request: web.Request, group: Group, names: list[str]) -> None:

@@ -154,7 +154,7 @@ async def change(request: web.Request) -> web.Response:
             if wanted and store.normalise(wanted) != user.name:
                 await changes.rename(db, user, wanted)
             after = {"name": user.name, "admin": user.admin}
-            lost = out.note(db, people=[user.id] if before["admin"] and not admin else ())
+            lost = changes.note_change(db, user, before)
     except HimaliaError as problem:
         return await _person_page(request, identity, name, problem=problem)
     await out.cut(request.app, lost)
