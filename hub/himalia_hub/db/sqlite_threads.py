@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
@@ -23,6 +24,10 @@ _Visit = tuple[list[_Asked], asyncio.AbstractEventLoop, asyncio.Future[None]]
 
 TOGETHER = 32
 """So many are done in one visit at most: the first of them waits for the last."""
+CROWD, CROWD_S = 16, 0.1
+"""It is a crowd where so many were asked for within so long."""
+GATHER_S = 0.004
+"""So long who comes first of a crowd waits for others: a commit takes as long as what three of them write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +48,9 @@ class SqliteThreads:
 
     def __init__(self, engine: sa.Engine, writer: AbstractAsyncContextManager[Any]) -> None:
         self._engine = engine
-        self._writing = engine.execution_options(himalia_write=True)
-        self._writer = _Queue("sqlite-writer", self._write, writer)
+        self._for_writing = _Kept(engine.execution_options(himalia_write=True))
+        self._for_reading = _Kept(engine)
+        self._writer = _Queue("sqlite-writer", self._write, writer, gather_s=GATHER_S)
         self._reader = _Queue("sqlite-reader", self._read, nullcontext())
 
     async def write(self, work: Callable[[Session], T]) -> T:
@@ -61,6 +67,8 @@ class SqliteThreads:
         """Wait for what is being done, then close both connections."""
         self._writer.close()
         self._reader.close()
+        self._for_writing.close()
+        self._for_reading.close()
         self._engine.dispose()
 
     def _write(self, works: list[Work]) -> list[Outcome]:
@@ -68,11 +76,11 @@ class SqliteThreads:
             return [_tried(self._write_alone, works[0])]
         outcomes: list[Outcome] = []
         try:
-            with self._writing.connect() as connection, connection.begin(), _Sessions(connection) as sessions:
+            with self._for_writing.visited() as kept:
                 for work in works:
-                    outcomes.append(_tried(_write_beside, sessions, work))
+                    outcomes.append(_tried(_write_beside, kept, work))
                     # A full disk and the like end SQLite's whole transaction, and with it what others wrote.
-                    if not connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
+                    if not kept.driver.in_transaction:
                         raise _why(outcomes[-1].error)
         except BaseException as error:  # nothing was written: each who was not refused before is told why
             outcomes += [Outcome()] * (len(works) - len(outcomes))
@@ -80,66 +88,87 @@ class SqliteThreads:
         return outcomes
 
     def _write_alone(self, work: Work) -> Any:
-        with (
-            self._writing.connect() as connection,
-            connection.begin(),
-            _Sessions(connection) as sessions,
-        ):
-            session = sessions.next()
+        with self._for_writing.visited() as kept:
+            session = kept.session()
             result = work(session)
             session.flush()
             return result
 
     def _read(self, works: list[Work]) -> list[Outcome]:
-        with Session(self._engine, expire_on_commit=False) as session:
-            session.info[DRIVER] = session.connection().connection.dbapi_connection
-            return [_tried(_read_beside, session, work) for work in works]
+        with self._for_reading.visited() as kept:
+            return [_tried(_read_beside, kept, work) for work in works]
 
 
-class _Sessions:
-    """The session of one visit, for one piece of work after the other, and another one after an error."""
+class _Kept:
+    """One thread's connection with a session, kept from visit to visit: making both takes longer than what most want.
 
-    def __init__(self, connection: Connection) -> None:
-        self.driver: Any = connection.connection.dbapi_connection
-        self._connection = connection
-        self._open: Session | None = None
+    After an error it is another connection.
+    """
 
-    def __enter__(self) -> Self:
-        return self
+    def __init__(self, engine: sa.Engine) -> None:
+        self.driver: Any = None
+        self._engine = engine
+        self._connection: Connection | None = None
+        self._session: Session | None = None
 
-    def __exit__(self, *_: object) -> None:
-        self.end()
+    @contextmanager
+    def visited(self) -> Iterator[Self]:
+        """A transaction, committed at the end of the block and undone when it raises."""
+        try:
+            if self._connection is None:
+                self._connection = self._engine.connect()
+            with self._connection.begin():
+                self.driver = self._connection.connection.dbapi_connection
+                yield self
+                self._rest()
+        except BaseException:
+            self.close()
+            raise
 
-    def next(self) -> Session:
-        """One that knows no objects."""
-        if self._open is None:
+    def session(self) -> Session:
+        """One that knows no objects, for one piece of work after the other."""
+        if self._session is None:
             # Without a transaction of its own: it neither ends nor undoes what others wrote.
-            self._open = Session(
+            self._session = Session(
                 self._connection,
                 expire_on_commit=False,
                 join_transaction_mode="rollback_only",
                 info={DRIVER: self.driver},
             )
-        self._open.expunge_all()  # nobody gets the objects of another
-        return self._open
+        self._session.expunge_all()  # nobody gets the objects of another
+        return self._session
 
     def end(self) -> None:
-        """The next is another one."""
-        if self._open is not None:
-            self._open.close()
-            self._open = None
+        """The next session is another one."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self.end()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _rest(self) -> None:
+        if self._session is None:
+            return
+        self._session.expunge_all()
+        if self._session.in_transaction():  # hardly any: what is prepared goes past it
+            self.end()
 
 
-def _write_beside(sessions: _Sessions, work: Work) -> Any:
+def _write_beside(kept: _Kept, work: Work) -> Any:
     # Said to the driver itself: SQLAlchemy's way to a savepoint and back, with a session for each, takes as long as
     # four statements, and a herd of starts makes a thousand of them.
-    session, driver = sessions.next(), sessions.driver
+    session, driver = kept.session(), kept.driver
     driver.execute("SAVEPOINT beside")
     try:
         result = work(session)
         session.flush()
     except BaseException:
-        sessions.end()
+        kept.end()
         if driver.in_transaction:
             driver.execute("ROLLBACK TO beside")
             driver.execute("RELEASE beside")
@@ -148,11 +177,12 @@ def _write_beside(sessions: _Sessions, work: Work) -> Any:
     return result
 
 
-def _read_beside(session: Session, work: Work) -> Any:
+def _read_beside(kept: _Kept, work: Work) -> Any:
     try:
-        return work(session)
-    finally:
-        session.expunge_all()  # nobody gets the objects of another
+        return work(kept.session())
+    except BaseException:
+        kept.end()
+        raise
 
 
 def _why(error: BaseException | None) -> BaseException:
@@ -178,8 +208,11 @@ class _Queue:
         name: str,
         do: Callable[[list[Work]], list[Outcome]],
         turn: AbstractAsyncContextManager[Any],
+        *,
+        gather_s: float = 0,
     ) -> None:
-        self._name, self._do, self._turn = name, do, turn
+        self._name, self._do, self._turn, self._gather_s = name, do, turn, gather_s
+        self._asked: deque[float] = deque(maxlen=CROWD)
         self._waiting: list[_Asked] = []
         self._serving: asyncio.Task[None] | None = None
         self._thread: Thread | None = None
@@ -188,8 +221,10 @@ class _Queue:
 
     async def ask(self, work: Work) -> Any:
         """The result of `work(session)`. Who is cancelled while it is being done does not undo it."""
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((work, answer))
+        self._asked.append(loop.time())
         if self._serving is None:
             self._serving = asyncio.create_task(self._serve())
         return await answer
@@ -197,11 +232,17 @@ class _Queue:
     async def _serve(self) -> None:
         try:
             while self._waiting:
+                if self._gather_s and self._is_crowd():
+                    await asyncio.sleep(self._gather_s)
                 async with self._turn:
                     served, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
                     await self._visit([one for one in served if not one[1].done()])
         finally:
             self._serving = None
+
+    def _is_crowd(self) -> bool:
+        few = len(self._waiting) < TOGETHER and len(self._asked) == CROWD
+        return few and self._asked[-1] - self._asked[0] < CROWD_S
 
     async def _visit(self, served: list[_Asked]) -> None:
         if not served:

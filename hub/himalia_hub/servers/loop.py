@@ -35,6 +35,8 @@ CLAIMS = 8
 """At most so many rows are claimed in one transaction: no replica takes all, and none waits long for its work."""
 GATHER_S = 0.01
 """While more is due than there are places, so long is waited for further ones: each claim costs a transaction."""
+UNLOOKED_S = 0.1
+"""So long it is claimed without looking first, and no turn in the queue given, while each claim fills all places."""
 FIRST_LOOKS_PER_S = 250
 """A hub that starts looks at what runs at this pace, less than it can; the spawner tells at once what has died."""
 LOOKED_AT_S = 0.1
@@ -97,12 +99,14 @@ async def first_looks(world: World, last: datetime) -> None:
 
 async def _dispatch(world: World, owner: str) -> None:
     places = asyncio.Semaphore(world.settings.spawner.concurrent_steps)
-    more_is_due = False
+    more_is_due, looked = False, 0.0
     async with asyncio.TaskGroup() as group:
         while not world.together.leaving.is_set():
             free = await _take_free(places, gather_s=GATHER_S if more_is_due else 0)
             try:
-                pause_s = await _pause(world)
+                pause_s = 0.0
+                if not more_is_due or time.monotonic() - looked > UNLOOKED_S:
+                    pause_s, looked = await _pause(world), time.monotonic()
                 world.looks.rows = clock.now()
                 claimed = await _claim(world, owner, free) if pause_s <= 0 else []
             except (SQLAlchemyError, OSError) as error:
