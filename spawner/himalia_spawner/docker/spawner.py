@@ -16,7 +16,6 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,7 +37,7 @@ from himalia_spawner.base import (
 from himalia_spawner.containers import asked, building, images
 from himalia_spawner.containers.asked import CANNOT_RUN, Image
 from himalia_spawner.containers.engine import Engine, refusal, words
-from himalia_spawner.docker import container, network, volumes
+from himalia_spawner.docker import acts, container, network, volumes
 from himalia_spawner.docker.container import Place
 from himalia_spawner.docker.measuring import measured
 from himalia_spawner.docker.ownership import Ownership
@@ -105,7 +104,7 @@ class DockerSpawner:
                     return self._adopted(spec, found)
                 if self._is_unstarted(spec, found):
                     return await self._run(spec, found["Id"], found["Image"])
-                await self._remove(found["Id"])
+                await acts.remove(self._engine, found["Id"])
             return await self._create(spec, say)
 
     async def look(self, name: str) -> Sighting:
@@ -140,8 +139,11 @@ class DockerSpawner:
                 return
             self._forget(ref.name)
             if found["State"]["Status"] in RUNNING:
-                await self._end(found["Id"], grace_s)
-            await self._remove(found["Id"])
+                grace = self._settings.stop_timeout_s if grace_s is None else math.ceil(grace_s)
+                await acts.end(
+                    self._engine, found["Id"], grace_s=grace, answer_s=self._settings.request_timeout_s
+                )
+            await acts.remove(self._engine, found["Id"])
             (self._place.folder(ref.name) / container.SOCKET).unlink(missing_ok=True)
 
     async def watch(self) -> AsyncIterator[str]:
@@ -189,7 +191,7 @@ class DockerSpawner:
             if found is not None and self._is_ours(found):
                 if found["State"]["Status"] in RUNNING:
                     raise SpawnFailed(f"server {name!r} still runs; stop it first")
-                await self._remove(found["Id"])
+                await acts.remove(self._engine, found["Id"])
             self._forget(name)
             await self._ownership.clear(name)
             await volumes.remove(self._engine, self._settings, self._place, name)
@@ -220,7 +222,7 @@ class DockerSpawner:
         options = self._options(spec, image, transport, hub_url)
         name = self._place.container(spec.ref.name)
         try:
-            made = await self._engine.ask(lambda client: _create(client, name, options))
+            made = await acts.create(self._engine, name, options)
         except errors.APIError as error:
             if error.status_code == 409:
                 return await self._made_by_another(spec)
@@ -244,10 +246,10 @@ class DockerSpawner:
         """The engine's init starts well without it, and ends a moment later: too late to be a refusal."""
         places = container.places(program, path)
         for place in places:
-            if await self._engine.ask(partial(_has_file, container_id=container_id, path=place)):
+            if await acts.has_file(self._engine, container_id, place):
                 return
         if places:
-            await self._remove(container_id)
+            await acts.remove(self._engine, container_id)
             raise SpawnRefused(f"its image holds no {program}; name another image or another command")
 
     async def _run(
@@ -258,10 +260,10 @@ class DockerSpawner:
             await self._ownership.settle(spec, container_id, image_id, births)
             await self._start_on_its_network(container_id)
         except SpawnRefused:
-            await self._remove(container_id)
+            await acts.remove(self._engine, container_id)
             raise
         except errors.APIError as error:
-            await self._remove(container_id)
+            await acts.remove(self._engine, container_id)
             raise refusal(error) from error
         self._fault("after_start")
         found = await self._inspect(name)
@@ -286,7 +288,7 @@ class DockerSpawner:
         how = container.exit_of(found) if found is not None else None
         tail = tuple(await self.logs(name, self._settings.log_tail_lines))
         if found is not None:
-            await self._remove(found["Id"])
+            await acts.remove(self._engine, found["Id"])
         if how is not None and how.status in CANNOT_RUN:
             raise SpawnRefused(
                 f"the command cannot be run in this image: {' '.join(tail)[-300:] or how.reason}"
@@ -345,29 +347,6 @@ class DockerSpawner:
             found["State"]["Status"] == "created" and marks[asked.INCARNATION] == spec.ref.incarnation
         )
 
-    # -- stop -----------------------------------------------------------------------------------------
-
-    async def _end(self, container_id: str, grace_s: float | None) -> None:
-        grace = self._settings.stop_timeout_s if grace_s is None else math.ceil(grace_s)
-        try:
-            await self._engine.ask(
-                lambda client: client.stop(container_id, timeout=grace),
-                within_s=grace + self._settings.request_timeout_s,
-            )
-        except errors.NotFound:
-            return
-        except errors.APIError as error:
-            raise SpawnFailed(f"the engine cannot stop the container: {words(error)}") from error
-
-    async def _remove(self, container_id: str) -> None:
-        try:
-            await self._engine.ask(lambda client: client.remove_container(container_id, v=True, force=True))
-        except errors.NotFound:
-            return
-        except errors.APIError as error:
-            if "already in progress" not in words(error):
-                raise SpawnFailed(f"the engine cannot remove the container: {words(error)}") from error
-
     # -- seeing ---------------------------------------------------------------------------------------
 
     async def _inspect(self, name: str) -> Found | None:
@@ -400,20 +379,6 @@ class DockerSpawner:
     def _forget(self, name: str) -> None:
         self._seen.discard(name)
         self._watcher.out_of_memory.discard(name)
-
-
-def _has_file(client: Any, *, container_id: str, path: str) -> bool:
-    """Whether a container has such a file (Engine API, ContainerArchiveInfo; the SDK can only fetch all of it)."""
-    url = f"{client.base_url}/v{client.api_version}/containers/{container_id}/archive"
-    answer = client.head(url, params={"path": path}, timeout=client.timeout)
-    return bool(answer.status_code != 404)
-
-
-def _create(client: Any, name: str, options: dict[str, Any]) -> Any:
-    rest = {key: value for key, value in options.items() if key != "host"}
-    return client.create_container(
-        name=name, host_config=client.create_host_config(**options["host"]), **rest
-    )
 
 
 _fits: type[Spawner] = DockerSpawner
