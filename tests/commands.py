@@ -79,6 +79,8 @@ def _become(asked: dict[str, Any]) -> None:
         os.environ.update(asked["env"])
         os.chdir(asked["cwd"])
         code = import_module("himalia_hub.cli").main(asked["words"])
+    except SystemExit as end:  # how argparse ends after its help, or over a wrong word
+        code = int(end.code or 0)
     except BaseException:
         traceback.print_exc()
     finally:

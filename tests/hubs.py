@@ -32,7 +32,10 @@ PATIENT = "slow_start_s = 45\nslow_stop_s = 45\n"
 """Of `[servers]`: a start is answered 201 and a stop 204 also on a busy machine, within the minute that `client` waits."""
 
 _FOURS: Final = 3_000
-_fours = itertools.count(os.getpid())
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_fours = itertools.count(
+    os.getpid() + _worker * _FOURS // 2
+)  # far from those of the other worker of this run
 
 
 def free_port() -> int:

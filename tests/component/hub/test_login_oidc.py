@@ -142,7 +142,7 @@ NOW = int(time.time())
         {"claims": {"aud": ["himalia", "another"]}},
         {"claims": {"aud": ["himalia", "another"], "azp": "another"}},
         {"claims": {"azp": "another"}},
-        {"claims": {"exp": NOW - 3600}},
+        pytest.param({"claims": {"exp": NOW - 3600}}, id="an hour over"),
         {"claims": {"nonce": "of another departure"}},
         {"claims": {"sub": ""}},
         {"claims": {"sub": None}},
@@ -169,15 +169,15 @@ async def test_a_token_that_is_not_quite_right_is_nobody(
 @pytest.mark.parametrize(
     ("claims", "groups"),
     [
-        ({"groups": ["maths", "staff", 7, None]}, {"maths", "staff"}),
-        ({"groups": "staff"}, {"staff"}),
-        ({"groups": {"staff": True}}, set()),
-        ({}, set()),
+        ({"groups": ["maths", "staff", 7, None]}, ["maths", "staff"]),
+        ({"groups": "staff"}, ["staff"]),
+        ({"groups": {"staff": True}}, []),
+        ({}, []),
     ],
     ids=str,
 )
 async def test_a_claim_names_groups_and_only_its_strings_do(
-    provider: LyingProvider, tmp_path: Path, claims: dict[str, Any], groups: set[str]
+    provider: LyingProvider, tmp_path: Path, claims: dict[str, Any], groups: list[str]
 ) -> None:
     provider.claims = claims | {"name": "Ann Ärmel"}
     way = Oidc(
@@ -188,7 +188,7 @@ async def test_a_claim_names_groups_and_only_its_strings_do(
     finally:
         await way.close()
 
-    assert (person.groups, person.display_name) == (groups, "Ann Ärmel")
+    assert (person.groups, person.display_name) == (set(groups), "Ann Ärmel")
 
 
 def unsigned(provider: LyingProvider) -> str:
