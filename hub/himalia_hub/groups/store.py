@@ -80,6 +80,20 @@ async def set_manager(db: AsyncSession, group: Group, users: Sequence[User], *, 
     )
 
 
+async def managers_of(db: AsyncSession, group_ids: Sequence[int]) -> dict[int, list[str]]:
+    """The names of who manages each of these groups, sorted."""
+    found: dict[int, list[str]] = {group_id: [] for group_id in group_ids}
+    rows = await db.execute(
+        sa.select(Membership.group_id, User.name)
+        .join(User, User.id == Membership.user_id)
+        .where(Membership.group_id.in_(group_ids), Membership.manager)
+        .order_by(User.name)
+    )
+    for group_id, name in rows:
+        found[group_id].append(name)
+    return found
+
+
 async def managers(db: AsyncSession, group: Group) -> list[str]:
     """The names of who manages a group, sorted."""
     found = (

@@ -30,6 +30,8 @@ class Story:
     remedy: str
     message: str = ""
     retry_s: int | None = None
+    plain: bool = False
+    """Whether these words go before the error's own, which are for programs."""
 
 
 BY_CODE = {
@@ -38,7 +40,12 @@ BY_CODE = {
         later("You may not do this"),
         later("Ask the person who runs this hub for the right, or go back to your home page."),
     ),
-    "xsrf": Story(later("Please try that again"), later("Reload the page and send the form again.")),
+    "xsrf": Story(
+        later("Please try that again"),
+        later("Go back, reload the page and do it again."),
+        later("Nothing was done: the page was too old, or somebody else has signed in here since."),
+        plain=True,
+    ),
     "setup-first": Story(later("This hub is not set up yet"), ""),
     "setup-link-over": Story(later("This link does not work"), ""),
     "password-link-over": Story(later("This link does not work"), ""),
@@ -101,8 +108,8 @@ async def error_page(request: web.Request, error: HimaliaError) -> web.Response:
         request,
         story,
         status=error.status,
-        message=error.message or story.message,
-        remedy=error.remedy or story.remedy,
+        message=story.message if story.plain else error.message or story.message,
+        remedy=story.remedy if story.plain else error.remedy or story.remedy,
         retry_s=retry if request.method in ("GET", "HEAD") else None,
         log_tail=error.log_tail if isinstance(error, SpawnProblem) else (),
         nobody_yet=error.code == "setup-first",

@@ -61,6 +61,7 @@ def environment(overrides: tuple[str, ...] = (), readings: int = 0) -> jinja2.En
     env.globals["script_words"] = words.for_script
     env.filters.update(
         sentence=sentence,
+        whole=words.whole,
         own=own,
         amount=written,
         ago=words.ago,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
-from himalia_hub.languages import gettext, ngettext
+from himalia_hub.languages import gettext, ngettext, sentence
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
@@ -26,6 +27,19 @@ def span(start: datetime | None, end: datetime) -> str:
         if len(parts) == 2:
             break
     return " ".join(parts)
+
+
+_WORD = re.compile(r"(?!himalia\b)[^\W\d_]+[ ,;:]")
+
+
+def whole(text: str) -> str:
+    """An error's words as they stand by themselves on a page: in the reader's language, with a capital and a full stop.
+
+    What begins with no plain word, a setting or a command, stays as it is written.
+    """
+    said = sentence(text)
+    said = said[:1].upper() + said[1:] if _WORD.match(said) else said
+    return said if not said or said[-1] in ".!?…" else f"{said}."
 
 
 def ago(then: datetime | None, now: datetime) -> str:

@@ -11,7 +11,7 @@ from himalia_hub.languages import gettext
 from himalia_hub.rbac import expand
 from himalia_hub.rbac.expand import Custom
 from himalia_hub.rbac.roles import DEFAULT_ROLES
-from himalia_hub.rbac.scopes import SCOPES
+from himalia_hub.rbac.scopes import ON_ONE_SERVER, SCOPES
 from himalia_hub.rbac.settings import CustomScopeSection, RoleSection, check_custom
 from himalia_hub.services.settings import ServiceSection
 
@@ -62,7 +62,9 @@ class Rules:
 
     def describe(self, scope: str) -> str:
         """A scope in the reader's words; a custom one in those of the configuration."""
-        name = scope.partition("!")[0]
+        name, _, of = scope.partition("!")
+        if of.startswith("server=") and name in ON_ONE_SERVER:
+            return gettext(ON_ONE_SERVER[name])
         return gettext(SCOPES[name].description) if name in SCOPES else self.words.get(name, name)
 
     def check(self, scope: str) -> None:

@@ -104,3 +104,12 @@ META = ("self", "inherit", "(no_scope)", "identify")
 """Names that stand for others. `identify` adds nothing: every token may read its own owner's name."""
 
 FILTERS = (later("user"), later("group"), later("server"), later("service"))
+
+ON_ONE_SERVER = {
+    "access:servers": later("Open this server: notebooks, files, terminals."),
+    "read:servers": later("See how this server is."),
+    "start:servers": later("Start this server."),
+    "delete:servers": later("Stop and remove this server."),
+    "servers": later("See, start, stop and remove this server."),
+}
+"""What these rights let somebody do who has them on a single server, as who is asked to accept them reads it."""

@@ -128,6 +128,7 @@ document.addEventListener("click", (event) => {
   const closes = event.target.closest("dialog [data-close]");
   if (closes) { event.preventDefault(); closes.closest("dialog").close(); }
   if (event.target.matches("[data-dismiss]")) event.target.closest(".job").remove();
+  if (event.target.matches("[data-help]")) show_modal($("#help"));
 });
 
 // ---- one stream of events: what changes elsewhere shows here

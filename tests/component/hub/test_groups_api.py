@@ -102,3 +102,38 @@ async def test_people_who_are_deleted_leave_their_groups(root: Client) -> None:
     await root("POST", "/hub/api/groups/staff", json={"users": ["ann", "bob"]})
     assert (await root("DELETE", "/hub/api/users/ann")).status == 204
     assert (await root("GET", "/hub/api/groups/staff")).json["users"] == ["bob"]
+
+
+async def test_who_manages_a_group_chooses_on_its_page_who_is_in_it_and_has_no_other_page(
+    hub: Site, root: Client
+) -> None:
+    page = "/hub/admin/groups"
+    await root("POST", "/hub/api/groups/ml", json={"users": []})
+    await root("POST", "/hub/api/groups/other", json={"users": []})
+
+    async def post(client: Client, does: str, people: str, group: str = "ml") -> int:
+        xsrf = (await client("GET", "/hub/home")).xsrf
+        fields = {"_xsrf": xsrf, "does": does, "group": group, "people": people}
+        return (await client("POST", page, data=fields)).status
+
+    async with hub.client() as admin, hub.client() as ann:
+        await admin.login("root")
+        await ann.login("ann")
+        assert (await ann("GET", page)).status == 403
+        assert await post(ann, "add", "bob") == 403
+
+        assert await post(admin, "manage", "ann") == 303
+
+        assert '/hub/admin/groups"' in (await ann("GET", "/hub/home")).text
+        assert await post(ann, "add", "bob") == 303
+        shown = (await ann("GET", page)).text
+        assert 'id="group-ml"' in shown
+        assert 'id="group-other"' not in shown
+        assert "/hub/admin/audit" not in shown
+        assert [await post(ann, does, "bob") for does in ("manage", "unmanage", "delete")] == [404] * 3
+        assert await post(ann, "add", "bob", "other") == 404
+        assert (await ann("GET", "/hub/admin")).status == 403
+
+        assert await post(admin, "unmanage", "ann") == 303
+        assert (await ann("GET", page)).status == 403
+        assert (await root("GET", "/hub/api/groups/ml")).json["users"] == ["ann", "bob"]

@@ -176,7 +176,7 @@ async def test_a_session_that_is_too_large_to_take_along_says_so(hub: Site) -> N
         await enter(client, hub, launch)
         answer = await client("GET", f"/hub/sessions/{launch.key}/files.zip")
         assert answer.status == 413
-        assert "remove what you do not need" in answer.text
+        assert "Remove what you do not need" in answer.text
 
 
 async def test_an_ended_session_leaves_one_line_of_what_it_used_and_one_in_the_audit_log(hub: Site) -> None:

@@ -108,7 +108,13 @@ async def test_a_link_names_owner_server_and_rights_and_leads_there(pages: Pages
     asked = await pages.bob("GET", f"/hub/accept-share?code={code}")
 
     assert asked.status == 200
-    for words in ("ann", "x", "bob", "access:servers!server=ann/x", "Visit servers."):
+    for words in (
+        "ann",
+        "x",
+        "bob",
+        "access:servers!server=ann/x",
+        "Open this server: notebooks, files, terminals.",
+    ):
         assert words in asked.text
     assert await pages.hub.count(Share) == 0  # looking is not accepting
     accepted = await pages.send(pages.bob, "/hub/accept-share", code=code)

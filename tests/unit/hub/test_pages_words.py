@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from himalia_hub.pages.words import ago, span
+from himalia_hub.pages.words import ago, span, whole
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -53,3 +53,20 @@ def test_what_never_happened_is_never() -> None:
 def test_every_age_has_words(age: timedelta) -> None:
     assert ago(NOW - age, NOW)
     assert span(NOW - age, NOW)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("ask an administrator", "Ask an administrator."),
+        ("This code is wrong.", "This code is wrong."),
+        ("himalia user add ann", "himalia user add ann."),
+        ("'x/y' cannot be a user name", "'x/y' cannot be a user name."),
+        ("cull.idle_s is 0", "cull.idle_s is 0."),
+        ("", ""),
+    ],
+)
+def test_an_error_stands_on_a_page_as_a_whole_sentence_and_what_is_code_stays_as_it_is(
+    said: str, shown: str
+) -> None:
+    assert whole(said) == shown

@@ -32,6 +32,8 @@ DOES = {
     "delete": "delete:groups",
     "add": "groups",
     "remove": "groups",
+    "manage": "admin:groups",
+    "unmanage": "admin:groups",
     "profiles": "admin:groups",
 }
 
@@ -57,6 +59,7 @@ class Shown:
 
     name: str
     members: list[str]
+    managers: list[str]
     mine: bool
     quota: Quota | None
     said: dict[str, float | None]
@@ -72,14 +75,14 @@ def routes(prefix: str) -> list[web.RouteDef]:
 @signed_in
 async def groups(request: web.Request) -> web.Response:
     """200 the groups that the viewer may list, with who is in them."""
-    viewer.must_be(request)
+    viewer.must_group(request)
     return await _page(request, None)
 
 
 @signed_in
 async def change(request: web.Request) -> web.Response:
     """303 back to the group; 400 the page again, saying why not."""
-    identity = viewer.must_be(request)
+    identity = viewer.must_group(request)
     form = await request.post()
     fields = {key: value for key, value in form.items() if isinstance(value, str)}
     does, name = fields.get("does", ""), fields.get("group", "").strip()
@@ -108,12 +111,16 @@ async def _do(request: web.Request, does: str, name: str, names: list[str], sure
             raise NotFound(f"there is no group {name[:64]!r}")
         else:
             group = found
-        people = await store.people(db, names) if does in ("create", "add", "remove") else []
+        people = await store.people(db, names) if does not in ("profiles", "delete") else []
         if does == "profiles":
             _set_profiles(request, group, names)
-        elif does in ("create", "add"):
+        elif does in ("create", "add", "manage"):
             await may_put_in(request, db, group.name, people)
             await store.add(db, group, people)
+            if does == "manage":
+                await store.set_manager(db, group, people, manager=True)
+        elif does == "unmanage":
+            await store.set_manager(db, group, people, manager=False)
         elif does == "remove":
             lost = await note_leaving(request, db, group, people)
             await store.remove(db, group, people)
@@ -139,6 +146,7 @@ async def _page(request: web.Request, problem: HimaliaError | None) -> web.Respo
     async with request.app[DB].read() as db:
         found, _ = await store.page_of(db, only=None, offset=0, limit=AT_MOST)
         members = await store.members(db, [group.id for group in found])
+        managers = await store.managers_of(db, [group.id for group in found])
         quotas = await usage.set_for_groups(db, found)
     settings = request.app[SETTINGS]
     every = await roles_of.every(request) if identity.allows("read:roles") else []
@@ -150,6 +158,7 @@ async def _page(request: web.Request, problem: HimaliaError | None) -> web.Respo
             Shown(
                 group.name,
                 members[group.id],
+                managers[group.id],
                 identity.allows("groups", group=group.name),
                 quotas.get(group.id),
                 usage.limits_in(settings.quotas.groups.get(group.name))._asdict(),

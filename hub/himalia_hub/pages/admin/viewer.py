@@ -18,6 +18,14 @@ def must_be(request: web.Request, scope: str = "admin-ui") -> Identity:
     return identity
 
 
+def must_group(request: web.Request) -> Identity:
+    """The same of the page of groups, which is also for who manages one and has no other of these pages."""
+    identity: Identity | None = request[IDENTITY]
+    if identity is not None and identity.holds("groups"):
+        return identity
+    return must_be(request)
+
+
 def listable(identity: Identity) -> frozenset[str] | None:
     """The people whom this viewer may list by name; None is everybody."""
     filters = filters_of(identity.scopes, "list:users")
