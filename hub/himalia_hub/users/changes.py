@@ -44,7 +44,7 @@ async def rename(db: AsyncSession, user: User, wanted: str) -> None:
     if await store.by_name(db, clean) is not None:
         raise BadRequest(f"the name {clean!r} is taken")
     # A running server's address, environment and OAuth client carry the name.
-    if any(not stopped(server) for server in await servers.list_for_user(db, user.id)):
+    if not all(map(stopped, await _held(db, user.id))):
         raise BadRequest(f"{user.name} has a running server", remedy="stop it, then rename")
     await db.run_sync(lambda sync: homes.keep(sync, user.id, homes.files_of(sync, user.id)))
     user.name = clean
@@ -56,6 +56,15 @@ def note_change(db: AsyncSession, user: User, before: Mapping[str, Any]) -> CutR
     """
     loses = (before["admin"] and not user.admin) or before["name"] != user.name
     return out.note(db, people=[user.id] if loses else ())
+
+
+async def _held(db: AsyncSession, user_id: int) -> Sequence[Server]:
+    """A person's servers, of which no other hub starts or makes one until this transaction has ended."""
+    theirs = sa.select(Server).where(Server.user_id == user_id).order_by(Server.id).with_for_update()
+    # Servers first, as whoever ends one does; and again, for one that was made before its person was held.
+    await db.execute(theirs)
+    await db.execute(sa.select(User.id).where(User.id == user_id).with_for_update())
+    return (await db.scalars(theirs.execution_options(populate_existing=True))).all()
 
 
 async def delete(request: web.Request, identity: Identity, name: str) -> None:
@@ -76,7 +85,7 @@ async def delete(request: web.Request, identity: Identity, name: str) -> None:
         await _until_stopped(app, server.id, deadline)
     async with app[DB].begin() as db:
         # Looked at again inside the transaction that deletes: somebody may have pressed Start meanwhile.
-        left = await servers.list_for_user(db, user.id)
+        left = await _held(db, user.id)
         if not all(map(stopped, left)):
             raise BadRequest(f"{name} has servers that are still stopping", remedy="ask again in a moment")
         gone = out.note(db, await reach_of(db, [user.id]))

@@ -45,7 +45,7 @@ class Twins:
         async with self.two.client(self.token) as client:
             async with self.one.db.begin() as db:
                 await begin(db)
-                asking = asyncio.create_task(client(method, f"/hub/api/users/ann/{path}", **more))
+                asking = asyncio.create_task(client(method, f"/hub/api/users/ann/{path}".rstrip("/"), **more))
                 await eventually(self.is_blocked, within_s=10)
             return await asking
 
@@ -176,3 +176,23 @@ async def test_who_is_suspended_at_another_hub_while_they_sign_in_is_not_signed_
             await eventually(hubs.is_blocked, within_s=10)
         assert (await signing_in).status == 403
     assert await hubs.one.count(Login) == 0
+
+
+@pytest.mark.parametrize(("method", "was_there"), [("PATCH", False), ("PATCH", True), ("DELETE", False)])
+async def test_nobody_is_renamed_or_deleted_while_another_hub_begins_a_start_of_theirs(
+    hubs: Twins, method: str, was_there: bool
+) -> None:
+    if was_there:
+        await hubs.one.server(hubs.ann, desired=Desired.STOPPED, phase=Phase.STOPPED)
+    hubs.token = await hubs.one.token(await hubs.one.person("root", admin=True))
+
+    answer = await hubs.while_another_begins(
+        lambda db: store.want_running(db, hubs.ann, "", options=None, now=clock.now()),
+        method,
+        "",
+        json={"name": "eve"},
+    )
+
+    assert (answer.status, "server" in answer.json["message"]) == (400, True)
+    async with hubs.one.db.read() as db:
+        assert await db.scalar(sa.select(User.name).where(User.id == hubs.ann.id)) == "ann"
