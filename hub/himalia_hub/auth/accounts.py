@@ -82,9 +82,10 @@ def presented(client_id: str) -> bool:
 
 def end_login(db: Session, login: Login) -> Ended:
     """Sign out: the row goes, and with it every token that was issued through it."""
+    # The row first: another hub may hold it while it gives such a token, which is then found here.
+    db.execute(sa.delete(Login).where(Login.id == login.id))
     theirs = sa.delete(ApiToken).where(ApiToken.session_id == login.session_id)
     gone = db.execute(theirs.returning(ApiToken.client_id, ApiToken.hashed)).all()
-    db.execute(sa.delete(Login).where(Login.id == login.id))
     tokens = frozenset(hashed for client, hashed in gone if presented(client))
     return Ended(login.session_id, frozenset(client for client, _ in gone), tokens)
 

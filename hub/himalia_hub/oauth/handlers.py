@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -237,7 +236,7 @@ def _client_credentials(request: web.Request, form: dict[str, str]) -> tuple[str
     if scheme.lower() == "basic":
         try:
             user, _, password = base64.b64decode(value.strip(), validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # neither base64 nor text, or bytes that are no ASCII
             return "", ""
         return user, password
     return form.get("client_id", ""), form.get("client_secret", "")

@@ -137,6 +137,7 @@ async def take_code(db: AsyncSession, client: Client, code: str, *, now: datetim
 
 
 async def left_of(db: AsyncSession, session_id: str, *, now: datetime) -> timedelta:
-    """How long this sign-in goes on."""
-    until = await db.scalar(sa.select(Login.expires_at).where(Login.session_id == session_id))
+    """How long this sign-in goes on. No other hub ends it before this transaction, and then what came of it too."""
+    found = sa.select(Login.expires_at).where(Login.session_id == session_id)
+    until = await db.scalar(found.with_for_update(read=True, key_share=True))
     return max(until - now, timedelta()) if until else timedelta()

@@ -17,10 +17,13 @@ import sqlalchemy as sa
 from himalia_hub import clock
 from himalia_hub.measures.models import ServerUse
 from himalia_hub.measures.store import Point, keep
+from himalia_hub.oauth.store import left_of
 from himalia_hub.servers import store
 from himalia_hub.servers.limits import check_named
 from himalia_hub.servers.models import Server, ServerEvent
 from himalia_hub.servers.state import Desired, Phase
+from himalia_hub.tokens import store as tokens
+from himalia_hub.tokens.models import ApiToken
 from himalia_hub.users.models import Login, User
 from support import eventually
 
@@ -196,3 +199,17 @@ async def test_nobody_is_renamed_or_deleted_while_another_hub_begins_a_start_of_
     assert (answer.status, "server" in answer.json["message"]) == (400, True)
     async with hubs.one.db.read() as db:
         assert await db.scalar(sa.select(User.name).where(User.id == hubs.ann.id)) == "ann"
+
+
+async def test_who_signs_out_while_another_hub_gives_a_server_their_token_leaves_none(hubs: Twins) -> None:
+    async with hubs.two.client() as ann:
+        await ann.login("ann")
+        async with hubs.one.db.begin() as db:
+            session_id = await db.scalar(sa.select(Login.session_id))
+            await left_of(db, session_id, now=clock.now())
+            await tokens.issue(db, hubs.ann.id, now=clock.now(), scopes=[], session_id=session_id)
+            signing_out = asyncio.create_task(ann("GET", "/hub/logout"))
+            await eventually(hubs.is_blocked, within_s=10)
+        assert (await signing_out).status == 302
+    async with hubs.one.db.read() as db:
+        assert list(await db.scalars(sa.select(ApiToken.session_id))) == [None]

@@ -168,6 +168,13 @@ async def test_who_comes_with_a_program_of_an_odd_name_is_signed_in(hub: Site) -
     assert await status_of(hub, b"POST", b"/hub/login", headers, form) == 302
 
 
+async def test_credentials_of_a_program_in_odd_bytes_are_wrong_ones(hub: Site) -> None:
+    form = b"grant_type=authorization_code&code=x"
+    for odd in ODD:
+        headers = b"Content-Type: application/x-www-form-urlencoded\r\nAuthorization: Basic " + odd
+        assert await status_of(hub, b"POST", b"/hub/api/oauth2/token", headers, form) == 401
+
+
 async def status_of(hub: Site, method: bytes, path: bytes, headers: bytes, body: bytes = b"") -> int:
     """Of a request that no client would write."""
     reader, writer = await asyncio.open_connection("127.0.0.1", URL(hub.url).port)
