@@ -45,6 +45,7 @@ async def paste_the_class(page: Page, hub: Hub) -> None:
     await page.get_by_label("group").fill("week-1")
     await page.get_by_role("button", name="Preview").click()
     await page.get_by_role("button", name="Add 40 people").click()
+    await page.get_by_role("link", name="To the list").click()
     await expect(page.get_by_text("1–40 of 40 matching")).to_be_visible(timeout=PATIENT_MS)
 
 

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import yarl
 
 from component.hub.hub_site import PASSWORD, Site, site
 from himalia_hub import clock
 from himalia_hub.auth import setup
 from himalia_hub.users.models import SetupLink, User
+from support import eventually
 
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate"}
 
@@ -92,6 +94,30 @@ async def test_a_mistake_in_the_form_leaves_the_link_good(hub: Site, name, given
     assert (await set_up(hub, token)).status == 302
 
 
+async def test_a_browser_that_leaves_while_it_sends_a_form_is_no_error_of_the_hub(
+    hub: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await hub.person("ann")
+    url = yarl.URL(hub.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(
+        b"POST /hub/login HTTP/1.1\r\nHost: hub\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    )
+    writer.write(b"Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")  # the handler waits for the rest
+    writer.close()
+
+    said = ""
+
+    async def heard() -> bool:
+        nonlocal said
+        said += capsys.readouterr().out
+        return "request.broken_off" in said
+
+    await eventually(heard, within_s=20)
+    assert "request.failed" not in said
+
+
 async def test_an_old_link_makes_nobody_once_somebody_can_sign_in(hub: Site) -> None:
     token = await link(hub)
     await hub.person("ann")
@@ -107,6 +133,10 @@ async def test_before_set_up_only_the_way_in_and_health_answer(hub: Site) -> Non
             answer = await browser("GET", path)
             assert answer.status == 403, path
             assert "terminal" in answer.text
+            assert answer.text.count("This hub is not set up yet") == 2, (
+                "title and heading, and not once more"
+            )
+            assert ">Sign in<" not in answer.text, "a way that leads nowhere"
         login = await browser("GET", "/hub/login")
         assert login.status == 200
         assert "set-up link" in login.text
