@@ -15,7 +15,9 @@ from himalia_hub.servers.models import Server
 from himalia_hub.users.models import User
 
 CHANNEL = "himalia_servers"
-"""PostgreSQL notification channel; the payload is the server's id, and the name of the `Database` that tells it."""
+"""PostgreSQL notification channel; the payload: the server's id, the name of the `Database` that tells it, and STEP."""
+STEP = "step"
+"""Said of what somebody who works on the server has written: news for those who watch it, and no work for others."""
 
 RELEASED: dict[str, Any] = {"lease_owner": None, "lease_until": None}
 """Values that give a row back to the queue, for a decision that ends the work on it."""
@@ -141,10 +143,10 @@ def release(db: Session, lease: Lease) -> None:
     _write(db, lease, RELEASED)
 
 
-def notify(db: Session, server_id: int) -> None:
-    """Tell the other replicas at commit, where the database can (PostgreSQL NOTIFY)."""
+def notify(db: Session, server_id: int, *, wish: bool = False) -> None:
+    """Tell the other replicas at commit, where the database can (PostgreSQL NOTIFY), of a step or of a wish."""
     if is_postgresql(db):
-        _NOTIFY.rows(db, {"told": f"{server_id} {db.info.get(SPEAKER, '')}"})
+        _NOTIFY.rows(db, {"told": f"{server_id} {db.info.get(SPEAKER, '')}{'' if wish else ' ' + STEP}"})
 
 
 def _fenced(db: Session, lease: Lease, values: dict[str, Any]) -> None:

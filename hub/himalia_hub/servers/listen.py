@@ -10,7 +10,7 @@ from himalia_hub.db.engine import Database
 from himalia_hub.replicas.cuts import CHANNEL as CUTS
 from himalia_hub.replicas.store import CHANNEL as HUBS
 from himalia_hub.servers.doorbell import Doorbell
-from himalia_hub.servers.leases import CHANNEL
+from himalia_hub.servers.leases import CHANNEL, STEP
 
 log = structlog.get_logger()
 
@@ -61,10 +61,13 @@ async def run(
 
 def _ring(doorbell: Doorbell, payload: str, *, but_from: str) -> None:
     # Anybody with an account on the database may write to the channel: what is no number is worth a look, not a crash.
-    server_id, _, speaker = payload.partition(" ")
+    server_id, speaker, about = [*payload.split(" ", 2), "", ""][:3]
     if speaker == but_from:
         return  # it rang its own bell, and whoever is in the midst of this start would read it all again
-    if server_id.isascii() and server_id.isdigit():
-        doorbell.ring(int(server_id))
-    else:
+    if not (server_id.isascii() and server_id.isdigit()):
         doorbell.ring_all()
+    elif about == STEP:
+        # Whoever has the lease goes on with it; should they die, it was known since the wish when that lease ends.
+        doorbell.settle(int(server_id))
+    else:
+        doorbell.ring(int(server_id))

@@ -298,8 +298,8 @@ async def reasons(db: AsyncSession, user_id: int) -> dict[int, str]:
 
 
 async def notify(db: AsyncSession, server_id: int) -> None:
-    """Tell the other replicas at commit, where the database can (PostgreSQL NOTIFY)."""
-    await db.run_sync(leases.notify, server_id)
+    """Tell the other replicas of a wish at commit, where the database can (PostgreSQL NOTIFY)."""
+    await db.run_sync(leases.notify, server_id, wish=True)
 
 
 def add_event(

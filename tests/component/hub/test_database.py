@@ -374,3 +374,17 @@ async def test_what_a_database_refuses_of_a_prepared_statement_is_sqlalchemys_er
     with pytest.raises(sa.exc.IntegrityError):
         await database.write(twice)
     assert await names(database) == []
+
+
+async def test_who_asks_whether_anything_was_committed_hears_nothing_older_than_the_question(
+    database: Database,
+) -> None:
+    first = await database.revision.now()
+    asked = [asyncio.create_task(database.revision.now()) for _ in range(5)]
+    await asyncio.sleep(0)  # the first question is under way
+
+    await database.write(lambda db: db.add(add("ann")))
+
+    assert await database.revision.now() not in (None, first)
+    assert len(set(await asyncio.gather(*asked))) <= 2
+    assert await database.revision.now() == await database.revision.now()

@@ -165,6 +165,22 @@ async def test_a_note_that_is_no_number_is_taken_for_a_ring_and_harms_nobody(hub
         assert not task.done()
 
 
+async def test_a_step_of_another_hub_is_news_and_no_work_and_ones_own_words_are_neither(hubs):
+    one, two = hubs
+    heard: list[int | None] = []
+    two.world.doorbell.listen(heard.append)
+    async with hearing(two), asyncio.timeout(60):
+        heard.clear()
+        work = asyncio.create_task(two.world.doorbell.wait(at_most_s=HOUR))
+        await two.db.write(functools.partial(leases.notify, server_id=6, wish=True))
+        await one.db.write(functools.partial(leases.notify, server_id=7))
+        await eventually(lambda: heard, within_s=30)
+        assert (heard, work.done()) == ([7], False)
+        await one.db.write(functools.partial(leases.notify, server_id=8, wish=True))
+        await work
+        assert heard == [7, 8]
+
+
 async def test_one_hub_at_a_time_keeps_the_routes_and_the_next_follows_when_it_goes(hubs):
     one, two = hubs
     now, ttl = clock.now(), timedelta(seconds=10)
