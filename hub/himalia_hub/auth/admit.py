@@ -74,9 +74,11 @@ def admit(
     What the way gave to keep (auth_state) takes the place of what was kept before, encrypted by the `vault`.
     """
     if person.account is not None:
-        user = db.get(User, person.account)
+        user = db.get(User, person.account, with_for_update={"key_share": True})
         if user is None:
             raise NotAdmitted("Your account was just deleted.")
+        if person.hashed is not None and user.password_hash != person.hashed:
+            raise NotAdmitted("Your password was just changed.", remedy="sign in with the new one")
     else:
         if not person.subject or len(person.subject) > LONGEST_SUBJECT:
             raise NotAdmitted("You cannot come in: your identifier there is empty or too long.")

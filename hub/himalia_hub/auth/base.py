@@ -7,7 +7,7 @@ affair (`auth/admit.py`), the same for every way. Proof of fit: `auth/contract.p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -27,13 +27,15 @@ class Person:
 
     `subject` is what never changes for one person within the way's realm, and is never given to another; `name`
     is the user name they would like. `account` is the row of an account of the hub's own, for ways that keep
-    those. `state` is kept encrypted for spawners and hooks (auth_state). `groups` and `display_name` are what the
-    place says of them at this moment, for ways whose traits say that they tell.
+    those, and `hashed` what its password was checked against. `state` is kept encrypted for spawners and hooks
+    (auth_state). `groups` and `display_name` are what the place says of them at this moment, for ways whose traits
+    say that they tell.
     """
 
     subject: str
     name: str
     account: int | None = None
+    hashed: str | None = field(default=None, repr=False)
     state: Mapping[str, Any] | None = None
     groups: frozenset[str] = frozenset()
     display_name: str = ""

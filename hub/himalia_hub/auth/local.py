@@ -41,8 +41,11 @@ class LocalAccounts:
             # Only while the stored one is still the one that was checked: it may just have been changed.
             better = sa.update(User).where(User.id == user.id, User.password_hash == stored)
             async with self._db.begin() as db:
-                await db.execute(better.values(password_hash=verdict.better_hash))
-        return Person(subject=str(user.id), name=user.name, account=user.id)
+                done = await db.execute(better.values(password_hash=verdict.better_hash))
+            if not done.rowcount:  # type: ignore[attr-defined]
+                return await self.check(name, password)
+            stored = verdict.better_hash
+        return Person(subject=str(user.id), name=user.name, account=user.id, hashed=stored)
 
     async def close(self) -> None:
         """Nothing is held."""

@@ -141,6 +141,24 @@ async def test_unknown_person_and_wrong_password_get_the_same_page(hub: Site) ->
     assert re.sub(ids, "", shape(wrong)) == re.sub(ids, "", shape(unknown))
 
 
+async def test_a_password_that_is_changed_while_it_is_checked_lets_nobody_in(
+    hub: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hub.person("ann")
+    check = password.verify
+
+    async def slowly(stored: str | None, given: str) -> password.Verdict:
+        verdict = await check(stored, given)
+        async with hub.db.begin() as db:
+            await db.execute(sa.update(User).values(password_hash="another"))
+        return verdict
+
+    monkeypatch.setattr(password, "verify", slowly)
+    async with hub.client() as client:
+        assert (await client.login("ann")).status == 403
+    assert await hub.count(Login) == 0
+
+
 async def test_an_account_without_a_password_cannot_sign_in(hub: Site) -> None:
     await hub.person("root")
     await hub.person("robot", hashed=None)

@@ -68,6 +68,8 @@ CAUSES: Final = (
 )
 REFUSALS: Final = (
     "Wrong user name or password.",
+    "Your password was just changed.",
+    "sign in with the new one",
     "Missing or invalid credentials.",
     "A name is needed.",
     "Choose a short one, such as teaching.",
