@@ -20,6 +20,7 @@ import schema
 from component.hub.hub_site import PASSWORD, Answer, EmptyProxy, stored
 from himalia_hub import clock, middleware, pages
 from himalia_hub.auth import account, login
+from himalia_hub.auth.cutting import CUTTER, Cutter
 from himalia_hub.auth.door import DOOR, make_door
 from himalia_hub.auth.vault import VAULT, Vault
 from himalia_hub.bulk import work
@@ -185,7 +186,7 @@ async def site(folder: Path, *, at_port: int = 0, **settings: Any) -> AsyncItera
     app[ENDING], app[LAUNCH_BELL] = Ending(), Doorbell()
     app[TOGETHER], app[SPAWNER] = Together(), FakeSpawner()
     app[VAULT] = Vault.of(app[SETTINGS], app[SECRETS])
-    app[LAUNCH_LISTENERS] = Listeners(db)
+    app[LAUNCH_LISTENERS], app[CUTTER] = Listeners(db), Cutter(app)
     app[LAUNCH_DOOR] = Admission(db, app[LAUNCH_BELL], lambda: app[SETTINGS].ephemeral)
     app[WORLD] = World(
         app[SETTINGS], db, app[SPAWNER], EmptyProxy(), app[SECRETS], app[DOORBELL], "http://127.0.0.1:1"
