@@ -252,6 +252,7 @@ class Cutter:
         except (SQLAlchemyError, OSError) as error:
             log.warning("cuts.not_read", error=type(error).__name__)
             del self._begun[row_id]  # and the next look begins it again
+            self._floor = min(self._floor, row_id - 1)
             return
         except (ValueError, TypeError, AttributeError):
             log.warning("cuts.not_understood", row=row_id)
@@ -271,9 +272,12 @@ class Cutter:
         self._finished.add(row_id)
 
     def _forget(self) -> None:
+        """Rows up to `_floor` are read no more: that far none is missing, or none comes any more."""
         old = [row_id for row_id, (at, _) in self._begun.items() if at < time.monotonic() - LATE_S]
         self._floor = max([self._floor, *old])
-        for row_id in [one for one in self._begun if one <= self._floor and self._begun[one][1].done()]:
+        while self._floor + 1 in self._begun:
+            self._floor += 1
+        for row_id in [one for one in old if self._begun[one][1].done()]:
             del self._begun[row_id]
 
 
