@@ -57,13 +57,13 @@ class Claims:
         return ""
 
     def lost(self, record: Record) -> bool:
-        """Whether this server ended without ever listening, on a port that somebody has, and may have another port."""
+        """Whether this server ended without ever listening, for a port that it could not get, and may have another."""
         if record.name in self._moving:
             return True
         port, spec = port_of(record.url), self._begun.get(record.name)
         if port is None or spec is None or record.name in self._moved or not record.exit_status:
             return False
-        return spec.ref == record.ref and ports.listener(port) is not None
+        return spec.ref == record.ref and not ports.is_free(port)
 
     def move(self, record: Record) -> ServerSpec:
         """What to start with another port, once. It is on its way until `moved`."""

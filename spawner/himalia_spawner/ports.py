@@ -38,6 +38,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def is_free(port: int) -> bool:
+    """Whether a server could listen there: nobody does, and no connection of any client's goes out from it."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 def listener(port: int) -> Listener | None:
     """What a connection to 127.0.0.1:`port` reaches, None if nobody listens."""
     try:

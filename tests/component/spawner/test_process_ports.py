@@ -78,8 +78,9 @@ async def test_a_server_whose_port_was_taken_is_given_another_once(
         assert (sighting.presence, sighting.exit.status) == (Presence.ABSENT, 1)
 
 
+@pytest.mark.parametrize("by", ["a listener", "the near end of a connection"])
 async def test_a_server_that_ends_before_it_is_watched_because_its_port_was_taken_is_given_another(
-    rig, monkeypatch: pytest.MonkeyPatch
+    rig, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     first = iter([True])
 
@@ -90,7 +91,10 @@ async def test_a_server_that_ends_before_it_is_watched_because_its_port_was_take
                 os.sched_yield()
 
     spawner = rig.spawner(fault=wait_for_its_end, isolation="fork")
-    with socket.create_server(("127.0.0.1", 0)) as other:
+    with ExitStack() as held:
+        other = held.enter_context(socket.create_server(("127.0.0.1", 0)))
+        if by != "a listener":
+            other = held.enter_context(socket.create_connection(other.getsockname()))
         given = iter([other.getsockname()[1], free_port()])
         monkeypatch.setattr("himalia_spawner.ports.free_port", given.__next__)
         await spawner.start(rig.told("serve"))
