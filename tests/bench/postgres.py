@@ -130,19 +130,17 @@ def _line(
 
 def who_started(site: Site, names: list[str]) -> str:
     """How many processes there are, and of whom there is not exactly one; how many starts each hub has ended."""
-    by_name = Counter(
-        owner
-        for pid, _ in site.hubs[0].processes()
-        if Path(f"/proc/{pid}/exe").readlink().name == "small-server" and (owner := _owner(pid))
-    )
+    by_name = Counter(owner for pid, _ in site.hubs[0].processes() if (owner := _owner(pid)))
     odd = [name for name in names if by_name[name] != 1]
     shares = [len(hub.worked) for hub in site.hubs if isinstance(hub, replicas.Replica)]
     return f"{by_name.total()} servers, not exactly one of {len(odd)} {odd[:3]}; starts ended by each hub: {shares}"
 
 
 def _owner(pid: int) -> str:
+    """Whose server it is; nobody's, if it is none."""
     with suppress(psutil.Error):
-        return psutil.Process(pid).environ().get("JUPYTERHUB_USER", "")
+        one = psutil.Process(pid)
+        return one.environ().get("JUPYTERHUB_USER", "") if "small-server" in one.cmdline()[0] else ""
     return ""
 
 
