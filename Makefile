@@ -17,10 +17,10 @@ run:  ## install what is needed and start the hub in this terminal (ARGS="--port
 	@tests/tools/prepare run
 	@exec $(BIN)/himalia up $(ARGS)
 
-test:  ## everything that CI runs, by two workers (ARGS="-n 0": by one); installs what a bare machine lacks
+test:  ## everything that CI runs: parts by two workers, then whole systems in turn; installs what a bare machine lacks
 	@tests/tools/prepare test
 	@$(MAKE) --no-print-directory check
-	$(BIN)/pytest -n 2 --dist loadgroup --durations=15 $(ARGS)
+	@tests/tools/suite --durations=15 $(ARGS)
 
 unit:  ## the tests without sockets, in under a minute
 	@tests/tools/prepare dev

@@ -31,17 +31,13 @@ for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
         signal.signal(_number, _usual)
 
 LAYERS = ("unit", "migration", "component", "conformance", "journey", "fault", "browser")
-
-
 SYSTEMS = ("component/spawner", "component/deploy", "conformance", "journey", "fault", "browser/test_")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Of two workers one has the whole systems in turn: they share names of this machine, such as Docker's bridge, and
-    its processor with the other worker alone, which has the rest file by file.
-    """
-    place = item.path.relative_to(Path(__file__).parent).as_posix()
-    item.add_marker(pytest.mark.xdist_group("systems" if place.startswith(SYSTEMS) else place))
+    """Mark whole systems: they share names of this machine, such as Docker's bridge, and run one after the other."""
+    if item.path.relative_to(Path(__file__).parent).as_posix().startswith(SYSTEMS):
+        item.add_marker(pytest.mark.system)
 
 
 @pytest.hookimpl(trylast=True)
