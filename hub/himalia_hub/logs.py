@@ -21,7 +21,7 @@ from himalia_hub.settings import LogSection
 MASK = "***"
 
 SECRET_KEY = re.compile(
-    r"(?i)(token|secret|passw(or)?d(_repeat)?|cookies?|authorization|xsrf|verifier|hashed|[_-]hash|(^|[_-])code)$"
+    r"(?i)(token|ticket|secret|passw(or)?d(_repeat)?|cookies?|authorization|xsrf|verifier|hashed|[_-]hash|(^|[_-])code)$"
 )
 HARMLESS = frozenset({"code"})
 """`code` names an error's kind in our own events."""
@@ -30,7 +30,7 @@ SECRET_TEXT: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?i)\b((?:token|bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}"), rf"\1{MASK}"),
     (
         re.compile(
-            r"(?i)\b(token|code|state|_xsrf|password|secret|client_secret|code_verifier|access_token)=[^&\s\"';]+"
+            r"(?i)\b(token|ticket|code|state|_xsrf|password|secret|client_secret|code_verifier|access_token)=[^&\s\"';]+"
         ),
         rf"\1={MASK}",
     ),

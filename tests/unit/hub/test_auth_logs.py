@@ -37,6 +37,7 @@ def log_lines(monkeypatch):
         {"text": f"Authorization: Bearer {CANARY}"},
         {"url": f"/hub/setup?token={CANARY}&x=1"},
         {"url": f"/user/ann/oauth_callback?code={CANARY}&state={CANARY}"},
+        {"url": f"/hub/password?ticket={CANARY}", "ticket": CANARY},
         {"list": [f"jupyterhub-hub-login={CANARY}; a=b"]},
         {"url": f"postgresql://himalia:{CANARY}@db/himalia"},
         {"form": {"password": CANARY, "password_repeat": f"password={CANARY}"}},
