@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -24,10 +23,6 @@ _Visit = tuple[list[_Asked], asyncio.AbstractEventLoop, asyncio.Future[None]]
 
 TOGETHER = 32
 """So many are done in one visit at most: the first of them waits for the last."""
-CROWD, CROWD_S = 16, 0.1
-"""It is a crowd where so many were asked for within so long."""
-GATHER_S = 0.004
-"""So long who comes first of a crowd waits for others: a commit takes as long as what three of them write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +45,7 @@ class SqliteThreads:
         self._engine = engine
         self._for_writing = _Kept(engine.execution_options(himalia_write=True))
         self._for_reading = _Kept(engine)
-        self._writer = _Queue("sqlite-writer", self._write, writer, gather_s=GATHER_S)
+        self._writer = _Queue("sqlite-writer", self._write, writer)
         self._reader = _Queue("sqlite-reader", self._read, nullcontext())
 
     async def write(self, work: Callable[[Session], T]) -> T:
@@ -208,11 +203,8 @@ class _Queue:
         name: str,
         do: Callable[[list[Work]], list[Outcome]],
         turn: AbstractAsyncContextManager[Any],
-        *,
-        gather_s: float = 0,
     ) -> None:
-        self._name, self._do, self._turn, self._gather_s = name, do, turn, gather_s
-        self._asked: deque[float] = deque(maxlen=CROWD)
+        self._name, self._do, self._turn = name, do, turn
         self._waiting: list[_Asked] = []
         self._serving: asyncio.Task[None] | None = None
         self._thread: Thread | None = None
@@ -221,10 +213,8 @@ class _Queue:
 
     async def ask(self, work: Work) -> Any:
         """The result of `work(session)`. Who is cancelled while it is being done does not undo it."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Any] = loop.create_future()
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, answer))
-        self._asked.append(loop.time())
         if self._serving is None:
             self._serving = asyncio.create_task(self._serve())
         return await answer
@@ -232,17 +222,11 @@ class _Queue:
     async def _serve(self) -> None:
         try:
             while self._waiting:
-                if self._gather_s and self._is_crowd():
-                    await asyncio.sleep(self._gather_s)
                 async with self._turn:
                     served, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
                     await self._visit([one for one in served if not one[1].done()])
         finally:
             self._serving = None
-
-    def _is_crowd(self) -> bool:
-        few = len(self._waiting) < TOGETHER and len(self._asked) == CROWD
-        return few and self._asked[-1] - self._asked[0] < CROWD_S
 
     async def _visit(self, served: list[_Asked]) -> None:
         if not served:

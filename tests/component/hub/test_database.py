@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from himalia_hub import clock
-from himalia_hub.db import checkpoints, engine, sqlite_threads
+from himalia_hub.db import checkpoints, engine
 from himalia_hub.db.base import Base
 from himalia_hub.db.engine import Database
 from himalia_hub.db.prepared import Prepared, attached, columns_of
@@ -195,19 +195,13 @@ async def test_a_reader_that_fails_fails_alone(database: Database) -> None:
     assert isinstance(failed, sa.exc.DBAPIError)
 
 
-@contextlib.asynccontextmanager
-async def made(folder: Path) -> AsyncIterator[Database]:
-    found = Database(f"sqlite:///{folder / 'hub.sqlite'}")
+@pytest.fixture
+async def sqlite(tmp_path: Path) -> AsyncIterator[Database]:
+    found = Database(f"sqlite:///{tmp_path / 'hub.sqlite'}")
     async with found.engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     yield found
     await found.close()
-
-
-@pytest.fixture
-async def sqlite(tmp_path: Path) -> AsyncIterator[Database]:
-    async with made(tmp_path) as found:
-        yield found
 
 
 async def test_who_is_cancelled_while_waiting_for_sqlites_one_writer_writes_nothing(sqlite: Database) -> None:
@@ -244,41 +238,6 @@ async def test_what_was_committed_gets_into_the_file_itself_with_no_commit_that_
     task = asyncio.create_task(checkpoints.run(sqlite))
     await eventually(lambda: without_its_log() == 1)
     task.cancel()
-
-
-async def test_a_few_who_write_one_after_the_other_wait_for_nobody(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(sqlite_threads, "GATHER_S", 600)
-    async with made(tmp_path) as database:
-        for number in range(sqlite_threads.CROWD - 1):
-            await database.write(lambda db, number=number: db.add(add(f"w{number:02}")))
-
-        assert len(await names(database)) == sqlite_threads.CROWD - 1
-
-
-async def test_a_crowd_of_which_each_writes_one_thing_after_the_other_is_written_together(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(sqlite_threads, "GATHER_S", 0.02)
-    monkeypatch.setattr(sqlite_threads, "CROWD_S", 600)
-    commits = 0
-
-    def count(_connection: object) -> None:
-        nonlocal commits
-        commits += 1
-
-    async def write(database: Database, chain: int) -> None:
-        for number in range(10):
-            await database.write(lambda db: db.add(add(f"w{chain}-{number}")))  # noqa: B023 -- awaited
-
-    async with made(tmp_path) as database:
-        sa.event.listen(sa.Engine, "commit", count)
-        await asyncio.gather(*(write(database, chain) for chain in range(10)))
-        sa.event.remove(sa.Engine, "commit", count)
-
-        assert len(await names(database)) == 100
-    assert commits <= 20
 
 
 async def test_when_sqlite_ends_the_transaction_of_many_each_of_them_is_told(sqlite: Database) -> None:
