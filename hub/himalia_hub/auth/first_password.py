@@ -14,14 +14,13 @@ import sqlalchemy as sa
 import structlog
 from aiohttp import web
 
-from himalia_hub import clock
 from himalia_hub.audit.record import tell
-from himalia_hub.auth import accounts, begin, origin, out, second, xsrf
+from himalia_hub.auth import accounts, begin, origin, out, second, tickets, xsrf
 from himalia_hub.auth import password as passwords
 from himalia_hub.auth.door import DOOR
 from himalia_hub.auth.forms import small_form
 from himalia_hub.errors import BadRequest, HimaliaError, NotAuthorized
-from himalia_hub.keys import DB, SECRETS, SETTINGS
+from himalia_hub.keys import DB, SETTINGS
 from himalia_hub.pages.paths import redirect
 from himalia_hub.pages.render import page
 from himalia_hub.rbac.guard import public
@@ -64,8 +63,7 @@ def may_make(request: web.Request, identity: Identity, user: User) -> bool:
 
 def link_for(request: web.Request, user: User) -> str:
     """The whole address, as the administrator who asks reaches the hub."""
-    expires = int((clock.now() + LASTS).timestamp())
-    ticket = request.app[SECRETS].sign(PURPOSE, f"{user.id}:{expires}:{_print_of(user)}")
+    ticket = tickets.give(request.app, PURPOSE, user, _print_of, lasts=LASTS)
     settings = request.app[SETTINGS]
     here = settings.public_url.rstrip("/") or f"{origin.scheme(request)}://{request.host}"
     return f"{here}{settings.hub_prefix}password?ticket={quote(ticket)}"
@@ -116,14 +114,8 @@ async def choose(request: web.Request) -> web.Response:
 
 
 async def _of_ticket(request: web.Request, ticket: str) -> User:
-    value = request.app[SECRETS].unsign(PURPOSE, ticket) if len(ticket) < 512 else None
-    number, _, rest = (value or "").partition(":")
-    expires, _, fingerprint = rest.partition(":")
-    if value is None or int(expires) < clock.now().timestamp() or not request.app[DOOR].has_local:
-        raise PasswordLinkOver
-    async with request.app[DB].read() as db:
-        user = await db.get(User, int(number))
-    if user is None or user.suspended is not None or _print_of(user) != fingerprint:
+    user = await tickets.bearer(request.app, PURPOSE, ticket, _print_of)
+    if user is None or user.suspended is not None or not request.app[DOOR].has_local:
         raise PasswordLinkOver
     return user
 

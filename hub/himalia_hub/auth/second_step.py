@@ -11,12 +11,11 @@ from datetime import timedelta
 import structlog
 from aiohttp import web
 
-from himalia_hub import clock
-from himalia_hub.auth import begin, origin, second, xsrf
+from himalia_hub.auth import begin, origin, second, tickets, xsrf
 from himalia_hub.auth.forms import small_form
 from himalia_hub.auth.vault import VAULT
 from himalia_hub.errors import HimaliaError, NotAuthenticated, TooMany
-from himalia_hub.keys import DB, SECRETS, SETTINGS
+from himalia_hub.keys import DB, SETTINGS
 from himalia_hub.pages.render import page
 from himalia_hub.rbac.guard import public
 from himalia_hub.secrets import hash_token
@@ -44,7 +43,6 @@ def routes(prefix: str) -> list[web.RouteDef]:
 
 async def ask(request: web.Request, user: User, *, error: HimaliaError | None = None) -> web.Response:
     """The page that asks for the code; `second_step.html` gets `action, ticket, error` (text), `wait_s`."""
-    expires = int((clock.now() + LASTS).timestamp())
     query = request.rel_url.raw_query_string
     wait = int(error.retry_after_s) if isinstance(error, TooMany) else 0
     response = await page(
@@ -52,7 +50,7 @@ async def ask(request: web.Request, user: User, *, error: HimaliaError | None = 
         "second_step.html",
         status=error.status if error else 200,
         action=request.app[SETTINGS].hub_prefix + "login/code" + (f"?{query}" if query else ""),
-        ticket=request.app[SECRETS].sign(PURPOSE, f"{user.id}:{expires}:{_print_of(user)}"),
+        ticket=tickets.give(request.app, PURPOSE, user, _print_of, lasts=LASTS),
         error=str(error) if error else "",
         wait_s=wait,
     )
@@ -66,7 +64,9 @@ async def second_step(request: web.Request) -> web.Response:
     """302 onwards with cookies; 403 the form again, 429 while a back-off is on."""
     form = await small_form(request)
     await xsrf.check(request)
-    user = await _of_ticket(request, form.get("ticket", ""))
+    user = await tickets.bearer(request.app, PURPOSE, form.get("ticket", ""), _print_of)
+    if user is None:
+        raise StepIsOver
     return await finish(request, user, form.get("otp", ""), begin.destination(request))
 
 
@@ -79,19 +79,6 @@ async def finish(request: web.Request, user: User, code: str, location: str) -> 
         log.info("login.refused", reason=error.code, user=user.name, address=address)
         return await ask(request, user, error=error)
     return await begin.sign_in(request, user, location)
-
-
-async def _of_ticket(request: web.Request, ticket: str) -> User:
-    value = request.app[SECRETS].unsign(PURPOSE, ticket) if len(ticket) < 512 else None
-    number, _, rest = (value or "").partition(":")
-    expires, _, fingerprint = rest.partition(":")
-    if value is None or int(expires) < clock.now().timestamp():
-        raise StepIsOver
-    async with request.app[DB].read() as db:
-        user = await db.get(User, int(number))
-    if user is None or _print_of(user) != fingerprint:
-        raise StepIsOver
-    return user
 
 
 def _print_of(user: User) -> str:

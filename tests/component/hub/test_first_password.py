@@ -122,7 +122,7 @@ async def test_a_link_is_over_in_time_for_the_suspended_and_for_the_next_holder_
     late = clock.now() + first_password.LASTS + timedelta(seconds=1)
     path = await link(root, "eve")
     with monkeypatch.context() as later:
-        later.setattr(first_password.clock, "now", lambda: late)
+        later.setattr(clock, "now", lambda: late)
         assert (await use(hub, path)).status == 403
     assert (await use(hub, path)).status == 302
 
