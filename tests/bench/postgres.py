@@ -31,6 +31,8 @@ from bench.hub import Peer, UsualHub, cpu_s, longest_wait, make_people, read, si
 from hubs import Hub, free_port
 
 PATHS = ("/hub/api/user", "/hub/api/users")
+SETTLE_S = 1
+"""So long the hub is left alone after people were made: what that has it do is no part of their starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ async def crowd_starts(site: Site, peers: list[Peer], names: list[str]) -> str:
             f"http://127.0.0.1:{peers[0].port}/hub/api/users", json={"usernames": names}
         ) as answer:
             assert answer.status == 201, await answer.text()
-        await asyncio.sleep(1)
+        await asyncio.sleep(SETTLE_S)
         lag = asyncio.create_task(longest_wait(peers[0], session, ended))
         before = site.cpu()
         asked = (start(peers[n % len(peers)], session, name, failed) for n, name in enumerate(names))

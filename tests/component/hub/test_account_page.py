@@ -211,9 +211,17 @@ async def test_a_ticket_is_bound_to_time_person_and_password(
         fields = {"_xsrf": asked.xsrf, "otp": code_at(secret)}
 
         assert (await browser("POST", "/hub/login/code", data=fields | {"ticket": forged})).status == 403
-        monkeypatch.setattr(clock, "now", lambda: later)
+        with monkeypatch.context() as late:
+            late.setattr(clock, "now", lambda: later)
+            assert (await browser("POST", "/hub/login/code", data=fields | {"ticket": ticket})).status == 403
+        async with hub.db.begin() as db:
+            was = await db.scalar(sa.select(User.password_hash))
+            await db.execute(sa.update(User).values(password_hash="of another password"))
         assert (await browser("POST", "/hub/login/code", data=fields | {"ticket": ticket})).status == 403
         assert await name_of(browser) is None
+        async with hub.db.begin() as db:
+            await db.execute(sa.update(User).values(password_hash=was))
+        assert (await browser("POST", "/hub/login/code", data=fields | {"ticket": ticket})).status == 302
 
 
 @pytest.mark.usefixtures("one_moment")
